@@ -1,0 +1,1 @@
+"""The papers: one folder an agent. Agents import rlkit and nothing else of this project."""

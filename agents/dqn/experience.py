@@ -1,0 +1,188 @@
+"""From environments to batches: act, let the worlds move, remember, sample.
+
+One turn of the iterator, with the overlap that costs no threads of our own:
+
+    experience   recv | store | act | send | sample ->                   recv | store | ...
+    trainer                                            update
+    emulators                              |---- step ----|
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from agents.dqn.agent import DQN
+from rlkit.logger import Timer
+from rlkit.replay import Replay
+from rlkit.schedule import Schedule
+
+
+class Experience:
+    """An endless iterator of replayed batches that acts while it is iterated.
+
+    Args:
+        envs: a vector environment: reset, send and recv, as envs/vector.py writes them down.
+        epsilon: exploration over the clock `frames`.
+        learning_starts: frames in the replay before the first batch, gathered by random actions; until then the
+            iterator yields empty batches now and then, so that the trainer stays awake.
+        samples_per_step: transitions replayed for each environment step, whatever the batch and number of envs.
+        clip_reward: store the sign-preserving clip to [-1, 1] instead of the raw reward.
+    """
+
+    def __init__(
+        self,
+        envs: Any,
+        agent: DQN,
+        replay: Replay,
+        *,
+        epsilon: Schedule,
+        batch_size: int,
+        samples_per_step: float = 8,
+        learning_starts: int = 50_000,
+        clip_reward: bool = True,
+        seed: int = 0,
+        timer: Timer | None = None,
+    ):
+        self.envs, self.agent, self.replay, self.epsilon = envs, agent, replay, epsilon
+        self.batch_size, self.samples_per_step, self.clip_reward = batch_size, samples_per_step, clip_reward
+        self.learning_starts = min(learning_starts, replay.rows * envs.num_envs)
+        self.timer = timer or Timer()
+        self.steps = 0  # environment steps, all environments together
+        self.learning = False
+        self.finished: deque[tuple[float, int]] = deque(maxlen=100)  # raw score and length of the newest episodes
+        self._since_stats, self._stats_at = 0, (0.0, 0)
+        self._rng = np.random.default_rng(seed)
+        self._obs = envs.reset()
+        self._first = np.ones(envs.num_envs, bool)
+        self._last = np.zeros(envs.num_envs, bool)
+        self._actions = np.zeros(envs.num_envs, np.int64)
+        self._credit = 0.0  # samples owed to the learner
+        self._outstanding = False  # a send without its recv
+        self._step: Any = None  # received and not yet stored
+
+    @property
+    def frames(self) -> int:
+        """The clock `frames`: emulator frames so far."""
+        return self.steps * self.envs.frames_per_step
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return self
+
+    def __next__(self) -> dict[str, Tensor]:
+        for _ in range(256):
+            if self.learning and self._credit >= self.batch_size:
+                self._credit -= self.batch_size
+                with self.timer("replay"):
+                    return self.replay.sample(self.batch_size)
+            self._receive()
+            self._store()
+            self._send()
+        return {}
+
+    def stats(self) -> dict[str, float]:
+        """Scalars for the log: returns of the episodes that ended since the last call, epsilon, steps a second."""
+        now, (then, steps) = time.perf_counter(), self._stats_at
+        out = {"charts/epsilon": self._epsilon(), "charts/frames": self.frames}
+        if then:
+            out["charts/SPS"] = (self.steps - steps) / max(now - then, 1e-9)
+        self._stats_at = (now, self.steps)
+        if self._since_stats:
+            new = list(self.finished)[-self._since_stats :]
+            out["charts/episodic_return"] = float(np.mean([score for score, _ in new]))
+            out["charts/episodic_length"] = float(np.mean([length for _, length in new]))
+            self._since_stats = 0
+        return out
+
+    def _epsilon(self) -> float:
+        return self.epsilon(self.frames) if self.learning else 1.0
+
+    def _send(self) -> None:
+        with self.timer("act"):
+            epsilon = self._epsilon()
+            if epsilon < 1.0:
+                self._actions = self.agent.act(self._obs, epsilon, self._rng)
+            else:
+                self._actions = self._rng.integers(self.agent.num_actions, size=self.envs.num_envs)
+        with self.timer("env"):
+            self.envs.send(self._actions)
+        self._outstanding = True
+        self.steps += self.envs.num_envs
+        if self.learning:
+            self._credit += self.samples_per_step * self.envs.num_envs
+        elif len(self.replay) >= self.learning_starts:
+            self.learning = True
+
+    def _receive(self) -> None:
+        if self._outstanding:
+            with self.timer("env"):
+                self._step = self.envs.recv()
+            self._outstanding = False
+
+    def _store(self) -> None:
+        """Put the received step into the replay: the moment before it, with what followed."""
+        step, self._step = self._step, None
+        if step is None:
+            return
+        with self.timer("replay"):
+            reward = np.clip(step.r_t, -1, 1) if self.clip_reward else step.r_t
+            # Where the episode had ended (`last`), step is an autoreset: no transition, and `last` keeps it out.
+            self.replay.add(self._obs[:, -1], self._actions, reward, step.discount_t, self._first, self._last)
+        self._obs, self._first, self._last = step.obs, step.first, step.last
+        for e in np.flatnonzero(step.last):
+            self.finished.append((float(step.score[e]), int(step.length[e])))
+            self._since_stats += 1
+
+    def state_dict(self) -> dict:
+        """Everything; first receives what a `send` left outstanding, and stores it no earlier than it would be."""
+        self._receive()
+        return {
+            "steps": self.steps,
+            "learning": self.learning,
+            "credit": self._credit,
+            "rng": self._rng.bit_generator.state,
+            "finished": list(self.finished),
+            "since_stats": self._since_stats,
+            "actions": self._actions.tolist(),
+            "now": [_pack(self._obs), _pack(self._first), _pack(self._last)],
+            "step": self._step and {name: _pack(value) for name, value in self._step._asdict().items()},
+            "envs": self.envs.state_dict() if hasattr(self.envs, "state_dict") else None,
+            "replay": self.replay.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict) -> str:
+        """Restore; environments that cannot save themselves begin new episodes. Returns a line that says so."""
+        self.steps, self.learning, self._credit = state["steps"], state["learning"], state["credit"]
+        self._rng.bit_generator.state = state["rng"]
+        self.finished.extend(tuple(row) for row in state["finished"])
+        self._since_stats, self._actions = state["since_stats"], np.array(state["actions"])
+        note = self.replay.load_state_dict(state["replay"])
+        if len(self.replay) < min(self.learning_starts, self.batch_size):
+            self.learning = False
+        self._obs, self._first, self._last = (_unpack(x) for x in state["now"])
+        self._outstanding = False
+        step = state["step"]
+        self._step = step and SimpleNamespace(**{name: _unpack(value) for name, value in step.items()})
+        if state["envs"] is not None:
+            self.envs.load_state_dict(state["envs"])
+            return note
+        self._store()
+        if len(self.replay):
+            # The moment at which the games broke off closes their episodes: a truncation, and nothing follows it.
+            nothing = np.zeros(self.envs.num_envs)
+            self.replay.add(self._obs[:, -1], nothing, nothing, nothing, self._first, np.ones(len(nothing), bool))
+        self._obs = self.envs.reset()
+        self._first[:], self._last[:] = True, False
+        return f"{note}; {self.envs.num_envs} emulators begin new episodes"
+
+
+def _pack(array: np.ndarray) -> list:
+    return [array.tobytes(), str(array.dtype), list(array.shape)]
+
+
+def _unpack(packed: list) -> np.ndarray:
+    return np.frombuffer(packed[0], packed[1]).reshape(packed[2]).copy()

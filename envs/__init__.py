@@ -1,0 +1,1 @@
+"""The worlds. Nothing in here imports anything else of this project."""

@@ -1,0 +1,153 @@
+"""Atari 2600 games: ale-py's C++ vector environment behind the interface of `envs.vector`.
+
+What bites in the emulator and is settled here: raw rewards (its own default clips them and forgets the score),
+life loss as a discount of 0 while the game goes on (its `episodic_life` would restart the whole game), autoreset
+steps marked `first`, threads counted by the caller, no frame skip on top of the built-in one.
+"""
+
+import difflib
+import functools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import ale_py
+import gymnasium
+import numpy as np
+from ale_py.vector_env import AtariVectorEnv
+from numpy.typing import NDArray
+
+from envs.vector import Episodes, Step
+
+gymnasium.register_envs(ale_py)
+
+# Two protocols; a score is always named with its own.
+#   nature    Mnih et al. 2015: no sticky actions, up to 30 no-ops, life loss ends the return (in training only)
+#   machado   Machado et al. 2018: sticky actions, the score of the whole game only
+PRESETS: dict[str, dict[str, Any]] = {
+    "nature": {"repeat_action_probability": 0.0, "noop_max": 30, "life_loss_info": True},
+    "machado": {"repeat_action_probability": 0.25, "noop_max": 0, "life_loss_info": False},
+}
+TRAINING_FRAMES = 108_000  # 30 minutes at 60 Hz
+EVALUATION_FRAMES = {"nature": 18_000, "machado": 108_000}
+EVALUATION_EPSILON = {"nature": 0.05, "machado": 0.0}
+FRAME_SKIP = 4
+
+
+@functools.cache
+def games() -> tuple[str, ...]:
+    """All single-player games that ale-py ships, in snake_case."""
+    found = {spec.kwargs["game"] for name, spec in gymnasium.registry.items() if name.startswith("ALE/")}
+    return tuple(sorted(found))
+
+
+def game_name(name: str) -> str:
+    """The snake_case name for `MsPacman`, `ALE/MsPacman-v5`, `ms_pacman`, ...
+
+    Raises ValueError with the nearest names where there is no such game.
+    """
+    bare = re.sub(r"(NoFrameskip|Deterministic)?(-v\d+)?$", "", name.strip().removeprefix("ALE/"))
+    known = {game.replace("_", ""): game for game in games()}
+    key = re.sub(r"[^a-z0-9]", "", bare.lower())
+    if key in known:
+        return known[key]
+    near = [known[k] for k in difflib.get_close_matches(key, known, n=3, cutoff=0.5)]
+    hint = f"did you mean {', '.join(near)}?" if near else "python -m experiments.dqn_atari --list-games shows all."
+    raise ValueError(f"there is no Atari game {name!r}; {hint}")
+
+
+class Atari:
+    """E emulators of one game in C++ threads.
+
+    Args:
+        game: a name that `game_name` understands.
+        protocol: `nature` or `machado`.
+        training: in `nature`, a lost life is a terminal in training only; the frame cap differs too.
+        threads: C++ threads that move the emulators.
+        full_actions: all 18 joystick positions instead of those the game uses.
+        color_size: (height, width) of RGB frames instead of grey ones of 84 x 84: for videos.
+    """
+
+    frames_per_step = FRAME_SKIP
+
+    def __init__(
+        self,
+        game: str,
+        num_envs: int = 1,
+        *,
+        protocol: str = "nature",
+        training: bool = True,
+        seed: int = 0,
+        threads: int = 1,
+        full_actions: bool = False,
+        max_frames: int | None = None,
+        color_size: tuple[int, int] | None = None,
+    ):
+        if protocol not in PRESETS:
+            raise ValueError(f"there is no protocol {protocol!r}; choose from {', '.join(PRESETS)}")
+        self.game, self.num_envs, self.protocol, self.seed = game_name(game), num_envs, protocol, seed
+        self.max_frames = max_frames or (TRAINING_FRAMES if training else EVALUATION_FRAMES[protocol])
+        preset = dict(PRESETS[protocol])
+        preset["life_loss_info"] &= training
+        height, width = color_size or (84, 84)
+        self._envs = AtariVectorEnv(
+            self.game,
+            num_envs,
+            num_threads=min(threads, num_envs),
+            frameskip=FRAME_SKIP,
+            max_num_frames_per_episode=self.max_frames,
+            reward_clipping=False,
+            episodic_life=False,
+            full_action_space=full_actions,
+            grayscale=color_size is None,
+            img_height=height,
+            img_width=width,
+            **preset,
+        )
+        self.num_actions = int(self._envs.single_action_space.n)
+        self.obs_shape = self._envs.single_observation_space.shape
+        self._episodes = Episodes(num_envs)
+
+    def reset(self) -> NDArray[np.uint8]:
+        """Begin new episodes everywhere with the seeds seed, seed + 1, ...; returns obs [E, 4, 84, 84].
+
+        Another reset goes on with the emulators' own random numbers: asking for the seed again would only repeat
+        the same games.
+        """
+        self._episodes.restart()
+        obs, _ = self._envs.reset(seed=self.seed)
+        self.seed += self.num_envs
+        return obs
+
+    def send(self, actions: NDArray[np.int64]) -> None:
+        """Start moving by actions [E]; returns at once, the emulators run in their own threads."""
+        self._envs.send(actions)
+
+    def recv(self) -> Step:
+        """Wait for the emulators started by the last `send`."""
+        obs, reward, terminated, truncated, info = self._envs.recv()
+        # A lost life raises `terminated` alone; the game is over when no life is left (games without lives: 0).
+        last = truncated | (terminated & (info["lives"] == 0))
+        return self._episodes.step(obs, reward, ~terminated, last)
+
+    def step(self, actions: NDArray[np.int64]) -> Step:
+        """`send`, then `recv`."""
+        self.send(actions)
+        return self.recv()
+
+
+@functools.cache
+def reference_scores() -> dict[str, dict[str, float]]:
+    """Published scores by game: random, human_nature (2015 paper), human_57 (57-game suites), dqn_nature."""
+    return json.loads((Path(__file__).parent / "atari_scores.json").read_text())
+
+
+def human_normalised(game: str, score: float) -> dict[str, float | None]:
+    """(score - random) / (human - random) for both published human columns; None where a game has none."""
+    row = reference_scores().get(game_name(game), {})
+    out: dict[str, float | None] = {}
+    for column in ("human_nature", "human_57"):
+        human, random = row.get(column), row.get("random")
+        out[column] = None if human is None or random is None else (score - random) / (human - random)
+    return out

@@ -1,0 +1,72 @@
+"""The one interface of all single-player worlds: many environments in lock-step.
+
+    obs = envs.reset()
+    envs.send(actions)          # the worlds move while the caller does something else
+    step = envs.recv()          # or, in one call: step = envs.step(actions)
+
+After an episode's end the next `send` ignores that environment's action and `recv` hands out the first
+observation of a new episode (gymnasium calls this NEXT_STEP autoreset):
+
+    time        t          t+1         t+2         t+3
+    obs         s_t    ->  s_T     |   s_0     ->  s_1
+    last        .          True    |   .           .
+    first       .          .       |   True        .
+    discount_t  1          0       |   (no transition leads into s_0)
+"""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Step(NamedTuple):
+    """What `recv` returns for E environments; every field has E rows.
+
+    A terminal is `discount_t = 0`, a truncation keeps its discount, and a lost life may be a terminal that is not
+    `last`: the return ends there, and the game goes on. Where `first` is True the other fields mean nothing.
+    """
+
+    obs: NDArray[np.uint8]  # [E, stack, height, width], the newest frame at stack - 1
+    r_t: NDArray[np.float32]  # [E], raw: neither clipped nor scaled
+    discount_t: NDArray[np.float32]  # [E], 0 or 1; the learner multiplies by its gamma
+    last: NDArray[np.bool_]  # [E], obs ends an episode
+    first: NDArray[np.bool_]  # [E], obs begins an episode
+    score: NDArray[np.float32]  # [E], sum of raw rewards of the episode that ends here; nan where it does not
+    length: NDArray[np.int64]  # [E], steps of the episode so far
+
+
+class VectorEnv(Protocol):
+    """What an agent may rely on. `frames_per_step` is what one action costs on the frames clock."""
+
+    num_envs: int
+    num_actions: int
+    obs_shape: tuple[int, int, int]
+    frames_per_step: int
+
+    def reset(self) -> NDArray[np.uint8]: ...
+    def send(self, actions: NDArray[np.int64]) -> None: ...
+    def recv(self) -> Step: ...
+    def step(self, actions: NDArray[np.int64]) -> Step: ...
+
+
+class Episodes:
+    """Running score and length of E episodes: the bookkeeping that every world shares."""
+
+    def __init__(self, num_envs: int):
+        self.score = np.zeros(num_envs, np.float64)
+        self.length = np.zeros(num_envs, np.int64)
+        self.ended = np.zeros(num_envs, bool)
+
+    def restart(self) -> None:
+        """Forget everything, as after `reset`."""
+        self.score[:], self.length[:], self.ended[:] = 0, 0, False
+
+    def step(self, obs: NDArray, r_t: NDArray, discount_t: NDArray, last: NDArray) -> Step:
+        """Complete one step; environments that ended a step ago begin anew here."""
+        first = self.ended
+        self.score = np.where(first, 0.0, self.score + r_t)
+        self.length = np.where(first, 0, self.length + 1)
+        self.ended = last & ~first
+        score = np.where(self.ended, self.score, np.nan).astype(np.float32)
+        return Step(obs, r_t.astype(np.float32), discount_t.astype(np.float32), self.ended, first, score, self.length)

@@ -1,0 +1,1 @@
+"""One file, one run: a Config and a main."""

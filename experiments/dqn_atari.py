@@ -1,0 +1,174 @@
+"""DQN on Atari.
+
+python -m experiments.dqn_atari --game breakout                       # preset fast: what `make train` does, on Pong
+python -m experiments.dqn_atari --preset nature --game breakout       # the 2015 paper to the letter
+python -m experiments.dqn_atari --resume runs/dqn_atari/<run>         # goes on where the run was stopped
+"""
+
+import functools
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from agents.dqn.agent import DQN, DQNConfig
+from agents.dqn.experience import Experience
+from envs.atari import EVALUATION_EPSILON, FRAME_SKIP, Atari
+from envs.catch import Catch
+from experiments.players import save_dqn
+from rlkit import evaluate, run, runtime
+from rlkit.logger import Timer
+from rlkit.replay import Replay
+from rlkit.schedule import Schedule
+from rlkit.trainer import TrainConfig, Trainer
+
+
+@dataclass
+class Config:
+    """DQN on Atari. Frames are emulator frames: four to an agent's step (one in catch)."""
+
+    preset: Literal["fast", "nature"] = "fast"
+    """defaults: fast (Double, dueling, 3-step, many envs) or nature (the 2015 paper)"""
+    resume: str | None = None
+    """folder of a run to go on with"""
+    game: str = "pong"
+    """any game that ale-py ships, or catch"""
+    protocol: Literal["nature", "machado"] = "nature"
+    """machado: sticky actions, no life-loss signal"""
+    seed: int = 1
+    frames: int = 4_000_000
+    """emulator frames in all"""
+    minutes: float = float("inf")
+    """stop after so many minutes of this process"""
+    num_envs: int = 16
+    """emulators in lock-step"""
+    batch_size: int = 128
+    """transitions in an update"""
+    samples_per_step: float = 8
+    """transitions replayed for each agent step"""
+    replay: int = 200_000
+    """capacity in frames; 7.06 GB of memory a million"""
+    learning_starts: int = 5_000
+    """random steps before the first update"""
+    epsilon_final: float = 0.01
+    epsilon_frames: int = 400_000
+    """frames over which epsilon falls from 1 to epsilon_final once learning has started"""
+    target_every: int = 500
+    """updates between copies into the target network"""
+    eval_every: int = 1_000_000
+    """frames between evaluations; the agent's folder is saved then"""
+    eval_episodes: int = 10
+    save_replay: bool = True
+    """save the replay's frames too, for an exact resume: as large as the replay, at most twice that on disk"""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ..."""
+    threads: int = 0
+    """CPU threads; 0: one a core"""
+    agent: DQNConfig = field(default_factory=lambda: DQNConfig(double=True, dueling=True, n_step=3))
+    trainer: TrainConfig = field(
+        default_factory=lambda: TrainConfig(steps=0, lr=2e-4, eps=0.005 / 128, precision="auto")
+    )
+
+
+PRESETS = {
+    "fast": Config(),
+    "nature": Config(
+        preset="nature",
+        frames=200_000_000,
+        num_envs=1,
+        batch_size=32,
+        replay=1_000_000,
+        learning_starts=50_000,
+        epsilon_final=0.1,
+        epsilon_frames=4_000_000,  # a million of the paper's frames, which are its agent's steps
+        target_every=10_000,
+        eval_every=10_000_000,
+        eval_episodes=30,
+        agent=DQNConfig(),
+        # The paper sums the batch's gradients, this loss averages them: eps shrinks by the square of the batch.
+        trainer=TrainConfig(
+            steps=0, optimizer="rmsprop", lr=2.5e-4, eps=0.01 / 32**2, clip=0, log_every=1000, save_every=50_000
+        ),
+    ),
+}
+
+
+def make_envs(cfg: Config, num_envs: int, seed: int, training: bool):
+    """The world that cfg.game names."""
+    if cfg.game == "catch":
+        return Catch(num_envs, size=36, seed=seed)
+    threads = cfg.threads or runtime.cores()
+    return Atari(cfg.game, num_envs, protocol=cfg.protocol, training=training, seed=seed, threads=threads)
+
+
+def main(cfg: Config) -> Path:
+    """Train; returns the run's folder."""
+    began = time.monotonic()
+    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    if cfg.trainer.precision == "auto":
+        cfg.trainer.precision = runtime.fastest_precision(device)
+    envs = make_envs(cfg, cfg.num_envs, 10_000 * cfg.seed, training=True)
+    eval_envs = make_envs(cfg, cfg.eval_episodes, 10_000 * cfg.seed + 5_000, training=False)
+    run_dir = run.start(cfg, "dqn_atari", cfg.game)
+    frames_an_update = cfg.batch_size / cfg.samples_per_step * envs.frames_per_step
+    start = cfg.learning_starts * envs.frames_per_step
+    cfg.trainer.steps = cfg.trainer.steps or int((cfg.frames - start) / frames_an_update)
+
+    timer = Timer()
+    agent = DQN(envs.obs_shape, envs.num_actions, cfg.agent, device, cfg.trainer.precision)
+    replay = Replay(
+        cfg.replay,
+        cfg.num_envs,
+        envs.obs_shape[1:],
+        n_step=cfg.agent.n_step,
+        gamma=cfg.agent.gamma,
+        device=device,
+        seed=cfg.seed,
+        path=run_dir / "checkpoints" / "replay.ring" if cfg.save_replay else None,
+    )
+    experience = Experience(
+        envs,
+        agent,
+        replay,
+        epsilon=Schedule("frames", 1.0, cfg.epsilon_final, begin=start, over=cfg.epsilon_frames),
+        batch_size=cfg.batch_size,
+        samples_per_step=cfg.samples_per_step,
+        learning_starts=cfg.learning_starts,
+        seed=cfg.seed,
+        timer=timer,
+    )
+    clock = ("frames", lambda: experience.frames, cfg.frames)
+    state = {"experience": experience, "target": agent.target}
+    trainer = Trainer(agent.network, agent.loss, cfg.trainer, run_dir, state=state, clock=clock, timer=timer)
+    if cfg.resume:
+        trainer.load()
+
+    def evaluation() -> None:
+        act = functools.partial(agent.act, epsilon=EVALUATION_EPSILON[cfg.protocol], rng=np.random.default_rng(cfg.seed))
+        with timer("evaluate"):
+            scores = evaluate.episodes(act, eval_envs, cfg.eval_episodes)
+        trainer.log(scores.scalars())
+        save_dqn(run_dir / "agent", agent, cfg, experience.frames, scores)
+
+    eval_every = max(1, int(cfg.eval_every / frames_an_update))
+    for step, _, _ in trainer.run(experience):
+        if step % cfg.target_every == 0:
+            agent.sync(trainer.model)
+        if step % cfg.trainer.log_every == 0:
+            trainer.log(experience.stats())
+        if step % eval_every == 0:
+            evaluation()
+        if time.monotonic() - began > 60 * cfg.minutes:
+            trainer.save()
+            break
+    evaluation()
+    trainer.close()
+    trainer.say(timer.table())
+    trainer.say(f"evaluate: python -m experiments.evaluate {run_dir}")
+    return run_dir
+
+
+if __name__ == "__main__":
+    main(run.parse(PRESETS))

@@ -1,0 +1,135 @@
+"""Files that survive bad luck: written aside, checksummed, renamed into place. Loading never runs code from a file."""
+
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+MAGIC = b"RLK1"
+
+
+class DamagedFile(Exception):
+    """A file that is truncated, altered or of another kind."""
+
+
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
+    """Write `path` so that at any moment either the old or the new content is there, whole.
+
+    Raises OSError (a full disk, say) with the old file untouched.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(aside, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 3) -> Path:
+    """Write folder/step_<step>.ckpt and remove all but the newest `keep`. Tensors and plain Python values only."""
+    folder.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.write(hashlib.sha256(buffer.getbuffer()).digest() + MAGIC)
+    path = folder / f"step_{step:012d}.ckpt"
+    write_atomically(path, buffer.getbuffer())
+    for old in checkpoints(folder)[keep:]:
+        old.unlink()
+    return path
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The state in one file, on the CPU. Raises DamagedFile."""
+    data = path.read_bytes()
+    payload, digest, magic = data[:-36], data[-36:-4], data[-4:]
+    if magic != MAGIC or hashlib.sha256(payload).digest() != digest:
+        raise DamagedFile(f"{path} is truncated or altered: its checksum does not fit")
+    return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """All checkpoints of a folder, newest first."""
+    return sorted((p for p in folder.glob("step_*.ckpt") if re.fullmatch(r"step_\d+\.ckpt", p.name)), reverse=True)
+
+
+class ChunkFile:
+    """One file of equal slots that holds an array in chunks, for what is too large to be written anew at every save.
+
+    `write` puts changed chunks into slots that the newest table does not use and returns a new table (slot and
+    checksum of every chunk), which the caller stores in its checkpoint. Killed between the two, the old table and
+    its slots are as they were. The file is at most twice the array, and as a rule the array plus one save's news.
+    """
+
+    def __init__(self, path: Path, slot_bytes: int):
+        self.path, self.slot_bytes = path, slot_bytes
+        self._table: dict[int, tuple[int, str]] = {}
+
+    def write(self, chunks: dict[int, list[np.ndarray]]) -> list[list]:
+        """Store chunks (each a list of arrays, at most `slot_bytes` together); returns rows [chunk, slot, bytes, sha256]."""
+        used = {row[0] for row in self._table.values()}
+        free = (slot for slot in range(2 * len(used) + len(chunks) + 1) if slot not in used)
+        table = dict(self._table)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "r+b" if self.path.exists() else "w+b") as f:
+            for chunk, arrays in chunks.items():
+                slot, digest = next(free), hashlib.sha256()
+                f.seek(slot * self.slot_bytes)
+                for array in arrays:
+                    data = np.ascontiguousarray(array).view(np.uint8).reshape(-1).data
+                    digest.update(data)
+                    f.write(data)
+                table[chunk] = (slot, digest.hexdigest())
+            f.flush()
+            os.fsync(f.fileno())
+        self._table = table
+        return [[chunk, slot, digest] for chunk, (slot, digest) in table.items()]
+
+    def read(self, table: list[list]) -> Iterator[tuple[int, bytes | None]]:
+        """Yield (chunk, bytes) of a table that `write` returned; None for a chunk that is damaged."""
+        self._table = {chunk: (slot, digest) for chunk, slot, digest in table}
+        f = open(self.path, "rb") if self.path.exists() else io.BytesIO()
+        with f:
+            for chunk, (slot, digest) in self._table.items():
+                f.seek(slot * self.slot_bytes)
+                data = f.read(self.slot_bytes)
+                yield chunk, data if hashlib.sha256(data).hexdigest() == digest else None
+
+
+def save_agent(folder: Path, info: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Write an agent's folder: weights.safetensors and agent.json, which holds the checksum of the former."""
+    folder.mkdir(parents=True, exist_ok=True)
+    blob = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.items()})
+    info = {**info, "weights_sha256": hashlib.sha256(blob).hexdigest()}
+    write_atomically(folder / "weights.safetensors", blob)
+    write_atomically(folder / "agent.json", json.dumps(info, indent=1).encode())
+
+
+def load_agent_files(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(agent.json, weights) of an agent's folder, or of the agent in a run's folder.
+
+    Raises FileNotFoundError where there is no agent, DamagedFile where its files do not belong together.
+    """
+    folder = path / "agent" if (path / "agent" / "agent.json").exists() else path
+    if not (folder / "agent.json").exists():
+        hint = "the run has not saved one yet" if (path / "config.json").exists() else "name a run or agent folder"
+        raise FileNotFoundError(f"{path} holds no agent (no agent.json): {hint}")
+    try:
+        info = json.loads((folder / "agent.json").read_text())
+        blob = (folder / "weights.safetensors").read_bytes()
+        if hashlib.sha256(blob).hexdigest() != info["weights_sha256"]:
+            raise DamagedFile(f"{folder}/weights.safetensors is truncated or altered: its checksum does not fit")
+        return info, safetensors.torch.load(blob)
+    except (ValueError, KeyError, OSError) as error:
+        raise DamagedFile(f"{folder} is not a whole agent: {error!r}") from error

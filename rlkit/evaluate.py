@@ -1,0 +1,82 @@
+"""How good is it: whole episodes, with intervals."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass
+class Scores:
+    """Raw scores [N] and lengths [N] (agent steps) of N whole episodes, and what they cost."""
+
+    scores: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+    capped: int
+    """episodes ended by the frame cap"""
+    steps_per_second: float
+
+    @property
+    def mean(self) -> float:
+        return float(self.scores.mean())
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Bootstrapped interval of the mean (10,000 resamples, fixed seed)."""
+        return bootstrap_interval(self.scores, level)
+
+    def scalars(self) -> dict[str, float]:
+        """For the log."""
+        low, high = self.interval()
+        return {
+            "eval/score": self.mean,
+            "eval/score_low": low,
+            "eval/score_high": high,
+            "eval/length": float(self.lengths.mean()),
+            "eval/capped": self.capped,
+        }
+
+
+def bootstrap_interval(values: NDArray, level: float = 0.95, resamples: int = 10_000) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of values [N]."""
+    rng = np.random.default_rng(0)
+    means = rng.choice(values, (resamples, len(values))).mean(1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def episodes(
+    act: Callable[[NDArray[np.uint8]], NDArray[np.int64]],
+    envs: Any,
+    num_episodes: int,
+    on_step: Callable[[NDArray[np.int64], Any], None] | None = None,
+) -> Scores:
+    """Play whole episodes with act(obs [E, ...]) -> actions [E].
+
+    Each environment plays the same number of them: taking the first N to end would favour short ones. So
+    num_episodes must be a multiple of envs.num_envs (ValueError). `on_step(actions, step)` sees every move.
+    """
+    if num_episodes % envs.num_envs:
+        raise ValueError(f"{num_episodes} episodes do not divide among {envs.num_envs} environments")
+    each = num_episodes // envs.num_envs
+    scores: list[list[float]] = [[] for _ in range(envs.num_envs)]
+    lengths: list[list[int]] = [[] for _ in range(envs.num_envs)]
+    capped = steps = 0
+    began = time.perf_counter()
+    obs = envs.reset()
+    while min(map(len, scores)) < each:
+        actions = act(obs)
+        step = envs.step(actions)
+        steps += envs.num_envs
+        obs = step.obs
+        if on_step:
+            on_step(actions, step)
+        for e in np.flatnonzero(step.last):
+            if len(scores[e]) < each:
+                scores[e].append(float(step.score[e]))
+                lengths[e].append(int(step.length[e]))
+                capped += bool(step.discount_t[e])
+    seconds = time.perf_counter() - began
+    return Scores(np.concatenate(scores), np.concatenate(lengths), int(capped), steps / seconds)

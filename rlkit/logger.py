@@ -1,0 +1,100 @@
+"""What a person sees of a run: TensorBoard, a progress bar, and a table of where the time went."""
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+
+class Timer:
+    """Seconds by name. On a GPU a name's time is that of launching its work, except where something waits for it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._began = time.perf_counter()
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - began
+
+    def table(self) -> str:
+        """Where the time went, most first; `other` is what no name covers."""
+        total = time.perf_counter() - self._began
+        rows = sorted(self.seconds.items(), key=lambda row: -row[1])
+        rows.append(("other", max(0.0, total - sum(self.seconds.values()))))
+        lines = [f"  {name:<12}{seconds:>9.1f} s{100 * seconds / total:>7.1f} %" for name, seconds in rows]
+        return "\n".join(["where the time went", *lines, f"  {'total':<12}{total:>9.1f} s"])
+
+
+class Logger:
+    """Scalars to TensorBoard and to a progress bar, over the clock `x_axis`.
+
+    Args:
+        folder: of the event files; None writes none.
+        total, unit: what the bar counts.
+        start: where a resumed run goes on; later points of an earlier attempt are purged from TensorBoard.
+    """
+
+    BAR = {"charts/episodic_return": "return", "losses/loss": "loss"}
+
+    def __init__(self, folder: Path | None, total: float, unit: str, start: float = 0):
+        self._writer = None
+        if folder:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(folder), purge_step=int(start) if start else None, flush_secs=30)
+        self._bar = tqdm(
+            total=int(total),
+            initial=int(start),
+            unit=unit,
+            unit_scale=True,
+            dynamic_ncols=True,
+            smoothing=0.05,
+            file=sys.stderr,
+            mininterval=0.5 if sys.stderr.isatty() else 30,
+        )
+        self._shown: dict[str, str] = {}
+
+    def scalars(self, values: Mapping[str, Any], x: float) -> None:
+        """Write values at clock x; tensors must hold one number (waits for the device)."""
+        for tag, value in values.items():
+            value = value.item() if isinstance(value, Tensor) else value
+            if self._writer:
+                self._writer.add_scalar(tag, value, int(x))
+            if tag in self.BAR:
+                self._shown[self.BAR[tag]] = f"{value:.4g}"
+        self._bar.set_postfix(self._shown, refresh=False)
+
+    def advance(self, x: float) -> None:
+        """Move the bar to clock x."""
+        self._bar.update(int(x) - self._bar.n)
+
+    def say(self, text: str) -> None:
+        """Print a line without tearing the bar."""
+        tqdm.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        """Flush and end."""
+        self._bar.close()
+        if self._writer:
+            self._writer.close()
+
+
+def to_numbers(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """All one-number tensors of a dict as floats, in one transfer (waits for the device)."""
+    names = [k for k, v in values.items() if v.numel() == 1]
+    if not names:
+        return {}
+    stacked = torch.stack([values[k].detach().float().reshape(()) for k in names])
+    return dict(zip(names, stacked.tolist(), strict=True))

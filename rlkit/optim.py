@@ -1,0 +1,55 @@
+"""Optimisers by name, all of which can be told on the device to leave an update out (`found_inf`)."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+class CentredRMSProp(torch.optim.Optimizer):
+    """RMSProp as in the 2015 DQN code: w -= lr g / sqrt(E[g^2] - E[g]^2 + eps), both means with `decay`.
+
+    torch's own adds eps outside the root. Source: Graves 2013, eqs. 38-41; Mnih et al. 2015, Extended Data Table 1,
+    whose "gradient momentum" is the decay of E[g].
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, eps: float, decay: float = 0.95):
+        super().__init__(params, {"lr": lr, "eps": eps, "decay": decay})
+        self.found_inf: Tensor | None = None
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:  # type: ignore[override]
+        """One update; `found_inf` of 1 leaves weights and means as they are, without waiting for the device."""
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            grads = [p.grad for p in params]
+            for p in params:
+                if not self.state[p]:
+                    self.state[p] = {"mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
+            mean = [self.state[p]["mean"] for p in params]
+            square = [self.state[p]["square"] for p in params]
+            decay, fresh = group["decay"], 1 - group["decay"]
+            if self.found_inf is not None:
+                grads = [torch.where(self.found_inf == 0, g, 0.0) for g in grads]
+                decay = 1 - fresh * (1 - self.found_inf)
+            torch._foreach_mul_(mean, decay)
+            torch._foreach_add_(mean, grads, alpha=fresh)
+            torch._foreach_mul_(square, decay)
+            torch._foreach_addcmul_(square, grads, grads, value=fresh)
+            root = torch._foreach_addcmul(square, mean, mean, value=-1)
+            torch._foreach_add_(root, group["eps"])
+            torch._foreach_sqrt_(root)
+            torch._foreach_addcdiv_(params, grads, root, value=-group["lr"])
+
+
+def build(name: str, params: Iterable[nn.Parameter], lr: float, eps: float, weight_decay: float, momentum: float):
+    """The optimiser `name`: adam, adamw, sgd (torch's fused kernels) or rmsprop (the 2015 paper's, momentum = decay)."""
+    if name == "adam":
+        return torch.optim.Adam(params, lr, eps=eps, weight_decay=weight_decay, fused=True)
+    if name == "adamw":
+        return torch.optim.AdamW(params, lr, eps=eps, weight_decay=weight_decay, fused=True)
+    if name == "sgd":
+        return torch.optim.SGD(params, lr, momentum=momentum, weight_decay=weight_decay, fused=True)
+    if name == "rmsprop":
+        return CentredRMSProp(params, lr, eps, decay=momentum)
+    raise ValueError(f"there is no optimiser {name!r}; choose adam, adamw, sgd or rmsprop")

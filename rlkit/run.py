@@ -1,0 +1,77 @@
+"""A run on disk and its command line.
+
+runs/<experiment>/<name>__<seed>__<time>/ holds config.json, command.txt, checkpoints/, agent/ and the events.
+"""
+
+import argparse
+import dataclasses
+import json
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from rlkit.checkpoint import write_atomically
+
+C = TypeVar("C")
+
+
+def parse(presets: dict[str, C], args: list[str] | None = None) -> C:
+    """The configuration that a command line asks for.
+
+    `--preset NAME` chooses the defaults (the first preset where it is left out), `--resume PATH` takes those of a
+    run; all other flags override them. Unknown flags are refused. The dataclass needs the fields `preset` and
+    `resume`.
+    """
+    import tyro
+
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", choices=list(presets), default=next(iter(presets)))
+    first.add_argument("--resume", type=Path)
+    known, _ = first.parse_known_args(args)
+    default = presets[known.preset]
+    if known.resume:
+        default = load_config(type(default), known.resume)
+    return tyro.cli(type(default), args=args, default=default)
+
+
+def load_config(kind: type[C], run_dir: Path) -> C:
+    """The configuration of a run. Raises FileNotFoundError, and ValueError for keys that `kind` does not have."""
+    path = Path(run_dir) / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{run_dir} is no run: it has no config.json")
+    return from_dict(kind, json.loads(path.read_text()), str(path))
+
+
+def from_dict(kind: type[C], values: dict[str, Any], where: str) -> C:
+    """A dataclass (and the dataclasses in it) from plain values; unknown keys are refused."""
+    hints = get_type_hints(kind)
+    if unknown := set(values) - set(hints):
+        raise ValueError(f"{where} has unknown keys: {', '.join(sorted(unknown))}")
+    parts = {k: from_dict(hints[k], v, where) if dataclasses.is_dataclass(hints[k]) else v for k, v in values.items()}
+    return kind(**parts)
+
+
+def start(cfg: Any, experiment: str, name: str, root: str = "runs") -> Path:
+    """The folder of a new run, or of the one that cfg.resume names, with config.json and command.txt in it."""
+    if cfg.resume:
+        run_dir = Path(cfg.resume)
+    else:
+        run_dir = Path(root) / experiment / f"{name}__{cfg.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+        run_dir.mkdir(parents=True)
+    config = dataclasses.asdict(cfg) | {"resume": None}
+    write_atomically(run_dir / "config.json", json.dumps(config, indent=1).encode())
+    with open(run_dir / "command.txt", "a") as f:
+        f.write(shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]) + "\n")
+    return run_dir
+
+
+def git_hash() -> str:
+    """Short hash of the checkout this runs in, with + where it was changed; empty outside one."""
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

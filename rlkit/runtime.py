@@ -1,0 +1,67 @@
+"""The machine: device, threads, seeds. All randomness of a run starts in `seed_everything`."""
+
+import ctypes
+import math
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+def cores() -> int:
+    """CPU cores that this process may use: its affinity and its container's quota, whichever is less."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            count = min(count, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):
+        pass
+    return max(count, 1)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed python, numpy and torch. Every other generator of a run is derived from the same number."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory. By default every batch-sized tensor goes back to the kernel when freed and
+    is page-faulted in again by the next update: 20 % of a CPU update at batch 128. Elsewhere this does nothing.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    m_trim_threshold, m_mmap_threshold = -1, -3
+    mallopt(m_mmap_threshold, 1 << 30)
+    mallopt(m_trim_threshold, (1 << 31) - 1)
+
+
+def setup(seed: int, device: str = "auto", threads: int = 0) -> torch.device:
+    """Prepare the process: seeds, torch's and numba's threads (0: one a core), malloc, TF32. Returns the device."""
+    import numba
+
+    keep_freed_memory()
+    seed_everything(seed)
+    threads = threads or cores()
+    torch.set_num_threads(threads)
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    torch.set_float32_matmul_precision("high")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"there is no device {device!r}: torch sees no GPU; use --device cpu")
+    return torch.device(device)
+
+
+def fastest_precision(device: torch.device) -> str:
+    """bf16 where the device multiplies it natively (GPUs since 2020, CPUs with AVX512-BF16 or AMX), else fp32."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    able = torch.cpu.get_capabilities()
+    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"

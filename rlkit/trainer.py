@@ -1,0 +1,367 @@
+"""The one trainer of all learners: (model, loss_fn, iterator of batches) -> a better model.
+
+    trainer = Trainer(model, loss_fn, TrainConfig(steps=1000), run_dir, state={"experience": experience})
+    trainer.load()                                     # goes on where the newest whole checkpoint stands
+    for step, batch, aux in trainer.run(experience):
+        if step % 100 == 0:
+            trainer.log({"eval/accuracy": accuracy(model)})
+
+It knows nothing of reinforcement learning: acting happens inside the iterator, periodic work in the caller's loop.
+"""
+
+import random
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from rlkit import checkpoint, optim
+from rlkit.logger import Logger, Timer, to_numbers
+from rlkit.schedule import Schedule
+
+Batch = dict[str, Tensor]
+LossFn = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss or its gradient was nan or infinite; the weights are those before that update."""
+
+
+class SaveFailed(RuntimeError):
+    """A checkpoint could not be written (a full disk, say); the one before is whole."""
+
+
+@dataclass
+class TrainConfig:
+    """How to turn batches into updates. One update (`step`) is one move of the optimiser."""
+
+    steps: int = 100_000
+    """updates in all"""
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    """rmsprop is the centred one of the 2015 DQN paper"""
+    lr: float = 1e-4
+    """learning rate after the warm-up"""
+    eps: float = 1e-8
+    """of adam, adamw and rmsprop (there inside the root)"""
+    momentum: float = 0.95
+    """of sgd; of rmsprop's two running means"""
+    weight_decay: float = 0.0
+    """per update, times the learning rate in adamw"""
+    lr_warmup: int = 0
+    """updates from rate 0 to lr"""
+    lr_decay: Literal["constant", "linear", "cosine"] = "constant"
+    """towards lr_final at the last update"""
+    lr_final: float = 0.0
+    """learning rate at the last update, where lr_decay is not constant"""
+    clip: float = 10.0
+    """gradients' norm at the most; 0: not clipped"""
+    accumulate: int = 1
+    """batches whose gradients are averaged into one update"""
+    ema: float = 0.0
+    """decay of the weights' moving average per update, in trainer.ema; 0: none is kept"""
+    mode: Literal["eager", "compile", "cudagraph"] = "eager"
+    """how forward and backward run"""
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    """of the forward pass (autocast); loss and optimiser are always fp32. auto: bf16 where the device has it"""
+    log_every: int = 100
+    """updates between points in TensorBoard (each waits for the device once)"""
+    save_every: int = 10_000
+    """updates between checkpoints; a crash loses at most so many"""
+
+
+class Trainer:
+    """Runs updates, logs, saves and resumes.
+
+    Args:
+        model: stays the raw module in `trainer.model`; compiled or captured callables are private.
+        loss_fn: (model, batch) -> (scalar loss, dict of tensors). Aux tensors are valid until the next step.
+        run_dir: of checkpoints and TensorBoard events; None keeps everything in memory.
+        state: what is saved beside model and optimiser: name -> object with state_dict and load_state_dict.
+        clock: (name, function, end) of the x-axis in TensorBoard and of the bar; the default counts updates.
+        timer: shared with whoever else measures parts of the loop.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: LossFn,
+        cfg: TrainConfig,
+        run_dir: Path | None = None,
+        *,
+        state: Mapping[str, Any] | None = None,
+        clock: tuple[str, Callable[[], float], float] | None = None,
+        timer: Timer | None = None,
+    ):
+        self.model, self.cfg, self.run_dir = model, cfg, run_dir
+        self.step = 0
+        self.state = dict(state or {})
+        self.clock = clock or ("step", lambda: self.step, cfg.steps)
+        self.timer = timer or Timer()
+        self.device = next(model.parameters()).device
+        self.optimizer = optim.build(
+            cfg.optimizer, model.parameters(), cfg.lr, cfg.eps, cfg.weight_decay, cfg.momentum
+        )
+        self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema)) if cfg.ema else None
+        decay = "linear" if cfg.lr_decay == "constant" else cfg.lr_decay
+        final = cfg.lr if cfg.lr_decay == "constant" else cfg.lr_final
+        self._lr = Schedule("step", cfg.lr, final, cfg.lr_warmup, max(1, cfg.steps - cfg.lr_warmup), decay)
+        # Both live on the device, so that an update can be masked without waiting for it.
+        self._first_bad = torch.full((), -1, dtype=torch.int64, device=self.device)
+        self._masked = torch.zeros((), device=self.device)
+        self._forward_backward = self._build(loss_fn)
+        self._logger: Logger | None = None
+        self._stopping = False
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[int, Batch, dict[str, Tensor]]]:
+        """Yield (step, batch, aux) after each update until `cfg.steps`; saves and logs on the way.
+
+        An empty batch means: nothing to learn from yet, ask again. SIGINT and SIGTERM end the loop after the step
+        in hand, with everything saved; a second SIGINT ends at once.
+        """
+        source = iter(batches)
+        with self._signals():
+            # `for batch in source` would draw one batch too many at the end, and resume would not be exact.
+            while self.step < self.cfg.steps and not self._stopping:
+                batch = next(source)
+                self.logger.advance(self.clock[1]())
+                if not batch:
+                    continue
+                for _ in range(self.cfg.accumulate - 1):
+                    self._accumulate(batch)
+                    batch = next(source)
+                with self.timer("update"):
+                    aux = self.update(batch)
+                yield self.step, batch, aux
+                # After the yield, so that the caller's work for this step is in the checkpoint.
+                if self.step % self.cfg.log_every == 0:
+                    self.log({f"losses/{k}": v for k, v in to_numbers(aux).items()} | self._vitals())
+                if self.step % self.cfg.save_every == 0:
+                    self.save()
+            if self.run_dir:
+                path = self.save()
+                if self._stopping:
+                    self.say(f"stopped at step {self.step:,}, saved {path}")
+            self.close()
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One optimiser step on one batch (and on those accumulated before it). Never waits for the device."""
+        lr = self._lr(self.step)
+        if self.step < self.cfg.lr_warmup:
+            lr = self.cfg.lr * (self.step + 1) / self.cfg.lr_warmup
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        loss, aux = self._accumulate(batch)
+        params = [p for p in self.model.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
+        if self.cfg.clip:
+            nn.utils.clip_grads_with_norm_(params, self.cfg.clip, norm)
+        bad = ~(torch.isfinite(loss) & torch.isfinite(norm)) & (self._first_bad < 0)
+        self._first_bad.masked_fill_(bad, self.step + 1)
+        self._masked.copy_(self._first_bad >= 0)
+        self.optimizer.found_inf = self._masked
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=self.cfg.mode != "cudagraph")
+        if self.ema:
+            self.ema.update_parameters(self.model)
+        self.step += 1
+        return {**aux, "loss": loss, "grad_norm": norm}
+
+    def _accumulate(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        return self._forward_backward({k: v.to(self.device, non_blocking=True) for k, v in batch.items()})
+
+    # -- forward and backward in the three modes -----------------------------------------------------------------
+
+    def _build(self, loss_fn: LossFn) -> Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]:
+        if self.cfg.mode == "cudagraph" and self.device.type != "cuda":
+            raise ValueError(f"mode cudagraph needs a GPU, the model is on {self.device}: use eager or compile")
+        run = torch.compile(loss_fn) if self.cfg.mode == "compile" else loss_fn
+
+        def forward_backward(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+            # A captured graph must not hold weights cast once and cached: the cache is off there.
+            with torch.autocast(
+                self.device.type,
+                torch.bfloat16,
+                enabled=self.cfg.precision == "bf16",
+                cache_enabled=self.cfg.mode != "cudagraph",
+            ):
+                loss, aux = run(self.model, batch)
+            (loss / self.cfg.accumulate if self.cfg.accumulate > 1 else loss).backward()
+            return loss.detach(), aux
+
+        return _Captured(self.model, forward_backward) if self.cfg.mode == "cudagraph" else forward_backward
+
+    # -- saving and loading --------------------------------------------------------------------------------------
+
+    @property
+    def _folder(self) -> Path:
+        if self.run_dir is None:
+            raise ValueError("this trainer has no run_dir to save to or load from")
+        return self.run_dir / "checkpoints"
+
+    def save(self) -> Path:
+        """Write a checkpoint and remove all but the newest three. Raises NonFiniteLoss, SaveFailed."""
+        self._check_finite()
+        with self.timer("save"):
+            try:
+                return checkpoint.save_checkpoint(self._folder, self.step, self.state_dict())
+            except OSError as error:
+                whole = checkpoint.checkpoints(self._folder)
+                keep = f"the last whole checkpoint is {whole[0]}" if whole else "there is no earlier checkpoint"
+                raise SaveFailed(f"could not save step {self.step:,}: {error}. Free some space and resume; {keep}") from error
+
+    def load(self) -> bool:
+        """Go on from the newest whole checkpoint of `run_dir`; False where there is none. Says what it did."""
+        for path in checkpoint.checkpoints(self._folder):
+            try:
+                state = checkpoint.load_checkpoint(path)
+            except checkpoint.DamagedFile as error:
+                self.say(f"{error}; trying the one before")
+                continue
+            notes = self.load_state_dict(state)
+            self.say("; ".join([f"resumed at step {self.step:,} from {path}", *notes]))
+            return True
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next update depends on."""
+        name, state, *rest = np.random.get_state()
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            "state": {name: thing.state_dict() for name, thing in self.state.items()},
+            "rng": {
+                "torch": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
+                "numpy": [name, np.asarray(state).tolist(), *rest],
+                "python": random.getstate(),
+            },
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> list[str]:
+        """Restore `state_dict`; returns what the state objects have to say about it."""
+        self.step = saved["step"]
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.ema and saved["ema"]:
+            self.ema.load_state_dict(saved["ema"])
+        notes = [thing.load_state_dict(saved["state"][name]) for name, thing in self.state.items()]
+        rng = saved["rng"]
+        torch.set_rng_state(rng["torch"])
+        if rng["cuda"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(rng["cuda"])
+        np.random.set_state(tuple(rng["numpy"]))
+        random.setstate(rng["python"])
+        self._first_bad.fill_(-1)
+        return [note for note in notes if isinstance(note, str)]
+
+    def _check_finite(self) -> None:
+        bad = int(self._first_bad)  # waits for the device
+        if bad >= 0:
+            whole = checkpoint.checkpoints(self._folder) if self.run_dir else []
+            good = f"the last good checkpoint is {whole[0]}" if whole else "no checkpoint was saved before it"
+            raise NonFiniteLoss(
+                f"the loss or its gradient was not finite at step {bad:,}; nothing was learned from there on. {good}. "
+                "Lower the learning rate, clip harder or use fp32, then resume"
+            )
+
+    # -- what a person sees --------------------------------------------------------------------------------------
+
+    @property
+    def logger(self) -> Logger:
+        """Opened on first use, so that a resumed run's begins where it goes on."""
+        if self._logger is None:
+            name, now, end = self.clock
+            self._logger = Logger(self.run_dir, end, f" {name}", now())
+        return self._logger
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Write scalars under their tags at the present clock. Raises NonFiniteLoss."""
+        self._check_finite()
+        with self.timer("log"):
+            self.logger.scalars(values, self.clock[1]())
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self.logger.say(text)
+
+    def close(self) -> None:
+        """Close bar and event file; the next `log` opens them again."""
+        if self._logger:
+            self._logger.close()
+            self._logger = None
+
+    def _vitals(self) -> dict[str, float]:
+        times = {f"time/{name}": seconds for name, seconds in self.timer.seconds.items()}
+        return {"charts/learning_rate": self.optimizer.param_groups[0]["lr"], "charts/updates": self.step, **times}
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first SIGINT or SIGTERM asks the loop to end; the second finds the default handlers again."""
+        self._stopping = False
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+        def ask(signum, frame) -> None:
+            self._stopping = True
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            self.say(f"{signal.Signals(signum).name}: saving and ending; once more to end at once")
+
+        for s in before:
+            signal.signal(s, ask)
+        try:
+            yield
+        finally:
+            for s, handler in before.items():
+                signal.signal(s, handler)
+
+
+class _Captured:
+    """forward_backward as a CUDA graph with static inputs. The first batch fixes shapes; others are copied in.
+
+    Gradients are zeroed in place by the caller, so that the graph always adds to the same memory.
+    """
+
+    def __init__(self, model: nn.Module, run: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]):
+        self._model, self._run = model, run
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        if self._graph is None:
+            self._capture(batch)
+        else:
+            for name, value in batch.items():
+                self._inputs[name].copy_(value, non_blocking=True)
+        assert self._graph is not None
+        self._graph.replay()
+        return self._outputs
+
+    def _capture(self, batch: Batch) -> None:
+        self._inputs = {name: value.clone() for name, value in batch.items()}
+        params = [p for p in self._model.parameters() if p.requires_grad]
+        kept = [None if p.grad is None else p.grad.clone() for p in params]
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):  # lets cuDNN and cuBLAS choose and allocate outside the capture
+                self._run(self._inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        for p, grad in zip(params, kept, strict=True):
+            p.grad = torch.zeros_like(p) if grad is None else grad
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._outputs = self._run(self._inputs)
+        # Capturing runs nothing: the gradients are still `kept`, and the first replay adds this batch's.
