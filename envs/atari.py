@@ -105,7 +105,7 @@ class Atari:
             img_width=width,
             **preset,
         )
-        self.num_actions = int(self._envs.single_action_space.n)
+        self.num_actions = len(self._envs.ale.get_action_set())
         self.obs_shape = self._envs.single_observation_space.shape
         self._episodes = Episodes(num_envs)
 

@@ -7,19 +7,20 @@ python -m experiments.dqn_atari --resume runs/dqn_atari/<run>         # goes on 
 
 import functools
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
 from agents.dqn.agent import DQN, DQNConfig
 from agents.dqn.experience import Experience
-from envs.atari import EVALUATION_EPSILON, FRAME_SKIP, Atari
+from envs.atari import EVALUATION_EPSILON, Atari, game_name
 from envs.catch import Catch
 from experiments.players import save_dqn
 from rlkit import evaluate, run, runtime
-from rlkit.logger import Timer
+from rlkit.logger import Timer, say
 from rlkit.replay import Replay
 from rlkit.schedule import Schedule
 from rlkit.trainer import TrainConfig, Trainer
@@ -103,20 +104,12 @@ def make_envs(cfg: Config, num_envs: int, seed: int, training: bool):
     return Atari(cfg.game, num_envs, protocol=cfg.protocol, training=training, seed=seed, threads=threads)
 
 
-def main(cfg: Config) -> Path:
-    """Train; returns the run's folder."""
-    began = time.monotonic()
-    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tuple[Trainer, Experience, DQN]:
+    """The three parts of a run, wired."""
     if cfg.trainer.precision == "auto":
         cfg.trainer.precision = runtime.fastest_precision(device)
-    envs = make_envs(cfg, cfg.num_envs, 10_000 * cfg.seed, training=True)
-    eval_envs = make_envs(cfg, cfg.eval_episodes, 10_000 * cfg.seed + 5_000, training=False)
-    run_dir = run.start(cfg, "dqn_atari", cfg.game)
-    frames_an_update = cfg.batch_size / cfg.samples_per_step * envs.frames_per_step
-    start = cfg.learning_starts * envs.frames_per_step
-    cfg.trainer.steps = cfg.trainer.steps or int((cfg.frames - start) / frames_an_update)
-
     timer = Timer()
+    envs = make_envs(cfg, cfg.num_envs, 10_000 * cfg.seed, training=True)
     agent = DQN(envs.obs_shape, envs.num_actions, cfg.agent, device, cfg.trainer.precision)
     replay = Replay(
         cfg.replay,
@@ -126,8 +119,9 @@ def main(cfg: Config) -> Path:
         gamma=cfg.agent.gamma,
         device=device,
         seed=cfg.seed,
-        path=run_dir / "checkpoints" / "replay.ring" if cfg.save_replay else None,
+        path=run_dir / "checkpoints" / "replay.ring" if run_dir and cfg.save_replay else None,
     )
+    start = cfg.learning_starts * envs.frames_per_step
     experience = Experience(
         envs,
         agent,
@@ -139,36 +133,61 @@ def main(cfg: Config) -> Path:
         seed=cfg.seed,
         timer=timer,
     )
-    clock = ("frames", lambda: experience.frames, cfg.frames)
-    state = {"experience": experience, "target": agent.target}
-    trainer = Trainer(agent.network, agent.loss, cfg.trainer, run_dir, state=state, clock=clock, timer=timer)
+    steps = int((cfg.frames - start) / envs.frames_per_step * cfg.samples_per_step / cfg.batch_size)
+    trainer = Trainer(
+        agent.network,
+        agent.loss,
+        replace(cfg.trainer, steps=cfg.trainer.steps or steps),
+        run_dir,
+        state={"experience": experience, "target": agent.target},
+        clock=("frames", lambda: experience.frames, cfg.frames),
+        timer=timer,
+    )
+    return trainer, experience, agent
+
+
+def main(cfg: Config) -> Path:
+    """Train; returns the run's folder."""
+    began = time.monotonic()
+    cfg.game = cfg.game if cfg.game == "catch" else game_name(cfg.game)
+    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    eval_envs = make_envs(cfg, cfg.eval_episodes, 10_000 * cfg.seed + 5_000, training=False)
+    run_dir = run.start(cfg, "dqn_atari", cfg.game)
+    trainer, experience, agent = build(cfg, device, run_dir)
     if cfg.resume:
         trainer.load()
 
     def evaluation() -> None:
-        act = functools.partial(agent.act, epsilon=EVALUATION_EPSILON[cfg.protocol], rng=np.random.default_rng(cfg.seed))
-        with timer("evaluate"):
+        act = functools.partial(
+            agent.act, epsilon=EVALUATION_EPSILON[cfg.protocol], rng=np.random.default_rng(cfg.seed)
+        )
+        with trainer.timer("evaluate"):
             scores = evaluate.episodes(act, eval_envs, cfg.eval_episodes)
         trainer.log(scores.scalars())
         save_dqn(run_dir / "agent", agent, cfg, experience.frames, scores)
 
-    eval_every = max(1, int(cfg.eval_every / frames_an_update))
+    next_eval = experience.frames + cfg.eval_every
     for step, _, _ in trainer.run(experience):
         if step % cfg.target_every == 0:
             agent.sync(trainer.model)
         if step % cfg.trainer.log_every == 0:
             trainer.log(experience.stats())
-        if step % eval_every == 0:
+        if experience.frames >= next_eval:
+            next_eval += cfg.eval_every
             evaluation()
         if time.monotonic() - began > 60 * cfg.minutes:
             trainer.save()
             break
-    evaluation()
+    if trainer.stopped:  # whoever stops a run does not want to wait for games
+        save_dqn(run_dir / "agent", agent, cfg, experience.frames)
+    else:
+        evaluation()
     trainer.close()
-    trainer.say(timer.table())
-    trainer.say(f"evaluate: python -m experiments.evaluate {run_dir}")
+    say(trainer.timer.table())
+    say(f"go on:    python -m experiments.dqn_atari --resume {run_dir}")
+    say(f"evaluate: python -m experiments.evaluate {run_dir}")
     return run_dir
 
 
 if __name__ == "__main__":
-    main(run.parse(PRESETS))
+    run.cli(main, lambda: run.parse(PRESETS))

@@ -13,13 +13,22 @@ from rlkit.evaluate import Scores
 from rlkit.run import git_hash
 
 
-def save_dqn(folder: Path, agent: DQN, cfg: Any, frames: int, scores: Scores) -> None:
+def save_dqn(folder: Path, agent: DQN, cfg: Any, frames: int, scores: Scores | None = None) -> None:
     """Write the agent's folder with how it was trained and what it scored."""
-    low, high = scores.interval()
+    score = None
+    if scores:
+        low, high = scores.interval()
+        score = {
+            "mean": scores.mean,
+            "low": low,
+            "high": high,
+            "episodes": len(scores.scores),
+            "protocol": cfg.protocol,
+        }
     info = agent.describe() | {
         "env": {"game": cfg.game, "protocol": cfg.protocol},
         "trained": {"frames": frames, "seed": cfg.seed, "preset": cfg.preset},
-        "score": {"mean": scores.mean, "low": low, "high": high, "episodes": len(scores.scores), "protocol": cfg.protocol},
+        "score": score,
         "versions": {"python": sys.version.split()[0], "torch": torch.__version__, "ale_py": ale_py.__version__},
         "git": git_hash(),
     }

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -74,36 +75,35 @@ class ChunkFile:
 
     def __init__(self, path: Path, slot_bytes: int):
         self.path, self.slot_bytes = path, slot_bytes
-        self._table: dict[int, tuple[int, str]] = {}
+        self._table: dict[int, list] = {}  # chunk -> [slot, bytes, sha256]
 
-    def write(self, chunks: dict[int, list[np.ndarray]]) -> list[list]:
-        """Store chunks (each a list of arrays, at most `slot_bytes` together); returns rows [chunk, slot, bytes, sha256]."""
-        used = {row[0] for row in self._table.values()}
-        free = (slot for slot in range(2 * len(used) + len(chunks) + 1) if slot not in used)
+    def write(self, chunks: dict[int, list[np.ndarray]]) -> dict[int, list]:
+        """Store chunks, each a list of arrays of at most `slot_bytes` together; returns the table of all chunks."""
+        used = {slot for slot, _, _ in self._table.values()}
+        free = (slot for slot in itertools.count() if slot not in used)
         table = dict(self._table)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "r+b" if self.path.exists() else "w+b") as f:
             for chunk, arrays in chunks.items():
-                slot, digest = next(free), hashlib.sha256()
+                slot, size, digest = next(free), 0, hashlib.sha256()
                 f.seek(slot * self.slot_bytes)
                 for array in arrays:
                     data = np.ascontiguousarray(array).view(np.uint8).reshape(-1).data
                     digest.update(data)
-                    f.write(data)
-                table[chunk] = (slot, digest.hexdigest())
+                    size += f.write(data)
+                table[chunk] = [slot, size, digest.hexdigest()]
             f.flush()
             os.fsync(f.fileno())
         self._table = table
-        return [[chunk, slot, digest] for chunk, (slot, digest) in table.items()]
+        return table
 
-    def read(self, table: list[list]) -> Iterator[tuple[int, bytes | None]]:
+    def read(self, table: dict[int, list]) -> Iterator[tuple[int, bytes | None]]:
         """Yield (chunk, bytes) of a table that `write` returned; None for a chunk that is damaged."""
-        self._table = {chunk: (slot, digest) for chunk, slot, digest in table}
-        f = open(self.path, "rb") if self.path.exists() else io.BytesIO()
-        with f:
-            for chunk, (slot, digest) in self._table.items():
+        self._table = dict(table)
+        with open(self.path, "rb") if self.path.exists() else io.BytesIO() as f:
+            for chunk, (slot, size, digest) in table.items():
                 f.seek(slot * self.slot_bytes)
-                data = f.read(self.slot_bytes)
+                data = f.read(size)
                 yield chunk, data if hashlib.sha256(data).hexdigest() == digest else None
 
 

@@ -44,11 +44,12 @@ class Logger:
         folder: of the event files; None writes none.
         total, unit: what the bar counts.
         start: where a resumed run goes on; later points of an earlier attempt are purged from TensorBoard.
+        progress: draw the bar.
     """
 
     BAR = {"charts/episodic_return": "return", "losses/loss": "loss"}
 
-    def __init__(self, folder: Path | None, total: float, unit: str, start: float = 0):
+    def __init__(self, folder: Path | None, total: float, unit: str, start: float = 0, progress: bool = True):
         self._writer = None
         if folder:
             from torch.utils.tensorboard import SummaryWriter
@@ -61,6 +62,7 @@ class Logger:
             unit_scale=True,
             dynamic_ncols=True,
             smoothing=0.05,
+            disable=not progress,
             file=sys.stderr,
             mininterval=0.5 if sys.stderr.isatty() else 30,
         )
@@ -80,15 +82,16 @@ class Logger:
         """Move the bar to clock x."""
         self._bar.update(int(x) - self._bar.n)
 
-    def say(self, text: str) -> None:
-        """Print a line without tearing the bar."""
-        tqdm.write(text, file=sys.stderr)
-
     def close(self) -> None:
         """Flush and end."""
         self._bar.close()
         if self._writer:
             self._writer.close()
+
+
+def say(text: str) -> None:
+    """Print a line without tearing the bar."""
+    tqdm.write(text, file=sys.stderr)
 
 
 def to_numbers(values: Mapping[str, Tensor]) -> dict[str, float]:

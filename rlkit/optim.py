@@ -43,7 +43,7 @@ class CentredRMSProp(torch.optim.Optimizer):
 
 
 def build(name: str, params: Iterable[nn.Parameter], lr: float, eps: float, weight_decay: float, momentum: float):
-    """The optimiser `name`: adam, adamw, sgd (torch's fused kernels) or rmsprop (the 2015 paper's, momentum = decay)."""
+    """The optimiser `name`: adam, adamw, sgd (torch's fused kernels) or rmsprop (above; momentum is its decay)."""
     if name == "adam":
         return torch.optim.Adam(params, lr, eps=eps, weight_decay=weight_decay, fused=True)
     if name == "adamw":

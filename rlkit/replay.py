@@ -48,7 +48,13 @@ class Replay:
         seed: int = 0,
         path: Path | None = None,
     ):
-        self.rows, self.num_envs, self.stack, self.n_step, self.gamma = capacity // num_envs, num_envs, stack, n_step, gamma
+        self.rows, self.num_envs, self.stack, self.n_step, self.gamma = (
+            capacity // num_envs,
+            num_envs,
+            stack,
+            n_step,
+            gamma,
+        )
         if self.rows < 2 * (stack + n_step):
             raise ValueError(f"a replay of {capacity} frames is too small for {num_envs} environments: raise capacity")
         self.device = torch.device(device)
@@ -75,7 +81,13 @@ class Replay:
         return f"Replay({len(self):,} of {self.rows * self.num_envs:,} frames, {size:.2f} GB on {self.device})"
 
     def add(
-        self, frame: NDArray[np.uint8], action: NDArray, reward: NDArray, discount: NDArray, first: NDArray, last: NDArray
+        self,
+        frame: NDArray[np.uint8],
+        action: NDArray,
+        reward: NDArray,
+        discount: NDArray,
+        first: NDArray,
+        last: NDArray,
     ) -> None:
         """Write one row: frame [E, height, width], the others [E]. In a `last` row action to discount mean nothing."""
         row, before = self.count % self.rows, (self.count - 1) % self.rows
@@ -96,7 +108,10 @@ class Replay:
         Prioritised sampling is another `draw`; sequence sampling another `gather` over the same rows.
         """
         low, high = self._bounds()
-        time, env = self._rng.integers(low, max(high, low + 1), batch_size), self._rng.integers(self.num_envs, size=batch_size)
+        time, env = (
+            self._rng.integers(low, max(high, low + 1), batch_size),
+            self._rng.integers(self.num_envs, size=batch_size),
+        )
         for _ in range(1000):
             (bad,) = np.nonzero(self.last[time % self.rows, env])
             if high <= low or not bad.size:
@@ -175,11 +190,19 @@ class Replay:
             self.count = 0
             return "replay: frames were not saved, it is refilled before learning goes on"
         self.count = state["count"]
-        lost = 0
-        for i, blob in self._file.read(state["table"]):
-            lost += not self._restore(i, blob)
         self._dirty[:] = False
-        return f"replay: {len(self):,} frames restored" + (f", {lost} damaged chunks left out" if lost else "")
+        damaged = []
+        for chunk, blob in self._file.read(state["table"]):
+            if blob is None:
+                damaged.append(chunk)
+            else:
+                self._restore(chunk, blob)
+        for chunk in damaged:  # nothing may start in the hole, end in it, or look back into it
+            rows = np.arange(chunk * self._chunk_rows - 1, (chunk + 1) * self._chunk_rows + self.stack - 1) % self.rows
+            self.last[rows] = True
+            self._dirty[rows // self._chunk_rows] = True
+        lost = f", {len(damaged)} damaged chunks of {len(state['table'])} left out" if damaged else ""
+        return f"replay: {len(self):,} frames restored{lost}"
 
     def _columns(self, chunk: int) -> list[NDArray]:
         rows = slice(chunk * self._chunk_rows, min((chunk + 1) * self._chunk_rows, self.rows))
@@ -189,22 +212,17 @@ class Replay:
             *(column[rows] for column in (self.action, self.age, self.reward, self.discount, self.last)),
         ]
 
-    def _restore(self, chunk: int, blob: bytes | None) -> bool:
-        columns = self._columns(chunk)
-        if blob is None:  # damaged: nothing may start in the hole, end in it, or look back into it
-            rows = np.arange(chunk * self._chunk_rows - 1, (chunk + 1) * self._chunk_rows + self.stack - 1)
-            self.last[rows % self.rows] = True
-            return False
-        offset = 0
-        for i, column in enumerate(columns):
-            value = np.frombuffer(blob, column.dtype, column.size, offset).reshape(column.shape)
+    def _restore(self, chunk: int, blob: bytes) -> None:
+        frames, *columns = self._columns(chunk)
+        start = chunk * self._chunk_rows * self.num_envs
+        # bytearray: torch wants memory that it may write
+        self.frames[start : start + len(frames)].copy_(
+            torch.frombuffer(bytearray(blob[: frames.nbytes]), dtype=torch.uint8).view(frames.shape)
+        )
+        offset = frames.nbytes
+        for column in columns:
+            column[:] = np.frombuffer(blob, column.dtype, column.size, offset).reshape(column.shape)
             offset += column.nbytes
-            if i == 0:
-                start = chunk * self._chunk_rows * self.num_envs
-                self.frames[start : start + len(value)].copy_(torch.from_numpy(value.copy()))
-            else:
-                column[:] = value
-        return True
 
 
 @numba.njit(parallel=True, cache=True)

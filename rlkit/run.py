@@ -10,10 +10,13 @@ import shlex
 import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from rlkit.checkpoint import write_atomically
+from rlkit.checkpoint import DamagedFile, write_atomically
+from rlkit.trainer import NonFiniteLoss, SaveFailed
 
 C = TypeVar("C")
 
@@ -35,6 +38,17 @@ def parse(presets: dict[str, C], args: list[str] | None = None) -> C:
     if known.resume:
         default = load_config(type(default), known.resume)
     return tyro.cli(type(default), args=args, default=default)
+
+
+def cli(main: Callable[[C], Any], parse: Callable[[], C]) -> None:
+    """main(parse()), with the errors that a user can mend as one line instead of a traceback (exit status 1)."""
+    try:
+        main(parse())
+    except (DamagedFile, FileNotFoundError, ModuleNotFoundError, NonFiniteLoss, SaveFailed, ValueError) as error:
+        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if not raised_in.is_relative_to(Path(__file__).parent.parent) or ".venv" in raised_in.parts:
+            raise  # not one of ours: a bug
+        sys.exit(f"error: {error}")
 
 
 def load_config(kind: type[C], run_dir: Path) -> C:

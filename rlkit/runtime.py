@@ -5,6 +5,7 @@ import math
 import os
 import random
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ def setup(seed: int, device: str = "auto", threads: int = 0) -> torch.device:
     seed_everything(seed)
     threads = threads or cores()
     torch.set_num_threads(threads)
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision("high")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -59,7 +60,7 @@ def setup(seed: int, device: str = "auto", threads: int = 0) -> torch.device:
     return torch.device(device)
 
 
-def fastest_precision(device: torch.device) -> str:
+def fastest_precision(device: torch.device) -> Literal["fp32", "bf16"]:
     """bf16 where the device multiplies it natively (GPUs since 2020, CPUs with AVX512-BF16 or AMX), else fp32."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rlkit import checkpoint, optim
-from rlkit.logger import Logger, Timer, to_numbers
+from rlkit.logger import Logger, Timer, say, to_numbers
 from rlkit.schedule import Schedule
 
 Batch = dict[str, Tensor]
@@ -75,6 +75,8 @@ class TrainConfig:
     """updates between points in TensorBoard (each waits for the device once)"""
     save_every: int = 10_000
     """updates between checkpoints; a crash loses at most so many"""
+    progress: bool = True
+    """draw a progress bar"""
 
 
 class Trainer:
@@ -106,9 +108,7 @@ class Trainer:
         self.clock = clock or ("step", lambda: self.step, cfg.steps)
         self.timer = timer or Timer()
         self.device = next(model.parameters()).device
-        self.optimizer = optim.build(
-            cfg.optimizer, model.parameters(), cfg.lr, cfg.eps, cfg.weight_decay, cfg.momentum
-        )
+        self.optimizer = optim.build(cfg.optimizer, model.parameters(), cfg.lr, cfg.eps, cfg.weight_decay, cfg.momentum)
         self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema)) if cfg.ema else None
         decay = "linear" if cfg.lr_decay == "constant" else cfg.lr_decay
         final = cfg.lr if cfg.lr_decay == "constant" else cfg.lr_final
@@ -118,7 +118,7 @@ class Trainer:
         self._masked = torch.zeros((), device=self.device)
         self._forward_backward = self._build(loss_fn)
         self._logger: Logger | None = None
-        self._stopping = False
+        self.stopped = False  # by a signal
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class Trainer:
         source = iter(batches)
         with self._signals():
             # `for batch in source` would draw one batch too many at the end, and resume would not be exact.
-            while self.step < self.cfg.steps and not self._stopping:
+            while self.step < self.cfg.steps and not self.stopped:
                 batch = next(source)
                 self.logger.advance(self.clock[1]())
                 if not batch:
@@ -139,45 +139,50 @@ class Trainer:
                 for _ in range(self.cfg.accumulate - 1):
                     self._accumulate(batch)
                     batch = next(source)
-                with self.timer("update"):
-                    aux = self.update(batch)
+                aux = self.update(batch)
                 yield self.step, batch, aux
                 # After the yield, so that the caller's work for this step is in the checkpoint.
                 if self.step % self.cfg.log_every == 0:
                     self.log({f"losses/{k}": v for k, v in to_numbers(aux).items()} | self._vitals())
-                if self.step % self.cfg.save_every == 0:
+                if self.run_dir and self.step % self.cfg.save_every == 0:
                     self.save()
             if self.run_dir:
                 path = self.save()
-                if self._stopping:
-                    self.say(f"stopped at step {self.step:,}, saved {path}")
-            self.close()
+                if self.stopped:
+                    say(f"stopped at step {self.step:,}, saved {path}")
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One optimiser step on one batch (and on those accumulated before it). Never waits for the device."""
+        loss, aux = self._accumulate(batch)
+        with self.timer("update"):
+            self._set_learning_rate()
+            params = [p for p in self.model.parameters() if p.grad is not None]
+            norm = nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
+            if self.cfg.clip:
+                nn.utils.clip_grads_with_norm_(params, self.cfg.clip, norm)
+            bad = ~(torch.isfinite(loss) & torch.isfinite(norm)) & (self._first_bad < 0)
+            self._first_bad.masked_fill_(bad, self.step + 1)
+            self._masked.copy_(self._first_bad >= 0)
+            self.optimizer.found_inf = self._masked
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=self.cfg.mode != "cudagraph")
+            if self.ema:
+                self.ema.update_parameters(self.model)
+        self.step += 1
+        return {**aux, "loss": loss, "grad_norm": norm}
+
+    def _accumulate(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        with self.timer("copy"):
+            batch = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
+        with self.timer("update"):
+            return self._forward_backward(batch)
+
+    def _set_learning_rate(self) -> None:
         lr = self._lr(self.step)
         if self.step < self.cfg.lr_warmup:
             lr = self.cfg.lr * (self.step + 1) / self.cfg.lr_warmup
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        loss, aux = self._accumulate(batch)
-        params = [p for p in self.model.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
-        if self.cfg.clip:
-            nn.utils.clip_grads_with_norm_(params, self.cfg.clip, norm)
-        bad = ~(torch.isfinite(loss) & torch.isfinite(norm)) & (self._first_bad < 0)
-        self._first_bad.masked_fill_(bad, self.step + 1)
-        self._masked.copy_(self._first_bad >= 0)
-        self.optimizer.found_inf = self._masked
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=self.cfg.mode != "cudagraph")
-        if self.ema:
-            self.ema.update_parameters(self.model)
-        self.step += 1
-        return {**aux, "loss": loss, "grad_norm": norm}
-
-    def _accumulate(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        return self._forward_backward({k: v.to(self.device, non_blocking=True) for k, v in batch.items()})
 
     # -- forward and backward in the three modes -----------------------------------------------------------------
 
@@ -217,7 +222,9 @@ class Trainer:
             except OSError as error:
                 whole = checkpoint.checkpoints(self._folder)
                 keep = f"the last whole checkpoint is {whole[0]}" if whole else "there is no earlier checkpoint"
-                raise SaveFailed(f"could not save step {self.step:,}: {error}. Free some space and resume; {keep}") from error
+                raise SaveFailed(
+                    f"could not save step {self.step:,}: {error}. Free some space and resume; {keep}"
+                ) from error
 
     def load(self) -> bool:
         """Go on from the newest whole checkpoint of `run_dir`; False where there is none. Says what it did."""
@@ -225,10 +232,10 @@ class Trainer:
             try:
                 state = checkpoint.load_checkpoint(path)
             except checkpoint.DamagedFile as error:
-                self.say(f"{error}; trying the one before")
+                say(f"{error}; trying the one before")
                 continue
             notes = self.load_state_dict(state)
-            self.say("; ".join([f"resumed at step {self.step:,} from {path}", *notes]))
+            say("; ".join([f"resumed at step {self.step:,} from {path}", *notes]))
             return True
         return False
 
@@ -283,7 +290,7 @@ class Trainer:
         """Opened on first use, so that a resumed run's begins where it goes on."""
         if self._logger is None:
             name, now, end = self.clock
-            self._logger = Logger(self.run_dir, end, f" {name}", now())
+            self._logger = Logger(self.run_dir, end, f" {name}", now(), self.cfg.progress)
         return self._logger
 
     def log(self, values: Mapping[str, Any]) -> None:
@@ -292,12 +299,8 @@ class Trainer:
         with self.timer("log"):
             self.logger.scalars(values, self.clock[1]())
 
-    def say(self, text: str) -> None:
-        """Print a line above the bar."""
-        self.logger.say(text)
-
     def close(self) -> None:
-        """Close bar and event file; the next `log` opens them again."""
+        """Close bar and event files."""
         if self._logger:
             self._logger.close()
             self._logger = None
@@ -309,16 +312,16 @@ class Trainer:
     @contextmanager
     def _signals(self) -> Iterator[None]:
         """The first SIGINT or SIGTERM asks the loop to end; the second finds the default handlers again."""
-        self._stopping = False
+        self.stopped = False
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
         def ask(signum, frame) -> None:
-            self._stopping = True
+            self.stopped = True
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            self.say(f"{signal.Signals(signum).name}: saving and ending; once more to end at once")
+            say(f"{signal.Signals(signum).name}: saving and ending; once more to end at once")
 
         for s in before:
             signal.signal(s, ask)

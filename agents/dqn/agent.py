@@ -45,7 +45,7 @@ class DQN:
         device: torch.device | str = "cpu",
         precision: str = "fp32",
     ):
-        self.cfg, self.obs_shape, self.num_actions = cfg, tuple(obs_shape), num_actions
+        self.cfg, self.obs_shape, self.num_actions = cfg, obs_shape, num_actions
         self.device, self.precision = torch.device(device), precision
         self.network = QNetwork(self.obs_shape, num_actions, cfg.backbone, cfg.dueling).to(self.device)
         self.target = copy.deepcopy(self.network).requires_grad_(False)
@@ -68,9 +68,7 @@ class DQN:
         with torch.no_grad():
             q_t = self.target(batch["s_t"])
             q_t_selector = model(batch["s_t"]) if self.cfg.double else q_t
-        td_error = losses.double_q_learning(
-            q_tm1, batch["a_tm1"], batch["r_t"], batch["discount_t"], q_t, q_t_selector
-        )
+        td_error = losses.double_q_learning(q_tm1, batch["a_tm1"], batch["r_t"], batch["discount_t"], q_t, q_t_selector)
         return losses.huber(td_error).mean(), {"q": q_tm1.detach().mean(), "td_error": td_error.detach().abs().mean()}
 
     def sync(self, model: nn.Module) -> None:

@@ -9,7 +9,9 @@ from rlkit.nn.heads import DuelingHead, LinearHead
 class QNetwork(nn.Module):
     """uint8 observations [B, stack, height, width] -> Q values [B, actions] in fp32."""
 
-    def __init__(self, obs_shape: tuple[int, int, int], num_actions: int, backbone: str = "nature", dueling: bool = False):
+    def __init__(
+        self, obs_shape: tuple[int, int, int], num_actions: int, backbone: str = "nature", dueling: bool = False
+    ):
         super().__init__()
         if backbone not in BACKBONES:
             raise ValueError(f"there is no backbone {backbone!r}; choose from {', '.join(BACKBONES)}")

@@ -1,0 +1,40 @@
+# make train   install into .venv and train DQN on Pong      ARGS="--game breakout" for more
+# make test    install into .venv and run all tests
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: train test check bench tensorboard clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '1,2s/^# //p' Makefile; echo "make check | bench | tensorboard | clean"
+
+$(READY): setup.cfg constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,video]'
+	@touch $@
+
+train: $(READY)
+	$(BIN)/python -m experiments.dqn_atari --game pong $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy rlkit agents envs experiments
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+.venv/.bench: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	@touch $@
+
+bench: .venv/.bench
+	$(BIN)/python -m experiments.bench dqn $(ARGS)
+
+tensorboard: $(READY)
+	$(BIN)/tensorboard --logdir runs $(ARGS)
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,71 @@
+"""Draw the learning curves of runs.
+
+python -m experiments.curves runs/dqn_atari/pong__* --out docs/pong.png       # needs the extra `plot`
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from rlkit import run
+
+
+@dataclass
+class Config:
+    """One line a run, over its clock and over its wall time."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    out: Path = Path("curves.png")
+    tag: str = "charts/episodic_return"
+    smooth: int = 20
+    """points in the running mean"""
+    x_label: str = "emulator frames"
+
+
+def curve(folder: Path, tag: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(clock, minutes since the run began, value) [N] of one tag. Raises ValueError where it has none."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), {"scalars": 0})
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    if tag not in tags:
+        raise ValueError(f"{folder} has no scalars {tag!r}; it has {', '.join(tags) or 'none'}")
+    points = events.Scalars(tag)
+    began = events.FirstEventTimestamp()
+    x, wall, y = np.array([(p.step, (p.wall_time - began) / 60, p.value) for p in points]).T
+    return x, wall, y
+
+
+def main(cfg: Config) -> Path:
+    """Draw and return the picture's path."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ModuleNotFoundError("pictures need the extra `plot`: pip install -e '.[plot]'") from error
+    figure = Figure((10, 3.6), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for folder in cfg.runs:
+        x, wall, y = curve(folder, cfg.tag)
+        width = min(cfg.smooth, len(y))
+        mean = np.convolve(y, np.ones(width) / width, "valid")
+        for axis, clock in zip(axes, (x, wall), strict=True):
+            axis.plot(
+                clock, y, alpha=0.2, linewidth=0.8, color=(line := axis.plot(clock[width - 1 :], mean)[0]).get_color()
+            )
+            line.set_label(folder.name.rsplit("__", 1)[0].replace("__", ", seed "))
+    for axis, label in zip(axes, (cfg.x_label, "minutes"), strict=True):
+        axis.set_xlabel(label)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel(cfg.tag)
+    axes[0].legend(frameon=False)
+    cfg.out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(cfg.out, dpi=110)
+    return cfg.out
+
+
+if __name__ == "__main__":
+    run.cli(main, lambda: tyro.cli(Config))

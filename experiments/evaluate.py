@@ -1,0 +1,145 @@
+"""Play a saved agent and say how good it is.
+
+python -m experiments.evaluate runs/dqn_atari/<run> --episodes 30 --json
+python -m experiments.evaluate <agent folder> --video game.mp4
+"""
+
+import functools
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+
+from agents.dqn.agent import DQN
+from envs.atari import EVALUATION_EPSILON, Atari, game_name, human_normalised
+from envs.catch import Catch
+from experiments.players import load_agent
+from rlkit import evaluate, run, runtime
+
+
+@dataclass
+class Config:
+    """Evaluate an agent over whole episodes, with raw scores."""
+
+    path: Annotated[Path, tyro.conf.Positional]
+    """run or agent folder"""
+    episodes: int = 30
+    game: str | None = None
+    """only to insist: an agent of another game is refused"""
+    protocol: Literal["nature", "machado"] | None = None
+    """default: the one the agent was trained under"""
+    epsilon: float | None = None
+    """random actions; default: the protocol's (nature .05, machado 0)"""
+    max_frames: int | None = None
+    """frame cap of an episode; default: the protocol's (nature 18,000, machado 108,000)"""
+    seed: int = 0
+    device: str = "cpu"
+    json: bool = False
+    """print one JSON object"""
+    video: Path | None = None
+    """write one game as a video (needs the extra `video`)"""
+
+
+def main(cfg: Config) -> dict:
+    """Evaluate and print; returns what `--json` prints."""
+    device = runtime.setup(cfg.seed, cfg.device)
+    agent, info = load_agent(cfg.path, device)
+    game, trained = info["env"]["game"], info["env"]["protocol"]
+    if cfg.game and (game if cfg.game == game else game_name(cfg.game)) != game:
+        raise ValueError(f"{cfg.path} is an agent for {game}, not for {cfg.game}: it has other actions and pictures")
+    protocol = cfg.protocol or trained
+    epsilon = EVALUATION_EPSILON[protocol] if cfg.epsilon is None else cfg.epsilon
+    # One episode an environment, in at most 32 at a time.
+    num_envs = next(n for n in range(min(cfg.episodes, 32), 0, -1) if cfg.episodes % n == 0)
+    envs: Atari | Catch
+    if game == "catch":
+        envs = Catch(num_envs, size=agent.obs_shape[-1], seed=cfg.seed)
+    else:
+        envs = Atari(
+            game,
+            num_envs,
+            protocol=protocol,
+            training=False,
+            seed=cfg.seed,
+            threads=runtime.cores(),
+            max_frames=cfg.max_frames,
+        )
+    rng = np.random.default_rng(cfg.seed)
+    act = functools.partial(agent.act, epsilon=epsilon, rng=rng)
+    scores = evaluate.episodes(act, envs, cfg.episodes)
+    low, high = scores.interval()
+    normalised = {"human_nature": None, "human_57": None} if game == "catch" else human_normalised(game, scores.mean)
+    out = {
+        "game": game,
+        "protocol": protocol,
+        "epsilon": epsilon,
+        "episodes": cfg.episodes,
+        "mean": scores.mean,
+        "interval_95": [low, high],
+        "median": float(np.median(scores.scores)),
+        "normalised_by_human_nature": normalised["human_nature"],
+        "normalised_by_human_57": normalised["human_57"],
+        "mean_length": float(scores.lengths.mean()),
+        "ended_by_frame_cap": scores.capped,
+        "steps_per_second": scores.steps_per_second,
+        "trained_frames": info["trained"]["frames"],
+        "seed": cfg.seed,
+    }
+    print(json.dumps(out) if cfg.json else _text(out))
+    if cfg.video:
+        score = record(agent, game, protocol, epsilon, cfg.seed, cfg.video, cfg.max_frames)
+        print(f"wrote {cfg.video}: one game, score {score:g}", file=sys.stderr)
+    return out
+
+
+def record(
+    agent: DQN, game: str, protocol: str, epsilon: float, seed: int, path: Path, max_frames: int | None = None
+) -> float:
+    """Write one game as a video; returns its score. A second emulator draws: same seed, same actions, in colour."""
+    if game == "catch":
+        raise ValueError("videos are drawn by the Atari emulator; catch has none")
+    try:
+        import imageio.v2 as imageio
+
+        writer = imageio.get_writer(path, fps=15, macro_block_size=2)
+    except ImportError as error:
+        raise ModuleNotFoundError("videos need the extra `video`: pip install -e '.[video]'") from error
+    make = functools.partial(
+        Atari, game, 1, protocol=protocol, training=False, seed=seed, max_frames=max_frames or 18_000
+    )
+    camera = make(color_size=(210, 160))
+    camera.reset()
+    total = 0.0
+
+    def film(actions, step) -> None:
+        nonlocal total
+        seen = camera.step(actions)
+        assert seen.r_t[0] == step.r_t[0], "the emulator that draws has left the one that is played"
+        total += float(step.r_t[0])
+        writer.append_data(seen.obs[0, -1])
+
+    rng = np.random.default_rng(seed)
+    with writer:
+        evaluate.episodes(functools.partial(agent.act, epsilon=epsilon, rng=rng), make(), 1, film)
+    return total
+
+
+def _text(out: dict) -> str:
+    low, high = out["interval_95"]
+    lines = [f"{out['game']}, protocol {out['protocol']}, epsilon {out['epsilon']:g}, {out['episodes']} episodes"]
+    lines.append(f"  raw score {out['mean']:.2f}, 95 % interval {low:.2f} to {high:.2f}, median {out['median']:.1f}")
+    for column in ("human_nature", "human_57"):
+        value = out[f"normalised_by_{column}"]
+        lines.append(f"  normalised by {column}: " + ("no published human score" if value is None else f"{value:.3f}"))
+    if out["ended_by_frame_cap"]:
+        lines.append(f"  {out['ended_by_frame_cap']} episodes were ended by the frame cap: the agent may hang there")
+    lines.append(f"  {out['mean_length']:.0f} steps an episode, {out['steps_per_second']:.0f} steps/s")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run.cli(main, lambda: tyro.cli(Config))

@@ -1,0 +1,251 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from rlkit import checkpoint
+from rlkit.schedule import Schedule
+from rlkit.trainer import NonFiniteLoss, SaveFailed, TrainConfig, Trainer
+
+
+class Data:
+    """Noisy lines, with its generator as its state."""
+
+    def __init__(self, batch=16):
+        self.rng, self.batch = torch.Generator().manual_seed(7), batch
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        x = torch.randn(self.batch, 4, generator=self.rng)
+        return {"x": x, "y": x.sum(1, keepdim=True)}
+
+    def state_dict(self):
+        return {"rng": self.rng.get_state()}
+
+    def load_state_dict(self, state):
+        self.rng.set_state(state["rng"])
+
+
+def squared_error(model, batch):
+    loss = (model(batch["x"]) - batch["y"]).square().mean()
+    return loss, {"two": torch.tensor(2.0)}
+
+
+def make(run_dir=None, data=None, **cfg):
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Dropout(0.1), nn.Linear(32, 1))
+    data = data or Data()
+    cfg = {"steps": 40, "lr": 1e-2, "log_every": 10, "save_every": 10, "progress": False} | cfg
+    return Trainer(model, squared_error, TrainConfig(**cfg), run_dir, state={"data": data}), data
+
+
+def losses_of(trainer, data):
+    return [aux["loss"].item() for _, _, aux in trainer.run(data)]
+
+
+def test_it_learns_and_draws_no_batch_too_many():
+    trainer, data = make(steps=300)
+    losses = losses_of(trainer, data)
+    assert trainer.step == len(losses) == 300 and losses[-1] < 0.1 * losses[0]
+    fresh = Data()
+    for _ in range(300):
+        next(fresh)
+    assert torch.equal(fresh.rng.get_state(), data.rng.get_state())
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
+def test_half_and_resume_equals_the_whole_bit_for_bit(tmp_path, optimizer):
+    kind = {"optimizer": optimizer, "lr": 1e-3, "ema": 0.9, "lr_decay": "cosine", "lr_warmup": 5, "eps": 1e-4}
+    whole, data = make(tmp_path / "whole", **kind)
+    expected = losses_of(whole, data)
+    first, data = make(tmp_path / "halves", **kind)
+    got = []
+    for step, _, aux in first.run(data):
+        got.append(aux["loss"].item())
+        if step == 20:
+            first.save()
+            break
+    torch.manual_seed(99)  # another process would stand elsewhere
+    second, data = make(tmp_path / "halves", **kind)
+    assert second.load() and second.step == 20
+    assert got + losses_of(second, data) == expected
+    for a, b in ((whole.model, second.model), (whole.ema, second.ema)):
+        assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_accumulated_batches_equal_one_large_batch():
+    class Halves(Data):
+        def __next__(self):
+            if not getattr(self, "rest", None):
+                whole = super().__next__()
+                self.rest = [{k: v[i : i + 8] for k, v in whole.items()} for i in (0, 8)]
+            return self.rest.pop(0)
+
+    one, data = make(steps=5)
+    two, halves = make(steps=5, accumulate=2, data=Halves())
+    for m in (*one.model, *two.model):
+        m.eval()  # dropout draws differ
+    losses_of(one, data)
+    losses_of(two, halves)
+    torch.testing.assert_close(one.model.state_dict(), two.model.state_dict(), rtol=1e-5, atol=1e-6)
+
+
+def test_ema_is_the_moving_average():
+    trainer, data = make(steps=3, ema=0.5)
+    expected = None
+    for _ in trainer.run(data):
+        now = trainer.model[0].weight.detach().clone()
+        expected = now if expected is None else 0.5 * expected + 0.5 * now
+    torch.testing.assert_close(trainer.ema.module[0].weight.detach(), expected)
+
+
+def test_clipping_bounds_the_step():
+    trainer, data = make(steps=1, optimizer="sgd", momentum=0.0, lr=1.0, clip=1e-3)
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    losses_of(trainer, data)
+    moved = torch.stack([(p - b).norm() for p, b in zip(trainer.model.parameters(), before, strict=True)]).norm()
+    assert moved.item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_learning_rate_schedule():
+    trainer, data = make(steps=10, lr=1.0, lr_warmup=4, lr_decay="linear", lr_final=0.4, optimizer="sgd", clip=1e-9)
+    rates = [trainer.optimizer.param_groups[0]["lr"] for _ in trainer.run(data)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5])
+
+
+def test_schedule():
+    epsilon = Schedule("frames", 1.0, 0.1, begin=100, over=100)
+    assert [epsilon(t) for t in (0, 100, 150, 200, 10**9)] == pytest.approx([1.0, 1.0, 0.55, 0.1, 0.1])
+    assert Schedule("step", 1.0, 0.0, over=4, shape="cosine")(1) == pytest.approx(0.853553)
+
+
+class Poisoned(Data):
+    """One batch of nans, the sixth."""
+
+    count = 0
+
+    def __next__(self):
+        self.count += 1
+        batch = super().__next__()
+        return {k: v * float("nan") for k, v in batch.items()} if self.count == 6 else batch
+
+
+def test_a_non_finite_loss_is_masked_and_stops_the_run_with_its_step(tmp_path):
+    trainer, data = make(tmp_path, data=Poisoned(), save_every=5)
+    weights = {}
+    with pytest.raises(NonFiniteLoss, match=r"step 6;.*last good checkpoint is .*step_000000000005") as raised:
+        for step, _, _ in trainer.run(data):
+            weights[step] = [p.detach().clone() for p in trainer.model.parameters()]
+    assert "Lower the learning rate" in str(raised.value)
+    assert max(weights) == 10, "noticed at the next log, not by waiting for the device"
+    for later in range(6, 11):
+        assert all(torch.equal(a, b) for a, b in zip(weights[5], weights[later], strict=True))
+    again, data = make(tmp_path)
+    assert again.load() and again.step == 5
+
+
+def test_falls_back_to_the_checkpoint_before_and_says_so(tmp_path, capsys):
+    trainer, data = make(tmp_path)
+    losses_of(trainer, data)
+    newest = checkpoint.checkpoints(tmp_path / "checkpoints")[0]
+    newest.write_bytes(newest.read_bytes()[:-7])
+    again, _ = make(tmp_path)
+    assert again.load() and again.step == 30
+    assert "truncated or altered" in (said := capsys.readouterr().err) and "resumed at step 30" in said
+
+
+def test_a_full_disk_ends_the_run_clearly_and_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+    trainer, data = make(tmp_path)
+    real = os.fsync
+
+    def full(fd):
+        if trainer.step > 10:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SaveFailed, match=r"step 20: .*No space left.*last whole checkpoint is .*step_000000000010"):
+        losses_of(trainer, data)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step_000000000010.ckpt"]
+
+
+def test_no_checkpoint_no_resume(tmp_path):
+    trainer, _ = make(tmp_path)
+    assert trainer.load() is False
+
+
+def test_empty_batches_are_skipped():
+    class Slow(Data):
+        turn = 0
+
+        def __next__(self):
+            self.turn += 1
+            return super().__next__() if self.turn % 3 == 0 else {}
+
+    expected = losses_of(*make())
+    assert losses_of(*make(data=Slow())) == expected
+
+
+def test_sigint_saves_and_ends_and_gives_the_handlers_back(tmp_path):
+    trainer, data = make(tmp_path)
+    before = signal.getsignal(signal.SIGINT)
+    for step, _, _ in trainer.run(data):
+        if step == 13:
+            os.kill(os.getpid(), signal.SIGINT)
+    assert trainer.stopped and trainer.step == 13 and signal.getsignal(signal.SIGINT) is before
+    again, _ = make(tmp_path)
+    assert again.load() and again.step == 13
+
+
+@pytest.mark.slow
+def test_a_second_sigint_ends_at_once():
+    code = """
+import os, signal, sys, time
+sys.path.insert(0, "tests")
+from test_trainer import make
+trainer, data = make(steps=10**9)
+for step, _, _ in trainer.run(data):
+    if step == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+        print("still here")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGINT and "still here" not in done.stdout
+
+
+def test_cudagraph_without_a_gpu_says_what_to_use():
+    with pytest.raises(ValueError, match="use eager or compile"):
+        make(mode="cudagraph")
+
+
+@pytest.mark.slow
+def test_eager_equals_compile_equals_cudagraph():
+    expected = None
+    for mode in ("eager", "compile", "cudagraph"):
+        if mode == "cudagraph" and not torch.cuda.is_available():
+            continue
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Linear(32, 1))
+        if torch.cuda.is_available():
+            model.cuda()
+        trainer = Trainer(model, squared_error, TrainConfig(steps=20, lr=1e-2, mode=mode))
+        losses = losses_of(trainer, Data())
+        expected = expected or losses
+        assert losses == pytest.approx(expected, rel=1e-4)
+
+
+def test_bf16_keeps_weights_and_optimiser_in_fp32():
+    trainer, data = make(precision="bf16", steps=200)
+    losses = losses_of(trainer, data)
+    assert losses[-1] < 0.2 * losses[0]
+    tensors = [t for state in trainer.optimizer.state.values() for t in state.values()]
+    assert {t.dtype for t in (*trainer.model.parameters(), *tensors)} == {torch.float32}
