@@ -41,8 +41,8 @@ class Config:
     seed: int = 1
     frames: int = 4_000_000
     """emulator frames in all"""
-    minutes: float = float("inf")
-    """stop after so many minutes of this process"""
+    minutes: float = 0
+    """stop after so many minutes of this process; 0: no limit"""
     num_envs: int = 16
     """emulators in lock-step"""
     batch_size: int = 128
@@ -62,7 +62,7 @@ class Config:
     """frames between evaluations; the agent's folder is saved then"""
     eval_episodes: int = 10
     save_replay: bool = True
-    """save the replay's frames too, for an exact resume: as large as the replay, at most twice that on disk"""
+    """save the replay's frames too, for an exact resume: 7.06 GB a million frames on disk, twice that at most"""
     device: str = "auto"
     """cpu, cuda, cuda:1, ..."""
     threads: int = 0
@@ -154,8 +154,8 @@ def main(cfg: Config) -> Path:
     eval_envs = make_envs(cfg, cfg.eval_episodes, 10_000 * cfg.seed + 5_000, training=False)
     run_dir = run.start(cfg, "dqn_atari", cfg.game)
     trainer, experience, agent = build(cfg, device, run_dir)
-    if cfg.resume:
-        trainer.load()
+    if cfg.resume and not trainer.load():
+        say(f"{run_dir} holds no whole checkpoint: starting at the beginning")
 
     def evaluation() -> None:
         act = functools.partial(
@@ -175,7 +175,7 @@ def main(cfg: Config) -> Path:
         if experience.frames >= next_eval:
             next_eval += cfg.eval_every
             evaluation()
-        if time.monotonic() - began > 60 * cfg.minutes:
+        if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
             trainer.save()
             break
     if trainer.stopped:  # whoever stops a run does not want to wait for games

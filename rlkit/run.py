@@ -44,7 +44,7 @@ def cli(main: Callable[[C], Any], parse: Callable[[], C]) -> None:
     """main(parse()), with the errors that a user can mend as one line instead of a traceback (exit status 1)."""
     try:
         main(parse())
-    except (DamagedFile, FileNotFoundError, ModuleNotFoundError, NonFiniteLoss, SaveFailed, ValueError) as error:
+    except (DamagedFile, ModuleNotFoundError, NonFiniteLoss, OSError, SaveFailed, ValueError) as error:
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
         if not raised_in.is_relative_to(Path(__file__).parent.parent) or ".venv" in raised_in.parts:
             raise  # not one of ours: a bug

@@ -44,7 +44,7 @@ def keep_freed_memory() -> None:
 
 
 def setup(seed: int, device: str = "auto", threads: int = 0) -> torch.device:
-    """Prepare the process: seeds, torch's and numba's threads (0: one a core), malloc, TF32. Returns the device."""
+    """Prepare the process: seeds, torch's and numba's threads (0: one a core), malloc. Returns the device."""
     import numba
 
     keep_freed_memory()
@@ -52,11 +52,12 @@ def setup(seed: int, device: str = "auto", threads: int = 0) -> torch.device:
     threads = threads or cores()
     torch.set_num_threads(threads)
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-    torch.set_float32_matmul_precision("high")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"there is no device {device!r}: torch sees no GPU; use --device cpu")
+    if device.startswith("cuda"):
+        torch.set_float32_matmul_precision("high")  # TF32
     return torch.device(device)
 
 

@@ -132,7 +132,9 @@ class Trainer:
         with self._signals():
             # `for batch in source` would draw one batch too many at the end, and resume would not be exact.
             while self.step < self.cfg.steps and not self.stopped:
-                batch = next(source)
+                batch = next(source, None)
+                if batch is None:  # a finite iterator has ended
+                    break
                 self.logger.advance(self.clock[1]())
                 if not batch:
                     continue

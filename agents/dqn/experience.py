@@ -27,9 +27,9 @@ class Experience:
 
     Args:
         envs: a vector environment: reset, send and recv, as envs/vector.py writes them down.
-        epsilon: exploration over the clock `frames`.
-        learning_starts: frames in the replay before the first batch, gathered by random actions; until then the
-            iterator yields empty batches now and then, so that the trainer stays awake.
+        epsilon: exploration over the clock `frames`; 1 until learning starts, if it is to start from random play.
+        learning_starts: frames in the replay before the first batch; until then the iterator yields empty batches
+            now and then, so that the trainer stays awake.
         samples_per_step: transitions replayed for each environment step, whatever the batch and number of envs.
         clip_reward: store the sign-preserving clip to [-1, 1] instead of the raw reward.
     """
@@ -87,7 +87,7 @@ class Experience:
     def stats(self) -> dict[str, float]:
         """Scalars for the log: returns of the episodes that ended since the last call, epsilon, steps a second."""
         now, (then, steps) = time.perf_counter(), self._stats_at
-        out = {"charts/epsilon": self._epsilon(), "charts/frames": self.frames}
+        out = {"charts/epsilon": self.epsilon(self.frames), "charts/frames": self.frames}
         if then:
             out["charts/SPS"] = (self.steps - steps) / max(now - then, 1e-9)
         self._stats_at = (now, self.steps)
@@ -98,12 +98,9 @@ class Experience:
             self._since_stats = 0
         return out
 
-    def _epsilon(self) -> float:
-        return self.epsilon(self.frames) if self.learning else 1.0
-
     def _send(self) -> None:
         with self.timer("act"):
-            epsilon = self._epsilon()
+            epsilon = self.epsilon(self.frames)
             if epsilon < 1.0:
                 self._actions = self.agent.act(self._obs, epsilon, self._rng)
             else:
@@ -156,13 +153,12 @@ class Experience:
 
     def load_state_dict(self, state: dict) -> str:
         """Restore; environments that cannot save themselves begin new episodes. Returns a line that says so."""
-        self.steps, self.learning, self._credit = state["steps"], state["learning"], state["credit"]
+        self.steps, self._credit = state["steps"], state["credit"]
         self._rng.bit_generator.state = state["rng"]
         self.finished.extend(tuple(row) for row in state["finished"])
         self._since_stats, self._actions = state["since_stats"], np.array(state["actions"])
         note = self.replay.load_state_dict(state["replay"])
-        if len(self.replay) < min(self.learning_starts, self.batch_size):
-            self.learning = False
+        self.learning = state["learning"] and len(self.replay) >= self.learning_starts
         self._obs, self._first, self._last = (_unpack(x) for x in state["now"])
         self._outstanding = False
         step = state["step"]

@@ -1,0 +1,27 @@
+"""What the README promises, run as it stands there."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_learner_in_thirty_lines_learns(tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len(code.splitlines()) <= 30
+    monkeypatch.chdir(tmp_path)
+    scope = {}
+    exec(compile(code, "README.md", "exec"), scope)
+    assert scope["trainer"].step == 3000 and scope["aux"]["accuracy"] >= 0.95
+    assert list((tmp_path / "runs" / "bits").glob("events*"))
+
+
+def test_the_tree_names_files_that_exist():
+    for package in ("rlkit", "experiments"):
+        for path in (ROOT / package).glob("[a-z]*.py"):
+            assert path.stem in README, f"the README's tree does not name {path}"
+
+
+def test_the_two_commands_stand_first():
+    assert README.index("make train") < README.index("make test") < 1200
