@@ -3,6 +3,7 @@
 python -m experiments.bench dqn --json        # needs the extra `bench`; one JSON object a line
 """
 
+import copy
 import json
 import statistics
 import subprocess
@@ -13,12 +14,18 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 import tyro
 
-from agents.dqn.agent import DQNConfig
+from agents.dqn.agent import DQN, DQNConfig
+from agents.dqn.experience import Experience
+from envs.atari import Atari
 from experiments.dqn_atari import PRESETS, build
 from rlkit import run, runtime
-from rlkit.trainer import TrainConfig
+from rlkit.replay import Replay
+from rlkit.trainer import TrainConfig, Trainer
+
+NUM_ENVS, BATCH = 16, 128
 
 
 @dataclass
@@ -38,24 +45,21 @@ class Config:
     device: str = "auto"
 
 
-class Turns:
-    """Runs contestants in turns; each is a function that does some work and returns how many units it did."""
+def in_turns(cfg: Config, contestants: dict[str, Callable[[], int]]) -> dict[str, float]:
+    """Median units/s of each contestant, a function that does some work and returns how many units it did.
 
-    def __init__(self, cfg: Config):
-        self.cfg = cfg
-
-    def measure(self, contestants: dict[str, Callable[[], int]]) -> dict[str, float]:
-        """Median units/s by name, over `rounds` turns of about `seconds` each."""
-        rates: dict[str, list[float]] = {name: [] for name in contestants}
-        for work in contestants.values():
-            work()  # warm-up
-        for _ in range(self.cfg.rounds):
-            for name, work in contestants.items():
-                began, units = time.perf_counter(), 0
-                while time.perf_counter() - began < self.cfg.seconds:
-                    units += work()
-                rates[name].append(units / (time.perf_counter() - began))
-        return {name: statistics.median(values) for name, values in rates.items()}
+    They take turns of about cfg.seconds, cfg.rounds times, so that a slow minute of the machine hits all alike.
+    """
+    rates: dict[str, list[float]] = {name: [] for name in contestants}
+    for work in contestants.values():
+        work()  # warm-up
+    for _ in range(cfg.rounds):
+        for name, work in contestants.items():
+            began, units = time.perf_counter(), 0
+            while time.perf_counter() - began < cfg.seconds:
+                units += work()
+            rates[name].append(units / (time.perf_counter() - began))
+    return {name: statistics.median(values) for name, values in rates.items()}
 
 
 def report(cfg: Config, bench: str, value: float, unit: str, peer: str = "", peer_value: float | None = None) -> None:
@@ -76,40 +80,39 @@ def report(cfg: Config, bench: str, value: float, unit: str, peer: str = "", pee
         print(f"{bench:<44}{value:>12,.1f} {unit}{against}", flush=True)
 
 
-def ours(cfg: Config, *, precision: str = "fp32", mode: str = "eager", agent: DQNConfig | None = None):
-    """Our DQN as a contestant: plain, Nature network, 16 envs, batch 128, 8 samples a step."""
-    trainer_cfg = TrainConfig(steps=10**9, eps=1e-4, precision=precision, mode=mode, progress=False)  # type: ignore[arg-type]
+def ours(cfg: Config, **trainer: Any) -> tuple[Callable[[], int], Trainer, Experience, DQN]:
+    """Our DQN as a contestant: the paper's network and loss, 16 envs, batch 128, 8 replayed samples a step."""
     settings = replace(
         PRESETS["fast"],
         game=cfg.game,
         replay=20_000,
         learning_starts=2_000,
-        agent=agent or DQNConfig(),
-        trainer=trainer_cfg,
+        agent=DQNConfig(),
+        trainer=TrainConfig(steps=10**9, eps=1e-4, progress=False, **trainer),
     )
-    trainer, experience, dqn = build(settings, runtime.setup(1, cfg.device, cfg.threads))
-    loop = trainer.run(experience)
+    learner, experience, agent = build(settings, runtime.setup(1, cfg.device, cfg.threads))
+    loop = learner.run(experience)
 
-    def work(updates: int = 25) -> int:
+    def work() -> int:
         before = experience.steps
-        for _ in range(updates):
+        for _ in range(25):
             next(loop)
         return experience.steps - before
 
-    return work, trainer, experience, dqn
+    return work, learner, experience, agent
 
 
 def sb3(cfg: Config, num_envs: int, batch: int, every: int) -> Callable[[], int]:
     """Stable-Baselines3's DQN on the same game and network, 8 replayed samples a step."""
     try:
-        from stable_baselines3 import DQN
+        from stable_baselines3 import DQN as PeerDQN
         from stable_baselines3.common.env_util import make_atari_env
         from stable_baselines3.common.vec_env import VecFrameStack
     except ImportError as error:
         raise ModuleNotFoundError("the comparison needs the extra `bench`: pip install -e '.[bench]'") from error
     name = "ALE/" + cfg.game.title().replace("_", "") + "-v5"
     kwargs = {"frameskip": 1, "repeat_action_probability": 0.0}
-    model = DQN(
+    model = PeerDQN(
         "CnnPolicy",
         VecFrameStack(make_atari_env(name, num_envs, seed=1, env_kwargs=kwargs), 4),
         buffer_size=10_000,
@@ -131,66 +134,79 @@ def sb3(cfg: Config, num_envs: int, batch: int, every: int) -> Callable[[], int]
     return work
 
 
+def repeat(count: int, thing: Callable[[], Any], units: int) -> Callable[[], int]:
+    """A contestant that does one thing, worth `units`, `count` times."""
+
+    def work() -> int:
+        for _ in range(count):
+            thing()
+        return count * units
+
+    return work
+
+
+def updates(cfg: Config, agent: DQN, batch: dict, layout: torch.memory_format, **trainer: Any) -> Callable[[], int]:
+    """The update alone, on a copy of the agent's network."""
+    network = copy.deepcopy(agent.network).to(memory_format=layout)  # type: ignore[call-overload]
+    batch = {k: v.contiguous(memory_format=layout) if v.ndim == 4 else v for k, v in batch.items()}
+    learner = Trainer(network, agent.loss, TrainConfig(progress=False, **trainer))
+    return repeat(5, lambda: learner.update(batch), NUM_ENVS)
+
+
 def dqn(cfg: Config) -> None:
     """Env steps/s of whole training loops, of their parts, and of the parts' bound."""
-    turns = Turns(cfg)
-    work, trainer, experience, _ = ours(cfg)
+    work, learner, experience, agent = ours(cfg)
     work()
-    batch = experience.replay.sample(128)
-    obs = experience.envs.reset()
-    actions = np.zeros(len(obs), np.int64)
-    rng = np.random.default_rng(0)
-    # The parts move other environments and another learner than the loop does, so that the loop stays whole.
-    part, part_trainer, part_experience, part_agent = ours(cfg)
-    part()
-    envs = part_experience.envs
-    if part_experience._outstanding:
-        part_experience._receive()
-
-    def repeat(count: int, thing: Callable[[], Any], units: int) -> Callable[[], int]:
-        return lambda: sum(units for _ in range(count) if thing() is not Ellipsis)
-
-    whole = turns.measure(
+    batch = experience.replay.sample(BATCH)
+    envs = Atari(cfg.game, NUM_ENVS, threads=cfg.threads or runtime.cores())
+    obs, actions, rng = envs.reset(), np.zeros(NUM_ENVS, np.int64), np.random.default_rng(0)
+    innermost, outermost = torch.channels_last, torch.contiguous_format
+    rates = in_turns(
+        cfg,
         {
             "ours": work,
             "sb3": sb3(cfg, 1, 32, 4),
-            "sb3 at our batch": sb3(cfg, 16, 128, 1),
-            "env": repeat(50, lambda: envs.step(actions), len(actions)),
-            "acting": repeat(50, lambda: part_agent.act(obs, 0.1, rng), len(obs)),
-            "update": repeat(5, lambda: part_trainer.update(batch), 16),
-            "batch": repeat(20, lambda: part_experience.replay.sample(128), 16),
-        }
+            "sb3 at our batch": sb3(cfg, NUM_ENVS, BATCH, 1),
+            "env": repeat(50, lambda: envs.step(actions), NUM_ENVS),
+            "acting": repeat(50, lambda: agent.act(obs, 0.1, rng), NUM_ENVS),
+            "update": updates(cfg, agent, batch, innermost),
+            "batch": repeat(20, lambda: experience.replay.sample(BATCH), NUM_ENVS),
+        },
     )
-    bound = 1 / (1 / whole["env"] + 1 / whole["acting"] + 1 / whole["update"])
     unit = "env steps/s"
-    report(cfg, "dqn fp32", whole["ours"], unit, "SB3, 1 env, batch 32 every 4 steps", whole["sb3"])
-    report(cfg, "dqn fp32", whole["ours"], unit, "SB3, 16 envs, batch 128", whole["sb3 at our batch"])
+    bound = 1 / (1 / rates["env"] + 1 / rates["acting"] + 1 / rates["update"])
+    report(cfg, "dqn fp32", rates["ours"], unit, "SB3, 1 env, batch 32 every 4 steps", rates["sb3"])
+    report(cfg, "dqn fp32", rates["ours"], unit, "SB3, 16 envs, batch 128", rates["sb3 at our batch"])
     for name in ("env", "acting", "update"):
-        report(cfg, f"dqn fp32, {name} alone", whole[name], unit)
-    report(cfg, "dqn fp32, of the bound", whole["ours"], unit, "1/(1/env + 1/acting + 1/update)", bound)
-    report(cfg, "building a batch of 128", 16e3 / whole["batch"], "ms", "its update", 16e3 / whole["update"])
+        report(cfg, f"dqn fp32, {name} alone", rates[name], unit)
+    report(cfg, "dqn fp32, of the bound", rates["ours"], unit, "1/(1/env + 1/acting + 1/update)", bound)
+    milliseconds = 1000 * NUM_ENVS
+    report(cfg, "building a batch", milliseconds / rates["batch"], "ms", "its update", milliseconds / rates["update"])
 
-    variants: dict[str, dict[str, Any]] = {"compile": {"mode": "compile"}}
-    device = trainer.device
-    if runtime.fastest_precision(device) == "bf16":
-        variants |= {"bf16": {"precision": "bf16"}, "bf16, compile": {"precision": "bf16", "mode": "compile"}}
-    if device.type == "cuda":
-        variants["bf16, cudagraph"] = {"precision": "bf16", "mode": "cudagraph"}
-    contestants = {name: ours(cfg, **kind)[0] for name, kind in variants.items()}
-    rates = turns.measure({"fp32": work} | contestants)
+    # What makes the update itself faster, and what the whole loop has of it.
+    variants: dict[str, Callable[[], int]] = {
+        "update fp32": updates(cfg, agent, batch, innermost),
+        "update fp32, channels outermost": updates(cfg, agent, batch, outermost),
+        "update fp32, compile": updates(cfg, agent, batch, innermost, mode="compile"),
+    }
+    if runtime.fastest_precision(learner.device) == "bf16":
+        variants["update bf16"] = updates(cfg, agent, batch, innermost, precision="bf16")
+        variants["update bf16, compile"] = updates(cfg, agent, batch, innermost, precision="bf16", mode="compile")
+        variants["dqn bf16"] = ours(cfg, precision="bf16")[0]
+    if learner.device.type == "cuda":
+        variants["dqn bf16, cudagraph"] = ours(cfg, precision="bf16", mode="cudagraph")[0]
+    rates = in_turns(cfg, variants | {"dqn fp32": work})
     for name in variants:
-        report(cfg, f"dqn {name}", rates[name], unit, "dqn fp32", rates["fp32"])
+        report(cfg, name, rates[name], unit, base := f"{name.split()[0]} fp32", rates[base])
 
-    replay = experience.replay
-    columns = [replay.action, replay.age, replay.reward, replay.discount, replay.last]
-    per_frame = replay.frames[0].numel() + sum(c.nbytes for c in columns) / replay.last.size
-    report(cfg, "replay of 1,000,000 frames", per_frame / 1000, "GB")
+    report(cfg, "replay of 1,000,000 frames", Replay(1_000_000, NUM_ENVS).nbytes / 1e9, "GB")
     report(cfg, "warm start to the first env step", statistics.median(_start(cfg) for _ in range(3)), "s")
 
 
 def _start(cfg: Config) -> float:
-    code = "from experiments.dqn_atari import *; import copy; cfg = copy.deepcopy(PRESETS['fast']);"
-    code += f"_, e, _ = build(cfg, runtime.setup(1, {cfg.device!r}, {cfg.threads})); e._send(); e._receive()"
+    code = "from experiments.dqn_atari import PRESETS, build, runtime;"
+    code += f"_, experience, _ = build(PRESETS['fast'], runtime.setup(1, {cfg.device!r}, {cfg.threads}));"
+    code += "experience._send(); experience._receive()"
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True)
     return time.perf_counter() - began

@@ -65,6 +65,7 @@ class Replay:
         self.action, self.age = np.zeros(shape, np.int16), np.zeros(shape, np.uint8)
         self.reward, self.discount = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         self.last = np.zeros(shape, bool)
+        self._columns: tuple[NDArray, ...] = (self.action, self.age, self.reward, self.discount, self.last)
         self.count = 0  # rows ever written
         self._rng = np.random.default_rng(seed)
         row_bytes = num_envs * (frame_shape[0] * frame_shape[1] + 12)
@@ -77,8 +78,13 @@ class Replay:
         return min(self.count, self.rows) * self.num_envs
 
     def __repr__(self) -> str:
-        size = self.frames.numel() / 1e9
-        return f"Replay({len(self):,} of {self.rows * self.num_envs:,} frames, {size:.2f} GB on {self.device})"
+        size = f"{self.nbytes / 1e9:.2f} GB on {self.device}"
+        return f"Replay({len(self):,} of {self.rows * self.num_envs:,} frames, {size})"
+
+    @property
+    def nbytes(self) -> int:
+        """Memory when full."""
+        return self.frames.numel() + sum(column.nbytes for column in self._columns)
 
     def add(
         self,
@@ -172,7 +178,7 @@ class Replay:
         state = {"count": self.count, "rng": self._rng.bit_generator.state, "table": None}
         state["shape"] = [self.rows, self.num_envs, *self.frames.shape[1:]]
         if self._file:
-            changed = {int(i): self._columns(int(i)) for i in np.flatnonzero(self._dirty)}
+            changed = {int(i): self._chunk(int(i)) for i in np.flatnonzero(self._dirty)}
             state["table"] = self._file.write(changed)
             self._dirty[:] = False
         return state
@@ -204,16 +210,13 @@ class Replay:
         lost = f", {len(damaged)} damaged chunks of {len(state['table'])} left out" if damaged else ""
         return f"replay: {len(self):,} frames restored{lost}"
 
-    def _columns(self, chunk: int) -> list[NDArray]:
+    def _chunk(self, chunk: int) -> list[NDArray]:
         rows = slice(chunk * self._chunk_rows, min((chunk + 1) * self._chunk_rows, self.rows))
         flat = slice(rows.start * self.num_envs, rows.stop * self.num_envs)
-        return [
-            self.frames[flat].cpu().numpy(),
-            *(column[rows] for column in (self.action, self.age, self.reward, self.discount, self.last)),
-        ]
+        return [self.frames[flat].cpu().numpy(), *(column[rows] for column in self._columns)]
 
     def _restore(self, chunk: int, blob: bytes) -> None:
-        frames, *columns = self._columns(chunk)
+        frames, *columns = self._chunk(chunk)
         start = chunk * self._chunk_rows * self.num_envs
         # bytearray: torch wants memory that it may write
         self.frames[start : start + len(frames)].copy_(
