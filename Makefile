@@ -12,12 +12,12 @@ help:
 
 $(READY): setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=...")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,video]'
 	@touch $@
 
 train: $(READY)
-	$(BIN)/python -m experiments.dqn_atari --game pong $(ARGS)
+	$(BIN)/python -m experiments.dqn_atari $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)

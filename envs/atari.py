@@ -53,7 +53,7 @@ def game_name(name: str) -> str:
     if key in known:
         return known[key]
     near = [known[k] for k in difflib.get_close_matches(key, known, n=3, cutoff=0.5)]
-    hint = f"did you mean {', '.join(near)}?" if near else "python -m experiments.dqn_atari --list-games shows all."
+    hint = f"did you mean {', '.join(near)}?" if near else f"ale-py ships {', '.join(games())}"
     raise ValueError(f"there is no Atari game {name!r}; {hint}")
 
 
@@ -99,6 +99,7 @@ class Atari:
             max_num_frames_per_episode=self.max_frames,
             reward_clipping=False,
             episodic_life=False,
+            use_fire_reset=True,
             full_action_space=full_actions,
             grayscale=color_size is None,
             img_height=height,
@@ -106,14 +107,13 @@ class Atari:
             **preset,
         )
         self.num_actions = len(self._envs.ale.get_action_set())
-        self.obs_shape = self._envs.single_observation_space.shape
+        self.obs_shape = (4, height, width)
         self._episodes = Episodes(num_envs)
 
     def reset(self) -> NDArray[np.uint8]:
-        """Begin new episodes everywhere with the seeds seed, seed + 1, ...; returns obs [E, 4, 84, 84].
+        """Begin new episodes everywhere; returns obs [E, 4, 84, 84].
 
-        Another reset goes on with the emulators' own random numbers: asking for the seed again would only repeat
-        the same games.
+        The emulators get the seeds seed, seed + 1, ...; another reset takes the next ones, not the same games again.
         """
         self._episodes.restart()
         obs, _ = self._envs.reset(seed=self.seed)
@@ -128,7 +128,9 @@ class Atari:
         """Wait for the emulators started by the last `send`."""
         obs, reward, terminated, truncated, info = self._envs.recv()
         # A lost life raises `terminated` alone; the game is over when no life is left (games without lives: 0).
-        last = truncated | (terminated & (info["lives"] == 0))
+        # At the cap, a life lost in the same step hides `truncated`, but the emulator starts anew all the same.
+        at_cap = ~self._episodes.ended & ((self._episodes.length + 1) * FRAME_SKIP >= self.max_frames)
+        last = truncated | at_cap | (terminated & (info["lives"] == 0))
         return self._episodes.step(obs, reward, ~terminated, last)
 
     def step(self, actions: NDArray[np.int64]) -> Step:

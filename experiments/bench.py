@@ -147,9 +147,11 @@ def repeat(count: int, thing: Callable[[], Any], units: int) -> Callable[[], int
 
 def updates(cfg: Config, agent: DQN, batch: dict, layout: torch.memory_format, **trainer: Any) -> Callable[[], int]:
     """The update alone, on a copy of the agent's network."""
-    network = copy.deepcopy(agent.network).to(memory_format=layout)  # type: ignore[call-overload]
+    agent = copy.deepcopy(agent)
+    for network in (agent.network, agent.target):
+        network.to(memory_format=layout)  # type: ignore[call-overload]
     batch = {k: v.contiguous(memory_format=layout) if v.ndim == 4 else v for k, v in batch.items()}
-    learner = Trainer(network, agent.loss, TrainConfig(progress=False, **trainer))
+    learner = Trainer(agent.network, agent.loss, TrainConfig(progress=False, **trainer))
     return repeat(5, lambda: learner.update(batch), NUM_ENVS)
 
 

@@ -5,6 +5,7 @@ python -m experiments.dqn_atari --preset nature --game breakout       # the 2015
 python -m experiments.dqn_atari --resume runs/dqn_atari/<run>         # goes on where the run was stopped
 """
 
+import copy
 import functools
 import time
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from agents.dqn.agent import DQN, DQNConfig
 from agents.dqn.experience import Experience
 from envs.atari import EVALUATION_EPSILON, Atari, game_name
 from envs.catch import Catch
+from envs.vector import VectorEnv
 from experiments.players import save_dqn
 from rlkit import evaluate, run, runtime
 from rlkit.logger import Timer, say
@@ -96,8 +98,9 @@ PRESETS = {
 }
 
 
-def make_envs(cfg: Config, num_envs: int, seed: int, training: bool):
+def make_envs(cfg: Config, num_envs: int, stream: int, training: bool) -> VectorEnv:
     """The world that cfg.game names."""
+    seed = runtime.derive_seed(cfg.seed, stream)
     if cfg.game == "catch":
         return Catch(num_envs, size=36, seed=seed)
     threads = cfg.threads or runtime.cores()
@@ -106,11 +109,10 @@ def make_envs(cfg: Config, num_envs: int, seed: int, training: bool):
 
 def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tuple[Trainer, Experience, DQN]:
     """The three parts of a run, wired."""
-    if cfg.trainer.precision == "auto":
-        cfg.trainer.precision = runtime.fastest_precision(device)
     timer = Timer()
-    envs = make_envs(cfg, cfg.num_envs, 10_000 * cfg.seed, training=True)
-    agent = DQN(envs.obs_shape, envs.num_actions, cfg.agent, device, cfg.trainer.precision)
+    envs = make_envs(cfg, cfg.num_envs, stream=1, training=True)
+    precision = runtime.fastest_precision(device) if cfg.trainer.precision == "auto" else cfg.trainer.precision
+    agent = DQN(envs.obs_shape, envs.num_actions, cfg.agent, device, precision)
     replay = Replay(
         cfg.replay,
         cfg.num_envs,
@@ -118,7 +120,7 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
         n_step=cfg.agent.n_step,
         gamma=cfg.agent.gamma,
         device=device,
-        seed=cfg.seed,
+        seed=runtime.derive_seed(cfg.seed, 2),
         path=run_dir / "checkpoints" / "replay.ring" if run_dir and cfg.save_replay else None,
     )
     start = cfg.learning_starts * envs.frames_per_step
@@ -130,14 +132,17 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
         batch_size=cfg.batch_size,
         samples_per_step=cfg.samples_per_step,
         learning_starts=cfg.learning_starts,
-        seed=cfg.seed,
+        seed=runtime.derive_seed(cfg.seed, 3),
         timer=timer,
     )
-    steps = int((cfg.frames - start) / envs.frames_per_step * cfg.samples_per_step / cfg.batch_size)
+    samples = (cfg.frames - start) / envs.frames_per_step * cfg.samples_per_step
+    steps = int(samples / cfg.batch_size / cfg.trainer.accumulate)
+    if steps < 1 and not cfg.trainer.steps:
+        raise ValueError(f"--frames {cfg.frames:,} leaves nothing to learn: {start:,} are for filling the replay")
     trainer = Trainer(
         agent.network,
         agent.loss,
-        replace(cfg.trainer, steps=cfg.trainer.steps or steps),
+        replace(cfg.trainer, steps=cfg.trainer.steps or steps, precision=precision),
         run_dir,
         state={"experience": experience, "target": agent.target},
         clock=("frames", lambda: experience.frames, cfg.frames),
@@ -150,23 +155,47 @@ def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
     began = time.monotonic()
     cfg.game = cfg.game if cfg.game == "catch" else game_name(cfg.game)
+    run.at_least(
+        cfg,
+        seed=0,
+        num_envs=1,
+        batch_size=1,
+        samples_per_step=1e-3,
+        learning_starts=0,
+        eval_episodes=1,
+        eval_every=1,
+        target_every=1,
+        epsilon_frames=1,
+        threads=0,
+        agent__n_step=1,
+        trainer__steps=0,
+        trainer__log_every=1,
+        trainer__save_every=1,
+        trainer__accumulate=1,
+        trainer__ema=0,
+    )
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
-    eval_envs = make_envs(cfg, cfg.eval_episodes, 10_000 * cfg.seed + 5_000, training=False)
-    run_dir = run.start(cfg, "dqn_atari", cfg.game)
+    eval_envs = make_envs(cfg, cfg.eval_episodes, stream=4, training=False)
+    fixed = ("preset", "game", "protocol", "num_envs", "replay", "agent")
+    run_dir = run.start(cfg, "dqn_atari", cfg.game, fixed)
     trainer, experience, agent = build(cfg, device, run_dir)
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no whole checkpoint: starting at the beginning")
 
+    player = copy.copy(agent)  # what is evaluated and saved
+    if trainer.ema:
+        player.network = trainer.ema.module  # type: ignore[assignment]
+
     def evaluation() -> None:
-        act = functools.partial(
-            agent.act, epsilon=EVALUATION_EPSILON[cfg.protocol], rng=np.random.default_rng(cfg.seed)
-        )
+        save_dqn(run_dir / "agent", player, cfg, experience.frames)
+        rng, epsilon = np.random.default_rng(cfg.seed), EVALUATION_EPSILON[cfg.protocol]
+        act = functools.partial(player.act, epsilon=epsilon, rng=rng)
         with trainer.timer("evaluate"):
             scores = evaluate.episodes(act, eval_envs, cfg.eval_episodes)
         trainer.log(scores.scalars())
-        save_dqn(run_dir / "agent", agent, cfg, experience.frames, scores)
+        save_dqn(run_dir / "agent", player, cfg, experience.frames, scores)
 
-    next_eval = experience.frames + cfg.eval_every
+    next_eval = (experience.frames // cfg.eval_every + 1) * cfg.eval_every
     for step, _, _ in trainer.run(experience):
         if step % cfg.target_every == 0:
             agent.sync(trainer.model)
@@ -179,7 +208,7 @@ def main(cfg: Config) -> Path:
             trainer.save()
             break
     if trainer.stopped:  # whoever stops a run does not want to wait for games
-        save_dqn(run_dir / "agent", agent, cfg, experience.frames)
+        save_dqn(run_dir / "agent", player, cfg, experience.frames)
     else:
         evaluation()
     trainer.close()

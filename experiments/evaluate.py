@@ -41,11 +41,12 @@ class Config:
     json: bool = False
     """print one JSON object"""
     video: Path | None = None
-    """write one game as a video (needs the extra `video`)"""
+    """write one game of at most 18,000 frames as a video (needs the extra `video`)"""
 
 
 def main(cfg: Config) -> dict:
     """Evaluate and print; returns what `--json` prints."""
+    run.at_least(cfg, episodes=1, seed=0)
     device = runtime.setup(cfg.seed, cfg.device)
     agent, info = load_agent(cfg.path, device)
     game, trained = info["env"]["game"], info["env"]["protocol"]

@@ -8,7 +8,7 @@ import ale_py
 import torch
 
 from agents.dqn.agent import DQN
-from rlkit.checkpoint import load_agent_files, save_agent
+from rlkit.checkpoint import DamagedFile, load_agent_files, save_agent
 from rlkit.evaluate import Scores
 from rlkit.run import git_hash
 
@@ -36,9 +36,10 @@ def save_dqn(folder: Path, agent: DQN, cfg: Any, frames: int, scores: Scores | N
 
 
 def load_agent(path: Path, device: torch.device | str = "cpu") -> tuple[DQN, dict[str, Any]]:
-    """The agent of a run or agent folder, and its agent.json. Raises FileNotFoundError, DamagedFile, ValueError."""
+    """The agent of a run or agent folder, and its agent.json. Raises FileNotFoundError, DamagedFile."""
     info, weights = load_agent_files(Path(path))
     kinds = {"dqn": DQN}
-    if info["kind"] not in kinds:
-        raise ValueError(f"{path} holds an agent of the unknown kind {info['kind']!r}")
-    return kinds[info["kind"]].from_files(info, weights, device), info
+    try:
+        return kinds[info["kind"]].from_files(info, weights, device), info
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DamagedFile(f"{path}: agent.json does not describe an agent with these weights: {error!r}") from error

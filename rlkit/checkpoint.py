@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +39,20 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 3) -> Path:
-    """Write folder/step_<step>.ckpt and remove all but the newest `keep`. Tensors and plain Python values only."""
+    """Write folder/step_<step>.ckpt and keep the newest `keep`. Tensors and plain Python values only.
+
+    Checkpoints of later steps belong to a run that was given up (or are damaged) and are removed as well.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     buffer.write(hashlib.sha256(buffer.getbuffer()).digest() + MAGIC)
     path = folder / f"step_{step:012d}.ckpt"
     write_atomically(path, buffer.getbuffer())
-    for old in checkpoints(folder)[keep:]:
-        old.unlink()
+    kept = [p for p in checkpoints(folder) if p <= path][:keep]
+    for old in (*checkpoints(folder), *folder.glob(".step_*")):  # the dotted ones were left by a kill
+        if old not in kept:
+            old.unlink()
     return path
 
 
@@ -77,14 +82,14 @@ class ChunkFile:
         self.path, self.slot_bytes = path, slot_bytes
         self._table: dict[int, list] = {}  # chunk -> [slot, bytes, sha256]
 
-    def write(self, chunks: dict[int, list[np.ndarray]]) -> dict[int, list]:
-        """Store chunks, each a list of arrays of at most `slot_bytes` together; returns the table of all chunks."""
+    def write(self, chunks: Iterable[tuple[int, list[np.ndarray]]]) -> dict[int, list]:
+        """Store (number, arrays of at most `slot_bytes` together) chunks; returns the table of all of them."""
         used = {slot for slot, _, _ in self._table.values()}
         free = (slot for slot in itertools.count() if slot not in used)
         table = dict(self._table)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "r+b" if self.path.exists() else "w+b") as f:
-            for chunk, arrays in chunks.items():
+            for chunk, arrays in chunks:
                 slot, size, digest = next(free), 0, hashlib.sha256()
                 f.seek(slot * self.slot_bytes)
                 for array in arrays:
@@ -111,9 +116,12 @@ def save_agent(folder: Path, info: dict[str, Any], weights: dict[str, Tensor]) -
     """Write an agent's folder: weights.safetensors and agent.json, which holds the checksum of the former."""
     folder.mkdir(parents=True, exist_ok=True)
     blob = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.items()})
-    info = {**info, "weights_sha256": hashlib.sha256(blob).hexdigest()}
-    write_atomically(folder / "weights.safetensors", blob)
+    path = folder / "weights.safetensors"
+    # Killed between the two files, the new description stands beside the old weights: it admits both.
+    old = [hashlib.sha256(path.read_bytes()).hexdigest()] if path.exists() else []
+    info = {**info, "weights_sha256": [hashlib.sha256(blob).hexdigest(), *old]}
     write_atomically(folder / "agent.json", json.dumps(info, indent=1).encode())
+    write_atomically(path, blob)
 
 
 def load_agent_files(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -128,8 +136,8 @@ def load_agent_files(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         info = json.loads((folder / "agent.json").read_text())
         blob = (folder / "weights.safetensors").read_bytes()
-        if hashlib.sha256(blob).hexdigest() != info["weights_sha256"]:
+        if hashlib.sha256(blob).hexdigest() not in info["weights_sha256"]:
             raise DamagedFile(f"{folder}/weights.safetensors is truncated or altered: its checksum does not fit")
         return info, safetensors.torch.load(blob)
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise DamagedFile(f"{folder} is not a whole agent: {error!r}") from error

@@ -54,7 +54,8 @@ class Logger:
         if folder:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(folder), purge_step=int(start) if start else None, flush_secs=30)
+            earlier = any(folder.glob("events.*"))
+            self._writer = SummaryWriter(str(folder), purge_step=int(start) + 1 if earlier else None, flush_secs=30)
         self._bar = tqdm(
             total=int(total),
             initial=int(start),

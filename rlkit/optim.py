@@ -37,6 +37,7 @@ class CentredRMSProp(torch.optim.Optimizer):
             torch._foreach_mul_(square, decay)
             torch._foreach_addcmul_(square, grads, grads, value=fresh)
             root = torch._foreach_addcmul(square, mean, mean, value=-1)
+            torch._foreach_clamp_min_(root, 0.0)  # rounding: a variance is never negative
             torch._foreach_add_(root, group["eps"])
             torch._foreach_sqrt_(root)
             torch._foreach_addcdiv_(params, grads, root, value=-group["lr"])

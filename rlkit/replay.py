@@ -100,7 +100,7 @@ class Replay:
         start = row * self.num_envs
         self.frames[start : start + self.num_envs].copy_(torch.from_numpy(frame))
         self.action[row], self.reward[row], self.discount[row], self.last[row] = action, reward, discount, last
-        self.age[row] = np.where(first, 0, np.minimum(self.age[before], 254) + 1)
+        self.age[row] = np.where(first | (self.count == 0), 0, np.minimum(self.age[before], 254) + 1)
         self._dirty[row // self._chunk_rows] = True
         self.count += 1
 
@@ -114,27 +114,20 @@ class Replay:
         Prioritised sampling is another `draw`; sequence sampling another `gather` over the same rows.
         """
         low, high = self._bounds()
-        time, env = (
-            self._rng.integers(low, max(high, low + 1), batch_size),
-            self._rng.integers(self.num_envs, size=batch_size),
-        )
-        for _ in range(1000):
-            (bad,) = np.nonzero(self.last[time % self.rows, env])
-            if high <= low or not bad.size:
-                break
-            time[bad] = self._rng.integers(low, high, bad.size)
-            env[bad] = self._rng.integers(self.num_envs, size=bad.size)
-        else:
-            high = low
-        if high <= low:
-            raise ValueError(f"no transition to sample yet: {self!r} holds no complete one")
-        return time, env
+        time, env, missing = np.zeros(batch_size, np.int64), np.zeros(batch_size, np.int64), np.arange(batch_size)
+        for _ in range(1000 if high > low else 0):
+            time[missing] = self._rng.integers(low, high, missing.size)
+            env[missing] = self._rng.integers(self.num_envs, size=missing.size)
+            missing = np.flatnonzero(self.last[time % self.rows, env])  # rare: one row an episode
+            if not missing.size:
+                return time, env
+        raise ValueError(f"no transition to sample yet: {self!r} holds no complete one")
 
     def gather(self, time: NDArray[np.int64], env: NDArray[np.int64]) -> dict[str, Tensor]:
         """Transitions that start at rows `time` [B] (counted from the first ever written) of `env` [B].
 
-        Returns s_tm1, s_t uint8 [B, stack, height, width] (channels innermost in memory), a_tm1 int64 [B],
-        r_t float32 [B] the n-step return, discount_t float32 [B] its gamma^m x discounts.
+        Returns s_tm1, s_t uint8 [B, stack, height, width] (on a CPU with channels innermost in memory), a_tm1 int64
+        [B], r_t float32 [B] the n-step return, discount_t float32 [B] its gamma^m x discounts.
         """
         r_t, discount_t = np.zeros(time.shape, np.float32), np.ones(time.shape, np.float32)
         steps, alive = np.zeros_like(time), np.ones(time.shape, bool)
@@ -178,8 +171,7 @@ class Replay:
         state = {"count": self.count, "rng": self._rng.bit_generator.state, "table": None}
         state["shape"] = [self.rows, self.num_envs, *self.frames.shape[1:]]
         if self._file:
-            changed = {int(i): self._chunk(int(i)) for i in np.flatnonzero(self._dirty)}
-            state["table"] = self._file.write(changed)
+            state["table"] = self._file.write((i, self._chunk(i)) for i in np.flatnonzero(self._dirty).tolist())
             self._dirty[:] = False
         return state
 
@@ -203,6 +195,9 @@ class Replay:
                 damaged.append(chunk)
             else:
                 self._restore(chunk, blob)
+        if 2 * len(damaged) > len(state["table"]):
+            self.count, self._dirty[:] = 0, True
+            return f"replay: {len(damaged)} of {len(state['table'])} chunks are damaged, it is refilled before learning"
         for chunk in damaged:  # nothing may start in the hole, end in it, or look back into it
             rows = np.arange(chunk * self._chunk_rows - 1, (chunk + 1) * self._chunk_rows + self.stack - 1) % self.rows
             self.last[rows] = True

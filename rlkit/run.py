@@ -5,12 +5,13 @@ runs/<experiment>/<name>__<seed>__<time>/ holds config.json, command.txt, checkp
 
 import argparse
 import dataclasses
+import functools
 import json
+import os
 import shlex
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -41,14 +42,22 @@ def parse(presets: dict[str, C], args: list[str] | None = None) -> C:
 
 
 def cli(main: Callable[[C], Any], parse: Callable[[], C]) -> None:
-    """main(parse()), with the errors that a user can mend as one line instead of a traceback (exit status 1)."""
+    """main(parse()), with errors that a user can mend as one line (exit status 1); TRACEBACK=1 shows where."""
     try:
         main(parse())
     except (DamagedFile, ModuleNotFoundError, NonFiniteLoss, OSError, SaveFailed, ValueError) as error:
-        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if not raised_in.is_relative_to(Path(__file__).parent.parent) or ".venv" in raised_in.parts:
-            raise  # not one of ours: a bug
-        sys.exit(f"error: {error}")
+        if os.environ.get("TRACEBACK"):
+            raise
+        sys.exit(f"error: {error}\n(TRACEBACK=1 shows where this was raised)")
+
+
+def at_least(cfg: Any, **bounds: float) -> None:
+    """Raise ValueError where a number is below its bound; `trainer__lr` is the field lr of cfg.trainer."""
+    for name, bound in bounds.items():
+        value = functools.reduce(getattr, name.split("__"), cfg)
+        if not value >= bound:
+            flag = "--" + name.replace("__", ".").replace("_", "-")
+            raise ValueError(f"{flag} must be at least {bound:g}, not {value}")
 
 
 def load_config(kind: type[C], run_dir: Path) -> C:
@@ -56,7 +65,10 @@ def load_config(kind: type[C], run_dir: Path) -> C:
     path = Path(run_dir) / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{run_dir} is no run: it has no config.json")
-    return from_dict(kind, json.loads(path.read_text()), str(path))
+    try:
+        return from_dict(kind, json.loads(path.read_text()), str(path))
+    except (AttributeError, TypeError, json.JSONDecodeError) as error:
+        raise DamagedFile(f"{path} is no configuration: {error}") from error
 
 
 def from_dict(kind: type[C], values: dict[str, Any], where: str) -> C:
@@ -68,10 +80,17 @@ def from_dict(kind: type[C], values: dict[str, Any], where: str) -> C:
     return kind(**parts)
 
 
-def start(cfg: Any, experiment: str, name: str, root: str = "runs") -> Path:
-    """The folder of a new run, or of the one that cfg.resume names, with config.json and command.txt in it."""
+def start(cfg: Any, experiment: str, name: str, fixed: tuple[str, ...] = ("preset",), root: str = "runs") -> Path:
+    """The folder of a new run, or of the one that cfg.resume names, with config.json and command.txt in it.
+
+    Raises ValueError where a resumed run would change one of its `fixed` fields.
+    """
     if cfg.resume:
         run_dir = Path(cfg.resume)
+        before = load_config(type(cfg), run_dir)
+        for field in fixed:
+            if (old := getattr(before, field)) != getattr(cfg, field):
+                raise ValueError(f"{field} cannot change when a run goes on: {run_dir} has {old}; begin a new run")
     else:
         run_dir = Path(root) / experiment / f"{name}__{cfg.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
         run_dir.mkdir(parents=True)

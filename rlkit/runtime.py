@@ -5,7 +5,7 @@ import math
 import os
 import random
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,8 +23,13 @@ def cores() -> int:
     return max(count, 1)
 
 
+def derive_seed(seed: int, stream: int) -> int:
+    """A number in 0 .. 2^30 for one of a run's independent generators; the emulators want 31 bits with room above."""
+    return int(np.random.SeedSequence([seed, stream]).generate_state(1)[0]) >> 2
+
+
 def seed_everything(seed: int) -> None:
-    """Seed python, numpy and torch. Every other generator of a run is derived from the same number."""
+    """Seed python, numpy and torch. A run's other generators get `derive_seed` of the same number."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -57,6 +62,7 @@ def setup(seed: int, device: str = "auto", threads: int = 0) -> torch.device:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"there is no device {device!r}: torch sees no GPU; use --device cpu")
     if device.startswith("cuda"):
+        torch.cuda.set_device(device if ":" in device else 0)  # streams, graphs and random states go by the current one
         torch.set_float32_matmul_precision("high")  # TF32
     return torch.device(device)
 
@@ -65,5 +71,5 @@ def fastest_precision(device: torch.device) -> Literal["fp32", "bf16"]:
     """bf16 where the device multiplies it natively (GPUs since 2020, CPUs with AVX512-BF16 or AMX), else fp32."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    able = torch.cpu.get_capabilities()
+    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # recent torch has it
     return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"

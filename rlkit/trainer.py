@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from rlkit import checkpoint, optim
+from rlkit import checkpoint, optim, runtime
 from rlkit.logger import Logger, Timer, say, to_numbers
 from rlkit.schedule import Schedule
 
@@ -108,11 +108,12 @@ class Trainer:
         self.clock = clock or ("step", lambda: self.step, cfg.steps)
         self.timer = timer or Timer()
         self.device = next(model.parameters()).device
+        self.precision = runtime.fastest_precision(self.device) if cfg.precision == "auto" else cfg.precision
         self.optimizer = optim.build(cfg.optimizer, model.parameters(), cfg.lr, cfg.eps, cfg.weight_decay, cfg.momentum)
         self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema)) if cfg.ema else None
         decay = "linear" if cfg.lr_decay == "constant" else cfg.lr_decay
         final = cfg.lr if cfg.lr_decay == "constant" else cfg.lr_final
-        self._lr = Schedule("step", cfg.lr, final, cfg.lr_warmup, max(1, cfg.steps - cfg.lr_warmup), decay)
+        self._lr = Schedule("step", cfg.lr, final, cfg.lr_warmup, max(1, cfg.steps - 1 - cfg.lr_warmup), decay)
         # Both live on the device, so that an update can be masked without waiting for it.
         self._first_bad = torch.full((), -1, dtype=torch.int64, device=self.device)
         self._masked = torch.zeros((), device=self.device)
@@ -130,17 +131,19 @@ class Trainer:
         """
         source = iter(batches)
         with self._signals():
+            waiting = 0  # batches accumulated for the next update
             # `for batch in source` would draw one batch too many at the end, and resume would not be exact.
-            while self.step < self.cfg.steps and not self.stopped:
+            while self.step < self.cfg.steps and not (self.stopped and waiting == 0):
                 batch = next(source, None)
                 if batch is None:  # a finite iterator has ended
                     break
                 self.logger.advance(self.clock[1]())
                 if not batch:
                     continue
-                for _ in range(self.cfg.accumulate - 1):
+                waiting = (waiting + 1) % self.cfg.accumulate
+                if waiting:
                     self._accumulate(batch)
-                    batch = next(source)
+                    continue
                 aux = self.update(batch)
                 yield self.step, batch, aux
                 # After the yield, so that the caller's work for this step is in the checkpoint.
@@ -198,7 +201,7 @@ class Trainer:
             with torch.autocast(
                 self.device.type,
                 torch.bfloat16,
-                enabled=self.cfg.precision == "bf16",
+                enabled=self.precision == "bf16",
                 cache_enabled=self.cfg.mode != "cudagraph",
             ):
                 loss, aux = run(self.model, batch)
@@ -217,16 +220,9 @@ class Trainer:
 
     def save(self) -> Path:
         """Write a checkpoint and remove all but the newest three. Raises NonFiniteLoss, SaveFailed."""
-        self._check_finite()
-        with self.timer("save"):
-            try:
-                return checkpoint.save_checkpoint(self._folder, self.step, self.state_dict())
-            except OSError as error:
-                whole = checkpoint.checkpoints(self._folder)
-                keep = f"the last whole checkpoint is {whole[0]}" if whole else "there is no earlier checkpoint"
-                raise SaveFailed(
-                    f"could not save step {self.step:,}: {error}. Free some space and resume; {keep}"
-                ) from error
+        self._check_finite(weights=True)
+        with self.timer("save"), self._disk():
+            return checkpoint.save_checkpoint(self._folder, self.step, self.state_dict())
 
     def load(self) -> bool:
         """Go on from the newest whole checkpoint of `run_dir`; False where there is none. Says what it did."""
@@ -275,15 +271,30 @@ class Trainer:
         self._first_bad.fill_(-1)
         return [note for note in notes if isinstance(note, str)]
 
-    def _check_finite(self) -> None:
-        bad = int(self._first_bad)  # waits for the device
+    def _check_finite(self, weights: bool = False) -> None:
+        bad, what = int(self._first_bad), "the loss or its gradient was"  # waits for the device
+        if bad < 0 and weights and not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            bad, what = self.step, "the weights were"
         if bad >= 0:
-            whole = checkpoint.checkpoints(self._folder) if self.run_dir else []
-            good = f"the last good checkpoint is {whole[0]}" if whole else "no checkpoint was saved before it"
+            self.close()
             raise NonFiniteLoss(
-                f"the loss or its gradient was not finite at step {bad:,}; nothing was learned from there on. {good}. "
+                f"{what} not finite at step {bad:,}; nothing was learned from there on. {self._last_checkpoint()}. "
                 "Lower the learning rate, clip harder or use fp32, then resume"
             )
+
+    def _last_checkpoint(self) -> str:
+        whole = checkpoint.checkpoints(self._folder) if self.run_dir else []
+        return f"The last good checkpoint is {whole[0]}" if whole else "No checkpoint was saved before"
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        """Turn what the disk says into SaveFailed."""
+        try:
+            yield
+        except OSError as error:
+            raise SaveFailed(
+                f"could not write step {self.step:,}: {error}. {self._last_checkpoint()}. Free some space, then resume"
+            ) from error
 
     # -- what a person sees --------------------------------------------------------------------------------------
 
@@ -296,9 +307,9 @@ class Trainer:
         return self._logger
 
     def log(self, values: Mapping[str, Any]) -> None:
-        """Write scalars under their tags at the present clock. Raises NonFiniteLoss."""
+        """Write scalars under their tags at the present clock. Raises NonFiniteLoss, SaveFailed."""
         self._check_finite()
-        with self.timer("log"):
+        with self.timer("log"), self._disk():
             self.logger.scalars(values, self.clock[1]())
 
     def close(self) -> None:
@@ -348,25 +359,24 @@ class _Captured:
         if self._graph is None:
             self._capture(batch)
         else:
-            for name, value in batch.items():
-                self._inputs[name].copy_(value, non_blocking=True)
+            for name, held in self._inputs.items():
+                assert batch[name].shape == held.shape, f"a captured graph takes batches of one shape: {name}"
+                held.copy_(batch[name], non_blocking=True)
         assert self._graph is not None
         self._graph.replay()
         return self._outputs
 
     def _capture(self, batch: Batch) -> None:
         self._inputs = {name: value.clone() for name, value in batch.items()}
-        params = [p for p in self._model.parameters() if p.requires_grad]
-        kept = [None if p.grad is None else p.grad.clone() for p in params]
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(3):  # lets cuDNN and cuBLAS choose and allocate outside the capture
+            for _ in range(3):  # lets cuDNN and cuBLAS choose and allocate outside the capture; moves batch norms
                 self._run(self._inputs)
         torch.cuda.current_stream().wait_stream(stream)
-        for p, grad in zip(params, kept, strict=True):
-            p.grad = torch.zeros_like(p) if grad is None else grad
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        for p in self._model.parameters():
+            p.grad = torch.zeros_like(p) if p.requires_grad else None
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             self._outputs = self._run(self._inputs)
-        # Capturing runs nothing: the gradients are still `kept`, and the first replay adds this batch's.
+        self._graph = graph  # capturing ran nothing: the first replay adds this batch's gradients

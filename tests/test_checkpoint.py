@@ -14,12 +14,20 @@ from rlkit.checkpoint import DamagedFile, checkpoints, load_checkpoint, save_che
 
 
 def test_round_trip_and_only_the_newest_three_are_kept(tmp_path):
-    for step in (5, 900, 20, 1000):
+    (tmp_path / ".step_000000000007.ckpt.123").write_bytes(b"left by a kill")
+    for step in (5, 20, 900, 1000):
         save_checkpoint(tmp_path, step, {"step": step, "w": torch.full((3,), float(step)), "rng": 2**100})
     assert [p.name for p in checkpoints(tmp_path)] == [f"step_{s:012d}.ckpt" for s in (1000, 900, 20)]
     assert sorted(os.listdir(tmp_path)) == sorted(p.name for p in checkpoints(tmp_path)), "nothing else is left behind"
     state = load_checkpoint(checkpoints(tmp_path)[0])
     assert state["step"] == 1000 and state["rng"] == 2**100 and state["w"].tolist() == [1000.0] * 3
+
+
+def test_later_steps_of_a_run_that_was_given_up_do_not_push_out_the_new_one(tmp_path):
+    for step in (100, 200, 300):
+        save_checkpoint(tmp_path, step, {})
+    path = save_checkpoint(tmp_path, 150, {"new": True})
+    assert checkpoints(tmp_path) == [path, tmp_path / "step_000000000100.ckpt"] and load_checkpoint(path)["new"]
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
@@ -108,4 +116,28 @@ def test_a_folder_without_an_agent_says_what_to_do(tmp_path):
         checkpoint.load_agent_files(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match="has not saved one yet"):
+        checkpoint.load_agent_files(tmp_path)
+
+
+def test_an_agent_killed_between_its_two_files_still_loads(tmp_path, monkeypatch):
+    checkpoint.save_agent(tmp_path, {"kind": "old"}, {"w": torch.zeros(1)})
+    real, calls = checkpoint.write_atomically, []
+
+    def killed_at_the_second(path, data):
+        calls.append(path)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real(path, data)
+
+    monkeypatch.setattr(checkpoint, "write_atomically", killed_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save_agent(tmp_path, {"kind": "new"}, {"w": torch.ones(1)})
+    assert checkpoint.load_agent_files(tmp_path)[1]["w"].item() == 0
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weights_sha256": 3}'])
+def test_a_broken_description_is_a_damaged_file(tmp_path, text):
+    checkpoint.save_agent(tmp_path, {}, {"w": torch.zeros(1)})
+    (tmp_path / "agent.json").write_text(text)
+    with pytest.raises(DamagedFile, match="not a whole agent"):
         checkpoint.load_agent_files(tmp_path)

@@ -181,6 +181,20 @@ def test_the_frame_cap_truncates_and_keeps_the_discount():
     assert not any(s.last.any() for s in steps[:99])
 
 
+def test_a_life_lost_in_the_very_step_of_the_cap_ends_the_episode():
+    """The emulator reports no truncation there, and starts anew all the same."""
+
+    def first_life_loss(cap):
+        envs = Atari("breakout", 1, max_frames=cap, seed=3)
+        envs.reset()
+        steps = [envs.step(np.array([t % 2])) for t in range(120)]
+        return next(t for t, s in enumerate(steps) if s.discount_t[0] == 0), steps
+
+    t, _ = first_life_loss(100_000)
+    again, steps = first_life_loss(4 * (t + 1))
+    assert again == t and steps[t].last[0] and steps[t + 1].first[0] and steps[t].length[0] == t + 1
+
+
 def test_send_recv_equals_step_and_seeds_reproduce():
     a, b, other = (Atari("pong", 3, seed=s, threads=2) for s in (4, 4, 5))
     assert np.array_equal(a.reset(), b.reset())

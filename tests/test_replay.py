@@ -191,3 +191,11 @@ def test_other_capacity_is_refused_with_a_remedy(tmp_path):
 
 def test_a_million_frames_need_less_than_7_3_gigabytes():
     assert 7.0e9 < Replay(1_000_000, 16).nbytes <= 7.3e9  # untouched memory costs nothing here
+
+
+def test_a_lost_ring_is_refilled(tmp_path):
+    replay, _ = filled(tmp_path / "ring")
+    state = replay.state_dict()
+    (tmp_path / "ring").unlink()
+    other, _ = filled(tmp_path / "ring", count=0)
+    assert "refilled" in other.load_state_dict(state) and len(other) == 0

@@ -67,8 +67,12 @@ class DQN:
         q_tm1 = model(batch["s_tm1"])
         with torch.no_grad():
             q_t = self.target(batch["s_t"])
-            q_t_selector = model(batch["s_t"]) if self.cfg.double else q_t
-        td_error = losses.double_q_learning(q_tm1, batch["a_tm1"], batch["r_t"], batch["discount_t"], q_t, q_t_selector)
+            q_t_selector = model(batch["s_t"]) if self.cfg.double else None
+        transition = q_tm1, batch["a_tm1"], batch["r_t"], batch["discount_t"], q_t
+        if q_t_selector is None:
+            td_error = losses.q_learning(*transition)
+        else:
+            td_error = losses.double_q_learning(*transition, q_t_selector)
         return losses.huber(td_error).mean(), {"q": q_tm1.detach().mean(), "td_error": td_error.detach().abs().mean()}
 
     def sync(self, model: nn.Module) -> None:

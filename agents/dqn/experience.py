@@ -10,10 +10,10 @@ One turn of the iterator, with the overlap that costs no threads of our own:
 import time
 from collections import deque
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from agents.dqn.agent import DQN
@@ -50,7 +50,8 @@ class Experience:
     ):
         self.envs, self.agent, self.replay, self.epsilon = envs, agent, replay, epsilon
         self.batch_size, self.samples_per_step, self.clip_reward = batch_size, samples_per_step, clip_reward
-        self.learning_starts = min(learning_starts, replay.rows * envs.num_envs)
+        least = (replay.stack + replay.n_step) * envs.num_envs  # below that, nothing can be drawn
+        self.learning_starts = min(max(learning_starts, least), replay.rows * envs.num_envs)
         self.timer = timer or Timer()
         self.steps = 0  # environment steps, all environments together
         self.learning = False
@@ -63,7 +64,7 @@ class Experience:
         self._actions = np.zeros(envs.num_envs, np.int64)
         self._credit = 0.0  # samples owed to the learner
         self._outstanding = False  # a send without its recv
-        self._step: Any = None  # received and not yet stored
+        self._step: dict[str, np.ndarray] | None = None  # received and not yet stored
 
     @property
     def frames(self) -> int:
@@ -117,7 +118,7 @@ class Experience:
     def _receive(self) -> None:
         if self._outstanding:
             with self.timer("env"):
-                self._step = self.envs.recv()
+                self._step = self.envs.recv()._asdict()
             self._outstanding = False
 
     def _store(self) -> None:
@@ -126,17 +127,18 @@ class Experience:
         if step is None:
             return
         with self.timer("replay"):
-            reward = np.clip(step.r_t, -1, 1) if self.clip_reward else step.r_t
+            reward = np.clip(step["r_t"], -1, 1) if self.clip_reward else step["r_t"]
             # Where the episode had ended (`last`), step is an autoreset: no transition, and `last` keeps it out.
-            self.replay.add(self._obs[:, -1], self._actions, reward, step.discount_t, self._first, self._last)
-        self._obs, self._first, self._last = step.obs, step.first, step.last
-        for e in np.flatnonzero(step.last):
-            self.finished.append((float(step.score[e]), int(step.length[e])))
+            self.replay.add(self._obs[:, -1], self._actions, reward, step["discount_t"], self._first, self._last)
+        self._obs, self._first, self._last = step["obs"], step["first"], step["last"]
+        for e in np.flatnonzero(step["last"]):
+            self.finished.append((float(step["score"][e]), int(step["length"][e])))
             self._since_stats += 1
 
     def state_dict(self) -> dict:
         """Everything; first receives what a `send` left outstanding, and stores it no earlier than it would be."""
         self._receive()
+        step = None if self._step is None else {name: torch.from_numpy(value) for name, value in self._step.items()}
         return {
             "steps": self.steps,
             "learning": self.learning,
@@ -144,25 +146,25 @@ class Experience:
             "rng": self._rng.bit_generator.state,
             "finished": list(self.finished),
             "since_stats": self._since_stats,
-            "actions": self._actions.tolist(),
-            "now": [_pack(self._obs), _pack(self._first), _pack(self._last)],
-            "step": self._step and {name: _pack(value) for name, value in self._step._asdict().items()},
+            "actions": torch.from_numpy(self._actions),
+            "now": [torch.from_numpy(x) for x in (self._obs, self._first, self._last)],
+            "step": step,
             "envs": self.envs.state_dict() if hasattr(self.envs, "state_dict") else None,
             "replay": self.replay.state_dict(),
         }
 
     def load_state_dict(self, state: dict) -> str:
         """Restore; environments that cannot save themselves begin new episodes. Returns a line that says so."""
+        self._receive()  # emulators that are still moving would answer out of turn
         self.steps, self._credit = state["steps"], state["credit"]
         self._rng.bit_generator.state = state["rng"]
-        self.finished.extend(tuple(row) for row in state["finished"])
-        self._since_stats, self._actions = state["since_stats"], np.array(state["actions"])
+        self.finished = deque((tuple(row) for row in state["finished"]), maxlen=100)
+        self._since_stats, self._actions = state["since_stats"], state["actions"].numpy()
         note = self.replay.load_state_dict(state["replay"])
         self.learning = state["learning"] and len(self.replay) >= self.learning_starts
-        self._obs, self._first, self._last = (_unpack(x) for x in state["now"])
-        self._outstanding = False
+        self._obs, self._first, self._last = (x.numpy() for x in state["now"])
         step = state["step"]
-        self._step = step and SimpleNamespace(**{name: _unpack(value) for name, value in step.items()})
+        self._step = step and {name: value.numpy() for name, value in step.items()}
         if state["envs"] is not None:
             self.envs.load_state_dict(state["envs"])
             return note
@@ -174,11 +176,3 @@ class Experience:
         self._obs = self.envs.reset()
         self._first[:], self._last[:] = True, False
         return f"{note}; {self.envs.num_envs} emulators begin new episodes"
-
-
-def _pack(array: np.ndarray) -> list:
-    return [array.tobytes(), str(array.dtype), list(array.shape)]
-
-
-def _unpack(packed: list) -> np.ndarray:
-    return np.frombuffer(packed[0], packed[1]).reshape(packed[2]).copy()
