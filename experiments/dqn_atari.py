@@ -32,8 +32,8 @@ from rlkit.trainer import TrainConfig, Trainer
 class Config:
     """DQN on Atari. Frames are emulator frames: four to an agent's step (one in catch)."""
 
-    preset: Literal["fast", "nature"] = "fast"
-    """defaults: fast (Double, dueling, 3-step, many envs) or nature (the 2015 paper)"""
+    preset: Literal["fast", "gpu", "nature"] = "fast"
+    """defaults: fast (Double, dueling, 3-step, many envs), gpu (the same for a large one), nature (the 2015 paper)"""
     resume: str | None = None
     """folder of a run to go on with"""
     game: str = "pong"
@@ -77,6 +77,22 @@ class Config:
 
 PRESETS = {
     "fast": Config(),
+    # The same agent for a large GPU: the batch grows with the number of emulators, the replay lies on the device.
+    "gpu": Config(
+        preset="gpu",
+        frames=40_000_000,
+        num_envs=64,
+        batch_size=512,
+        replay=1_000_000,
+        learning_starts=20_000,
+        epsilon_frames=1_000_000,
+        target_every=250,
+        eval_every=4_000_000,
+        save_replay=False,
+        device="cuda",
+        agent=DQNConfig(double=True, dueling=True, n_step=3),
+        trainer=TrainConfig(steps=0, lr=2.5e-4, eps=0.005 / 512, mode="cudagraph", precision="auto"),
+    ),
     "nature": Config(
         preset="nature",
         frames=200_000_000,
