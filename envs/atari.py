@@ -24,7 +24,7 @@ gymnasium.register_envs(ale_py)
 
 # Two protocols; a score is always named with its own.
 #   nature    Mnih et al. 2015: no sticky actions, up to 30 no-ops, life loss ends the return (in training only)
-#   machado   Machado et al. 2018: sticky actions, the score of the whole game only
+#   machado   Machado et al. 2018: sticky actions, no life-loss signal; the cap of 108,000 frames is later practice
 PRESETS: dict[str, dict[str, Any]] = {
     "nature": {"repeat_action_probability": 0.0, "noop_max": 30, "life_loss_info": True},
     "machado": {"repeat_action_probability": 0.25, "noop_max": 0, "life_loss_info": False},
@@ -65,8 +65,10 @@ class Atari:
         protocol: `nature` or `machado`.
         training: in `nature`, a lost life is a terminal in training only; the frame cap differs too.
         threads: C++ threads that move the emulators.
-        full_actions: all 18 joystick positions instead of those the game uses.
-        color_size: (height, width) of RGB frames instead of grey ones of 84 x 84: for videos.
+        seed: of the first emulator; the next ones get seed + 1, ...
+        max_frames: emulator frames after which an episode is truncated; None: the protocol's.
+        color_size: (height, width) of RGB frames instead of grey ones of 84 x 84: for videos. obs_shape stays three
+            numbers then.
     """
 
     frames_per_step = FRAME_SKIP
@@ -80,7 +82,6 @@ class Atari:
         training: bool = True,
         seed: int = 0,
         threads: int = 1,
-        full_actions: bool = False,
         max_frames: int | None = None,
         color_size: tuple[int, int] | None = None,
     ):
@@ -100,7 +101,6 @@ class Atari:
             reward_clipping=False,
             episodic_life=False,
             use_fire_reset=True,
-            full_action_space=full_actions,
             grayscale=color_size is None,
             img_height=height,
             img_width=width,
@@ -111,7 +111,7 @@ class Atari:
         self._episodes = Episodes(num_envs)
 
     def reset(self) -> NDArray[np.uint8]:
-        """Begin new episodes everywhere; returns obs [E, 4, 84, 84].
+        """Begin new episodes everywhere; returns obs [E, 4, height, width] (in colour: [E, 4, height, width, 3]).
 
         The emulators get the seeds seed, seed + 1, ...; another reset takes the next ones, not the same games again.
         """

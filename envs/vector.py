@@ -24,7 +24,8 @@ class Step(NamedTuple):
     """What `recv` returns for E environments; every field has E rows.
 
     A terminal is `discount_t = 0`, a truncation keeps its discount, and a lost life may be a terminal that is not
-    `last`: the return ends there, and the game goes on. Where `first` is True the other fields mean nothing.
+    `last`: the return ends there, and the game goes on. Where `first` is True only obs counts: r_t and discount_t lead
+    nowhere, and last is False.
     """
 
     obs: NDArray[np.uint8]  # [E, stack, height, width], the newest frame at stack - 1
@@ -37,7 +38,10 @@ class Step(NamedTuple):
 
 
 class VectorEnv(Protocol):
-    """What an agent may rely on. `frames_per_step` is what one action costs on the frames clock."""
+    """What an agent may rely on. `frames_per_step` is what one action costs on the frames clock.
+
+    A world that can be saved also has state_dict and load_state_dict; others begin new episodes on resume.
+    """
 
     num_envs: int
     num_actions: int

@@ -7,6 +7,7 @@ python -m experiments.dqn_atari --resume runs/dqn_atari/<run>         # goes on 
 
 import copy
 import functools
+import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,7 +38,7 @@ class Config:
     resume: str | None = None
     """folder of a run to go on with"""
     game: str = "pong"
-    """any game that ale-py ships, or catch"""
+    """any single-player game that ale-py ships, or catch"""
     protocol: Literal["nature", "machado"] = "nature"
     """machado: sticky actions, no life-loss signal"""
     seed: int = 1
@@ -52,9 +53,9 @@ class Config:
     samples_per_step: float = 8
     """transitions replayed for each agent step"""
     replay: int = 200_000
-    """capacity in frames; 7.06 GB of memory a million"""
+    """agent steps it holds, one stored frame each; 7.06 GB of memory a million"""
     learning_starts: int = 5_000
-    """random steps before the first update"""
+    """agent steps, all environments together, before the first update; random play in a new run"""
     epsilon_final: float = 0.01
     epsilon_frames: int = 400_000
     """frames over which epsilon falls from 1 to epsilon_final once learning has started"""
@@ -64,16 +65,28 @@ class Config:
     """frames between evaluations; the agent's folder is saved then"""
     eval_episodes: int = 10
     save_replay: bool = True
-    """save the replay's frames too, for an exact resume: 7.06 GB a million frames on disk, twice that at most"""
+    """save the replay's frames too, for an exact resume: 7.06 GB on disk a million steps held, twice that at most"""
     device: str = "auto"
     """cpu, cuda, cuda:1, ..."""
     threads: int = 0
     """CPU threads; 0: one a core"""
     agent: DQNConfig = field(default_factory=lambda: DQNConfig(double=True, dueling=True, n_step=3))
+    # steps=0: as many updates as the frames allow
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(steps=0, lr=2e-4, eps=0.005 / 128, precision="auto")
     )
 
+
+LEAST: dict[str, float] = {
+    "seed": 0, "frames": 1, "minutes": 0, "num_envs": 1, "batch_size": 1, "samples_per_step": 1e-3, "replay": 1,
+    "learning_starts": 0, "epsilon_frames": 1, "target_every": 1, "eval_every": 1, "eval_episodes": 1, "threads": 0,
+    "agent.n_step": 1, "trainer.steps": 0, "trainer.log_every": 1, "trainer.save_every": 1, "trainer.accumulate": 1,
+}  # fmt: skip
+# What turns frames into updates or shapes what is saved: changed midway, a checkpoint would not fit.
+FIXED = (
+    "preset", "game", "protocol", "num_envs", "batch_size", "samples_per_step", "learning_starts", "replay", "agent",
+    "trainer.accumulate", "trainer.optimizer",
+)  # fmt: skip
 
 PRESETS = {
     "fast": Config(),
@@ -171,29 +184,10 @@ def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
     began = time.monotonic()
     cfg.game = cfg.game if cfg.game == "catch" else game_name(cfg.game)
-    run.at_least(
-        cfg,
-        seed=0,
-        num_envs=1,
-        batch_size=1,
-        samples_per_step=1e-3,
-        learning_starts=0,
-        eval_episodes=1,
-        eval_every=1,
-        target_every=1,
-        epsilon_frames=1,
-        threads=0,
-        agent__n_step=1,
-        trainer__steps=0,
-        trainer__log_every=1,
-        trainer__save_every=1,
-        trainer__accumulate=1,
-        trainer__ema=0,
-    )
+    run.at_least(cfg, LEAST)
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     eval_envs = make_envs(cfg, cfg.eval_episodes, stream=4, training=False)
-    fixed = ("preset", "game", "protocol", "num_envs", "replay", "agent")
-    run_dir = run.start(cfg, "dqn_atari", cfg.game, fixed)
+    run_dir = run.start(cfg, "dqn_atari", cfg.game, FIXED)
     trainer, experience, agent = build(cfg, device, run_dir)
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no whole checkpoint: starting at the beginning")
@@ -203,6 +197,7 @@ def main(cfg: Config) -> Path:
         player.network = trainer.ema.module  # type: ignore[assignment]
 
     def evaluation() -> None:
+        # First without a score: the games take a while, and the weights should outlive a kill.
         save_dqn(run_dir / "agent", player, cfg, experience.frames)
         rng, epsilon = np.random.default_rng(cfg.seed), EVALUATION_EPSILON[cfg.protocol]
         act = functools.partial(player.act, epsilon=epsilon, rng=rng)
@@ -217,7 +212,7 @@ def main(cfg: Config) -> Path:
             agent.sync(trainer.model)
         if step % cfg.trainer.log_every == 0:
             trainer.log(experience.stats())
-        if experience.frames >= next_eval:
+        if experience.frames >= next_eval and step < trainer.cfg.steps:  # the last one follows the loop
             next_eval += cfg.eval_every
             evaluation()
         if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
@@ -229,8 +224,8 @@ def main(cfg: Config) -> Path:
         evaluation()
     trainer.close()
     say(trainer.timer.table())
-    say(f"go on:    python -m experiments.dqn_atari --resume {run_dir}")
-    say(f"evaluate: python -m experiments.evaluate {run_dir}")
+    say(f"go on:    {sys.executable} -m experiments.dqn_atari --resume {run_dir}")
+    say(f"evaluate: {sys.executable} -m experiments.evaluate {run_dir}")
     return run_dir
 
 

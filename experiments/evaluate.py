@@ -46,7 +46,7 @@ class Config:
 
 def main(cfg: Config) -> dict:
     """Evaluate and print; returns what `--json` prints."""
-    run.at_least(cfg, episodes=1, seed=0)
+    run.at_least(cfg, {"episodes": 1, "seed": 0})
     device = runtime.setup(cfg.seed, cfg.device)
     agent, info = load_agent(cfg.path, device)
     game, trained = info["env"]["game"], info["env"]["protocol"]
@@ -112,21 +112,17 @@ def record(
     make = functools.partial(
         Atari, game, 1, protocol=protocol, training=False, seed=seed, max_frames=max_frames or 18_000
     )
-    camera = make(color_size=(210, 160))
-    camera.reset()
-    total = 0.0
-
-    def film(actions, step) -> None:
-        nonlocal total
-        seen = camera.step(actions)
-        assert seen.r_t[0] == step.r_t[0], "the emulator that draws has left the one that is played"
-        total += float(step.r_t[0])
-        writer.append_data(seen.obs[0, -1])
-
-    rng = np.random.default_rng(seed)
+    player, camera = make(), make(color_size=(210, 160))
+    obs, _ = player.reset(), camera.reset()
+    rng, last = np.random.default_rng(seed), False
     with writer:
-        evaluate.episodes(functools.partial(agent.act, epsilon=epsilon, rng=rng), make(), 1, film)
-    return total
+        while not last:
+            actions = agent.act(obs, epsilon, rng)
+            step, seen = player.step(actions), camera.step(actions)
+            assert seen.r_t[0] == step.r_t[0], "the emulator that draws has left the one that is played"
+            writer.append_data(seen.obs[0, -1])
+            obs, last = step.obs, bool(step.last[0])
+    return float(step.score[0])
 
 
 def _text(out: dict) -> str:

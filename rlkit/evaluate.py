@@ -51,12 +51,11 @@ def episodes(
     act: Callable[[NDArray[np.uint8]], NDArray[np.int64]],
     envs: Any,
     num_episodes: int,
-    on_step: Callable[[NDArray[np.int64], Any], None] | None = None,
 ) -> Scores:
     """Play whole episodes with act(obs [E, ...]) -> actions [E].
 
     Each environment plays the same number of them: taking the first N to end would favour short ones. So
-    num_episodes must be a multiple of envs.num_envs (ValueError). `on_step(actions, step)` sees every move.
+    num_episodes must be a multiple of envs.num_envs (ValueError).
     """
     if num_episodes % envs.num_envs:
         raise ValueError(f"{num_episodes} episodes do not divide among {envs.num_envs} environments")
@@ -71,8 +70,6 @@ def episodes(
         step = envs.step(actions)
         steps += envs.num_envs
         obs = step.obs
-        if on_step:
-            on_step(actions, step)
         for e in np.flatnonzero(step.last):
             if len(scores[e]) < each:
                 scores[e].append(float(step.score[e]))

@@ -52,5 +52,7 @@ def build(name: str, params: Iterable[nn.Parameter], lr: float, eps: float, weig
     if name == "sgd":
         return torch.optim.SGD(params, lr, momentum=momentum, weight_decay=weight_decay, fused=True)
     if name == "rmsprop":
+        if weight_decay:
+            raise ValueError("rmsprop has no weight decay: use adamw, or a weight decay of 0")
         return CentredRMSProp(params, lr, eps, decay=momentum)
     raise ValueError(f"there is no optimiser {name!r}; choose adam, adamw, sgd or rmsprop")

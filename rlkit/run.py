@@ -51,13 +51,21 @@ def cli(main: Callable[[C], Any], parse: Callable[[], C]) -> None:
         sys.exit(f"error: {error}\n(TRACEBACK=1 shows where this was raised)")
 
 
-def at_least(cfg: Any, **bounds: float) -> None:
-    """Raise ValueError where a number is below its bound; `trainer__lr` is the field lr of cfg.trainer."""
+def field(cfg: Any, name: str) -> Any:
+    """The value of cfg.lr or, for `trainer.lr`, of cfg.trainer.lr."""
+    return functools.reduce(getattr, name.split("."), cfg)
+
+
+def flag(name: str) -> str:
+    """How the command line calls a field."""
+    return "--" + name.replace("_", "-")
+
+
+def at_least(cfg: Any, bounds: dict[str, float]) -> None:
+    """Raise ValueError where a field is below its bound."""
     for name, bound in bounds.items():
-        value = functools.reduce(getattr, name.split("__"), cfg)
-        if not value >= bound:
-            flag = "--" + name.replace("__", ".").replace("_", "-")
-            raise ValueError(f"{flag} must be at least {bound:g}, not {value}")
+        if not (value := field(cfg, name)) >= bound:
+            raise ValueError(f"{flag(name)} must be at least {bound:g}, not {value}")
 
 
 def load_config(kind: type[C], run_dir: Path) -> C:
@@ -88,16 +96,16 @@ def start(cfg: Any, experiment: str, name: str, fixed: tuple[str, ...] = ("prese
     if cfg.resume:
         run_dir = Path(cfg.resume)
         before = load_config(type(cfg), run_dir)
-        for field in fixed:
-            if (old := getattr(before, field)) != getattr(cfg, field):
-                raise ValueError(f"{field} cannot change when a run goes on: {run_dir} has {old}; begin a new run")
+        for name in fixed:
+            if (old := field(before, name)) != field(cfg, name):
+                raise ValueError(f"{flag(name)} cannot change when a run goes on: {run_dir} has {old}; begin a new run")
     else:
         run_dir = Path(root) / experiment / f"{name}__{cfg.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
         run_dir.mkdir(parents=True)
     config = dataclasses.asdict(cfg) | {"resume": None}
     write_atomically(run_dir / "config.json", json.dumps(config, indent=1).encode())
     with open(run_dir / "command.txt", "a") as f:
-        f.write(shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]) + "\n")
+        f.write(shlex.join([sys.executable, *sys.orig_argv[1:]]) + "\n")
     return run_dir
 
 

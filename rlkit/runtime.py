@@ -1,4 +1,7 @@
-"""The machine: device, threads, seeds. All randomness of a run starts in `seed_everything`."""
+"""The machine: device, threads, seeds.
+
+All randomness of a run comes from one number, by `seed_everything` and `derive_seed`.
+"""
 
 import ctypes
 import math

@@ -44,7 +44,7 @@ class TrainConfig:
     """How to turn batches into updates. One update (`step`) is one move of the optimiser."""
 
     steps: int = 100_000
-    """updates in all"""
+    """updates in all (in the Atari experiment 0 stands for what its frames allow)"""
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     """rmsprop is the centred one of the 2015 DQN paper"""
     lr: float = 1e-4
@@ -127,9 +127,11 @@ class Trainer:
         """Yield (step, batch, aux) after each update until `cfg.steps`; saves and logs on the way.
 
         An empty batch means: nothing to learn from yet, ask again. SIGINT and SIGTERM end the loop after the step
-        in hand, with everything saved; a second SIGINT ends at once.
+        in hand, with everything saved; a second SIGINT ends at once. Raises NonFiniteLoss, SaveFailed.
         """
         source = iter(batches)
+        if self.step >= self.cfg.steps:
+            say(f"nothing to do: step {self.step:,} of {self.cfg.steps:,}; ask for more, or begin in a new folder")
         with self._signals():
             waiting = 0  # batches accumulated for the next update
             # `for batch in source` would draw one batch too many at the end, and resume would not be exact.
@@ -161,10 +163,9 @@ class Trainer:
         loss, aux = self._accumulate(batch)
         with self.timer("update"):
             self._set_learning_rate()
-            params = [p for p in self.model.parameters() if p.grad is not None]
-            norm = nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
+            norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
             if self.cfg.clip:
-                nn.utils.clip_grads_with_norm_(params, self.cfg.clip, norm)
+                nn.utils.clip_grads_with_norm_(self.model.parameters(), self.cfg.clip, norm)
             bad = ~(torch.isfinite(loss) & torch.isfinite(norm)) & (self._first_bad < 0)
             self._first_bad.masked_fill_(bad, self.step + 1)
             self._masked.copy_(self._first_bad >= 0)
@@ -324,7 +325,7 @@ class Trainer:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM asks the loop to end; the second finds the default handlers again."""
+        """The first SIGINT or SIGTERM asks the loop to end; a second SIGINT finds the default handler."""
         self.stopped = False
         if threading.current_thread() is not threading.main_thread():
             yield

@@ -247,7 +247,7 @@ def test_atari_resume_is_exact_but_for_the_episodes(tmp_path, capsys):
 def test_what_cannot_change_on_resume_is_refused_before_anything_is_written(trained):
     config = (trained / "config.json").read_text()
     loaded = run.load_config(dqn_atari.Config, trained)
-    for change in ({"game": "pong"}, {"replay": 999}, {"agent": DQNConfig()}):
+    for change in ({"game": "pong"}, {"batch_size": 64}, {"agent": DQNConfig()}):
         with pytest.raises(ValueError, match="cannot change when a run goes on"):
             dqn_atari.main(dataclasses.replace(loaded, resume=str(trained), **change))
     assert (trained / "config.json").read_text() == config
@@ -353,10 +353,11 @@ def test_tensorboard_tags(trained):
     assert events.Scalars("eval/score")[-1].step == pytest.approx(900, abs=32), "the x-axis is frames"
 
 
-def test_main_resumes_from_the_folder(trained):
+def test_main_resumes_from_the_folder(trained, capsys):
     cfg = dataclasses.replace(run.load_config(dqn_atari.Config, trained), resume=str(trained), frames=1300)
     assert dqn_atari.main(cfg) == trained
     assert len((trained / "command.txt").read_text().splitlines()) == 2
+    assert "resumed at step" in (said := capsys.readouterr().err) and "nothing to do" not in said
 
 
 @pytest.mark.slow

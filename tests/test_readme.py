@@ -17,10 +17,12 @@ def test_the_learner_in_thirty_lines_learns(tmp_path, monkeypatch):
     assert list((tmp_path / "runs" / "bits").glob("events*"))
 
 
-def test_the_tree_names_files_that_exist():
-    for package in ("rlkit", "experiments"):
-        for path in (ROOT / package).glob("[a-z]*.py"):
-            assert path.stem in README, f"the README's tree does not name {path}"
+def test_the_tree_and_the_files_agree():
+    tree = README.split("## The tree")[1].split("experiments -> agents")[0]
+    ours = {p.name for folder in ("rlkit", "agents", "envs", "experiments") for p in (ROOT / folder).rglob("[a-z]*.py")}
+    for name in ours:
+        assert re.search(rf"\b{name.removesuffix('.py')}\b", tree), f"the tree does not name {name}"
+    assert set(re.findall(r"\b\w+\.py\b", tree)) <= ours
 
 
 def test_the_two_commands_stand_first():

@@ -34,7 +34,7 @@ class DQN:
 
     Args:
         obs_shape: (stack, height, width) of uint8 observations; num_actions: their number.
-        precision: fp32 or bf16, of acting and of the target network; the trainer sets that of learning.
+        precision: fp32 or bf16, of acting; in the loss the trainer's holds, for the target network too.
     """
 
     def __init__(
@@ -67,19 +67,13 @@ class DQN:
         q_tm1 = model(batch["s_tm1"])
         with torch.no_grad():
             q_t = self.target(batch["s_t"])
-            q_t_selector = model(batch["s_t"]) if self.cfg.double else None
-        transition = q_tm1, batch["a_tm1"], batch["r_t"], batch["discount_t"], q_t
-        if q_t_selector is None:
-            td_error = losses.q_learning(*transition)
-        else:
-            td_error = losses.double_q_learning(*transition, q_t_selector)
+            q_t_selector = model(batch["s_t"]) if self.cfg.double else q_t  # who chooses the next action
+        td_error = losses.double_q_learning(q_tm1, batch["a_tm1"], batch["r_t"], batch["discount_t"], q_t, q_t_selector)
         return losses.huber(td_error).mean(), {"q": q_tm1.detach().mean(), "td_error": td_error.detach().abs().mean()}
 
     def sync(self, model: nn.Module) -> None:
         """Copy the weights into the target network, in place (a captured graph reads that memory)."""
-        with torch.no_grad():
-            for mine, theirs in zip(self.target.parameters(), model.parameters(), strict=True):
-                mine.copy_(theirs)
+        self.target.load_state_dict(model.state_dict())
 
     def describe(self) -> dict[str, Any]:
         """What `agent.json` needs to build the agent again."""

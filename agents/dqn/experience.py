@@ -28,10 +28,12 @@ class Experience:
     Args:
         envs: a vector environment: reset, send and recv, as envs/vector.py writes them down.
         epsilon: exploration over the clock `frames`; 1 until learning starts, if it is to start from random play.
-        learning_starts: frames in the replay before the first batch; until then the iterator yields empty batches
-            now and then, so that the trainer stays awake.
+        batch_size: transitions.
+        learning_starts: agent steps in the replay before the first batch, kept between what one sample needs and the
+            capacity; until then the iterator yields empty batches now and then, so that the trainer stays awake.
         samples_per_step: transitions replayed for each environment step, whatever the batch and number of envs.
-        clip_reward: store the sign-preserving clip to [-1, 1] instead of the raw reward.
+        clip_reward: store rewards clipped to [-1, 1] instead of raw ones.
+        seed: of exploration. timer: shared with the trainer's.
     """
 
     def __init__(
@@ -56,7 +58,8 @@ class Experience:
         self.steps = 0  # environment steps, all environments together
         self.learning = False
         self.finished: deque[tuple[float, int]] = deque(maxlen=100)  # raw score and length of the newest episodes
-        self._since_stats, self._stats_at = 0, (0.0, 0)
+        self._since_stats = 0  # episodes that stats() has not told yet
+        self._stats_at = (0.0, 0)  # seconds and steps at its last call
         self._rng = np.random.default_rng(seed)
         self._obs = envs.reset()
         self._first = np.ones(envs.num_envs, bool)
@@ -64,7 +67,7 @@ class Experience:
         self._actions = np.zeros(envs.num_envs, np.int64)
         self._credit = 0.0  # samples owed to the learner
         self._outstanding = False  # a send without its recv
-        self._step: dict[str, np.ndarray] | None = None  # received and not yet stored
+        self._received: dict[str, np.ndarray] | None = None  # received and not yet stored
 
     @property
     def frames(self) -> int:
@@ -75,7 +78,7 @@ class Experience:
         return self
 
     def __next__(self) -> dict[str, Tensor]:
-        for _ in range(256):
+        for _ in range(256):  # then an empty batch: the trainer moves its bar and looks for signals
             if self.learning and self._credit >= self.batch_size:
                 self._credit -= self.batch_size
                 with self.timer("replay"):
@@ -88,7 +91,7 @@ class Experience:
     def stats(self) -> dict[str, float]:
         """Scalars for the log: returns of the episodes that ended since the last call, epsilon, steps a second."""
         now, (then, steps) = time.perf_counter(), self._stats_at
-        out = {"charts/epsilon": self.epsilon(self.frames), "charts/frames": self.frames}
+        out = {"charts/epsilon": self.epsilon(self.frames)}
         if then:
             out["charts/SPS"] = (self.steps - steps) / max(now - then, 1e-9)
         self._stats_at = (now, self.steps)
@@ -118,12 +121,12 @@ class Experience:
     def _receive(self) -> None:
         if self._outstanding:
             with self.timer("env"):
-                self._step = self.envs.recv()._asdict()
+                self._received = self.envs.recv()._asdict()
             self._outstanding = False
 
     def _store(self) -> None:
         """Put the received step into the replay: the moment before it, with what followed."""
-        step, self._step = self._step, None
+        step, self._received = self._received, None
         if step is None:
             return
         with self.timer("replay"):
@@ -138,7 +141,11 @@ class Experience:
     def state_dict(self) -> dict:
         """Everything; first receives what a `send` left outstanding, and stores it no earlier than it would be."""
         self._receive()
-        step = None if self._step is None else {name: torch.from_numpy(value) for name, value in self._step.items()}
+        step = (
+            None
+            if self._received is None
+            else {name: torch.from_numpy(value) for name, value in self._received.items()}
+        )
         return {
             "steps": self.steps,
             "learning": self.learning,
@@ -164,7 +171,7 @@ class Experience:
         self.learning = state["learning"] and len(self.replay) >= self.learning_starts
         self._obs, self._first, self._last = (x.numpy() for x in state["now"])
         step = state["step"]
-        self._step = step and {name: value.numpy() for name, value in step.items()}
+        self._received = step and {name: value.numpy() for name, value in step.items()}
         if state["envs"] is not None:
             self.envs.load_state_dict(state["envs"])
             return note

@@ -1,0 +1,80 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from experiments import bench, curves
+from rlkit.evaluate import bootstrap_interval, episodes
+
+
+class Uneven:
+    """Games of one step that score 1 and are cut by the cap, beside games of four that score 5."""
+
+    num_envs = 2
+
+    def reset(self):
+        self.t = 0
+        return np.zeros((2, 1), np.uint8)
+
+    def step(self, actions):
+        self.t += 1
+        last = np.array([True, self.t % 4 == 0])
+        score, length = np.where(last, [1.0, 5.0], np.nan), np.array([1, 4])
+        return SimpleNamespace(
+            obs=np.zeros((2, 1), np.uint8), last=last, discount_t=np.array([1.0, 0.0]), score=score, length=length
+        )
+
+
+def stay(obs):
+    return np.zeros(len(obs), np.int64)
+
+
+def test_short_games_are_not_favoured_and_the_cap_is_counted():
+    scores = episodes(stay, Uneven(), 6)
+    assert sorted(scores.scores) == [1, 1, 1, 5, 5, 5] and scores.mean == 3
+    assert sorted(scores.lengths) == [1, 1, 1, 4, 4, 4] and scores.capped == 3
+    assert scores.scalars()["eval/score"] == 3 and scores.steps_per_second > 0
+
+
+def test_episodes_must_divide_among_the_environments():
+    with pytest.raises(ValueError, match="do not divide"):
+        episodes(stay, Uneven(), 5)
+
+
+def test_bootstrap_interval_has_the_width_of_the_normal_one_and_covers():
+    rng = np.random.default_rng(1)
+    low, high = bootstrap_interval(rng.normal(10, 2, 400))
+    assert high - low == pytest.approx(2 * 1.96 * 2 / 20, rel=0.1) and low < 10 < high
+    hits = sum(low <= 0 <= high for low, high in (bootstrap_interval(rng.normal(size=30)) for _ in range(100)))
+    assert 86 <= hits <= 99
+    assert bootstrap_interval(np.full(5, 3.0)) == (3.0, 3.0)
+
+
+def test_bench_takes_turns_and_reports_ratios(capsys):
+    order = []
+    work = {name: (lambda name=name: order.append(name) or 10) for name in ("ours", "peer")}
+    rates = bench.in_turns(bench.Config(rounds=3, seconds=0.0), {k: bench.repeat(1, w, 10) for k, w in work.items()})
+    assert order[:2] == ["ours", "peer"] and set(rates) == {"ours", "peer"}
+    cfg = bench.Config(json=True)
+    bench.report(cfg, "dqn", 300.0, "env steps/s", "them", 100.0)
+    row = json.loads(capsys.readouterr().out)
+    assert row == {
+        "bench": "dqn", "value": 300.0, "unit": "env steps/s", "peer": "them", "peer_value": 100.0, "ratio": 3.0
+    }  # fmt: skip
+
+
+def test_curves_draws_what_was_logged(tmp_path):
+    pytest.importorskip("matplotlib", reason="pictures need the extra `plot`")
+    from rlkit.logger import Logger
+
+    log = Logger(tmp_path / "run__1__now", 100, "x", progress=False)
+    for x in range(40):
+        log.scalars({"charts/episodic_return": x / 2}, 10 * x)
+    log.close()
+    x, wall, y = curves.curve(tmp_path / "run__1__now", "charts/episodic_return")
+    assert x.tolist() == list(range(0, 400, 10)) and y[-1] == 19.5 and (np.diff(wall) >= 0).all()
+    out = curves.main(curves.Config((tmp_path / "run__1__now",), out=tmp_path / "c.png"))
+    assert out.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="has no scalars 'nothing'"):
+        curves.curve(tmp_path / "run__1__now", "nothing")
