@@ -85,6 +85,8 @@ def ours(cfg: Config, **trainer: Any) -> tuple[Callable[[], int], Trainer, Exper
     settings = replace(
         PRESETS["fast"],
         game=cfg.game,
+        num_envs=NUM_ENVS,
+        batch_size=BATCH,
         replay=20_000,
         learning_starts=2_000,
         agent=DQNConfig(),
@@ -202,7 +204,7 @@ def dqn(cfg: Config) -> None:
         report(cfg, name, rates[name], unit, base := f"{name.split()[0]} fp32", rates[base])
 
     report(cfg, "replay of 1,000,000 frames", Replay(1_000_000, NUM_ENVS).nbytes / 1e9, "GB")
-    report(cfg, "warm start to the first env step", statistics.median(_start(cfg) for _ in range(3)), "s")
+    report(cfg, "warm start to the first env step", statistics.median(_start(cfg) for _ in range(cfg.rounds)), "s")
 
 
 def _start(cfg: Config) -> float:

@@ -64,6 +64,25 @@ def test_bench_takes_turns_and_reports_ratios(capsys):
     }  # fmt: skip
 
 
+@pytest.mark.slow
+def test_bench_main_prints_every_row(capsys, monkeypatch):
+    """In small, with a stand-in for the peer, and without compiling."""
+    import torch
+
+    monkeypatch.setattr(torch._dynamo.config, "disable", True)
+    monkeypatch.setattr(bench, "NUM_ENVS", 2)
+    monkeypatch.setattr(bench, "BATCH", 16)
+    monkeypatch.setattr(bench, "sb3", lambda *_: lambda: 10)
+    bench.main(bench.Config(json=True, rounds=1, seconds=0.01, threads=1, device="cpu"))
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert all(set(row) == {"bench", "value", "unit", "peer", "peer_value", "ratio"} for row in rows)
+    by_name = {row["bench"]: row for row in rows}
+    bound = 1 / sum(1 / by_name[f"dqn fp32, {part} alone"]["value"] for part in ("env", "acting", "update"))
+    assert by_name["dqn fp32, of the bound"]["peer_value"] == pytest.approx(bound, rel=0.01)
+    assert by_name["replay of 1,000,000 frames"]["value"] <= 7.3
+    assert {"update fp32, compile", "building a batch", "warm start to the first env step"} <= by_name.keys()
+
+
 def test_curves_draws_what_was_logged(tmp_path):
     pytest.importorskip("matplotlib", reason="pictures need the extra `plot`")
     from rlkit.logger import Logger
