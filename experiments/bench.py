@@ -3,7 +3,9 @@
 python -m experiments.bench dqn --json        # needs the extra `bench`; one JSON object a line
 """
 
+import atexit
 import copy
+import importlib.util
 import json
 import statistics
 import subprocess
@@ -30,7 +32,7 @@ NUM_ENVS, BATCH = 16, 128
 
 @dataclass
 class Config:
-    """Measure speed. Peers run in the same process, in turns with ours."""
+    """Measure speed. Peers run in turns with ours."""
 
     what: Annotated[Literal["dqn"], tyro.conf.Positional] = "dqn"
     json: bool = False
@@ -104,34 +106,46 @@ def ours(cfg: Config, **trainer: Any) -> tuple[Callable[[], int], Trainer, Exper
     return work, learner, experience, agent
 
 
+PEER = """
+import sys
+from stable_baselines3 import DQN
+from stable_baselines3.common.env_util import make_atari_env
+from stable_baselines3.common.vec_env import VecFrameStack
+
+env, num_envs, batch, every, device = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
+envs = make_atari_env(env, num_envs, seed=1, env_kwargs={"frameskip": 1, "repeat_action_probability": 0.0})
+model = DQN(
+    "CnnPolicy", VecFrameStack(envs, 4), buffer_size=10_000, learning_starts=500, batch_size=batch, train_freq=every,
+    target_update_interval=8_000, exploration_initial_eps=0.1, exploration_final_eps=0.1, device=device,
+)
+model.learn(1_000)
+for _ in sys.stdin:
+    before = model.num_timesteps
+    model.learn(160, reset_num_timesteps=False)
+    print(model.num_timesteps - before, flush=True)
+"""
+
+
 def sb3(cfg: Config, num_envs: int, batch: int, every: int) -> Callable[[], int]:
-    """Stable-Baselines3's DQN on the same game and network, 8 replayed samples a step."""
-    try:
-        from stable_baselines3 import DQN as PeerDQN
-        from stable_baselines3.common.env_util import make_atari_env
-        from stable_baselines3.common.vec_env import VecFrameStack
-    except ImportError as error:
-        raise ModuleNotFoundError("the comparison needs the extra `bench`: pip install -e '.[bench]'") from error
+    """Stable-Baselines3's DQN on the same game and network, 8 replayed samples a step.
+
+    It sits in a process of its own, asleep between its turns, as its users run it: ours sets malloc for the whole
+    process, from which it would gain too.
+    """
+    if not importlib.util.find_spec("stable_baselines3"):
+        raise ModuleNotFoundError("the comparison needs the extra `bench`: pip install -e '.[bench]'")
     name = "ALE/" + cfg.game.title().replace("_", "") + "-v5"
-    kwargs = {"frameskip": 1, "repeat_action_probability": 0.0}
-    model = PeerDQN(
-        "CnnPolicy",
-        VecFrameStack(make_atari_env(name, num_envs, seed=1, env_kwargs=kwargs), 4),
-        buffer_size=10_000,
-        learning_starts=500,
-        batch_size=batch,
-        train_freq=every,
-        target_update_interval=8_000,
-        exploration_initial_eps=0.1,
-        exploration_final_eps=0.1,
-        device="cuda" if runtime.setup(1, cfg.device, cfg.threads).type == "cuda" else "cpu",
-    )
-    model.learn(1_000)
+    device = runtime.setup(1, cfg.device, cfg.threads).type
+    command = [sys.executable, "-c", PEER, name, str(num_envs), str(batch), str(every), device]
+    peer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert peer.stdin and peer.stdout
+    ask, answer = peer.stdin, peer.stdout
+    atexit.register(peer.kill)
 
     def work() -> int:
-        before = model.num_timesteps
-        model.learn(160, reset_num_timesteps=False)
-        return model.num_timesteps - before
+        ask.write("go\n")
+        ask.flush()
+        return int(answer.readline())
 
     return work
 

@@ -15,6 +15,7 @@ from experiments.players import load_agent
 from rlkit import run, runtime
 from rlkit.checkpoint import DamagedFile
 from rlkit.nn.convolution import NatureCNN
+from rlkit.nn.dense import Dense
 from rlkit.nn.heads import DuelingHead
 
 
@@ -79,6 +80,23 @@ def test_uint8_images_are_read_as_fractions():
     x = torch.randint(0, 256, (3, 4, 84, 84), dtype=torch.uint8)
     torch.testing.assert_close(torso(x), torso(x.float() / 255), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(torso(x[None].expand(2, 3, 4, 84, 84))[1], torso(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 24), (7, 40, 24), (128, 3136, 512)])
+def test_dense_equals_linear_forward_and_backward(shape):
+    batch, inputs, outputs = shape
+    dense = Dense(inputs, outputs)
+    linear = torch.nn.Linear(inputs, outputs)
+    linear.load_state_dict(dense.state_dict())
+    x = torch.randn(batch, inputs)
+    results = []
+    for layer in (dense, linear):
+        leaf = x.clone().requires_grad_()
+        y = layer(leaf)
+        (y * torch.linspace(-1, 1, outputs)).square().sum().backward()
+        results.append((y, leaf.grad, layer.weight.grad, layer.bias.grad))
+    for ours, torchs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=1e-4, atol=1e-4)
 
 
 def test_images_too_small_say_the_least():

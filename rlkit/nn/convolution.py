@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rlkit.nn.dense import Dense
+
 
 class NatureCNN(nn.Module):
     """The DQN torso: 32 8x8 stride 4, 64 4x4 stride 2, 64 3x3, dense 512 (Mnih et al. 2015, Methods).
@@ -21,7 +23,7 @@ class NatureCNN(nn.Module):
         self.conv2 = nn.Conv2d(32, 64, 4, stride=2)
         self.conv3 = nn.Conv2d(64, 64, 3)
         h, w = (((s - 8) // 4 + 1 - 4) // 2 + 1 - 2 for s in (height, width))
-        self.dense = nn.Linear(64 * h * w, out_features)
+        self.dense = Dense(64 * h * w, out_features)
         self.out_features = out_features
         # oneDNN and cuDNN both run these shapes faster with channels innermost (1.1x to 1.3x on a CPU).
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
