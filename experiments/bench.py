@@ -108,6 +108,8 @@ def ours(cfg: Config, **trainer: Any) -> tuple[Callable[[], int], Trainer, Exper
 
 PEER = """
 import sys
+
+import ale_py  # registers the games
 from stable_baselines3 import DQN
 from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.vec_env import VecFrameStack
