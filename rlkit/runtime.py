@@ -40,7 +40,7 @@ def seed_everything(seed: int) -> None:
 
 def keep_freed_memory() -> None:
     """Tell glibc to keep freed memory. By default every batch-sized tensor goes back to the kernel when freed and
-    is page-faulted in again by the next update: 20 % of a CPU update at batch 128. Elsewhere this does nothing.
+    is page-faulted in again by the next update: a fifth of a CPU update at batch 128. Elsewhere this does nothing.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
