@@ -1,0 +1,1 @@
+"""Tree search with random play-outs: Kocsis and Szepesvari 2006."""

@@ -1,0 +1,91 @@
+"""UCT with random play-outs as a player (Kocsis and Szepesvari, Bandit based Monte-Carlo planning, 2006)."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlkit.search import Trees
+
+LEAVES = 32
+"""new edges a tree opens at once: so many share a call's overhead, and more would blur the search"""
+
+
+def simulate(trees: Trees, game: Any, games: NDArray, evaluate: Callable, goal: int, seconds: float = np.inf) -> None:
+    """Search from games [G, game_size] until each root has had `goal` simulations, or the time is over.
+
+    Args:
+        game: the verbs `follow`, `legal` and `outcome`; evaluate(states [B, game_size]) -> value [B] for the side to
+            move. trees: planted.
+    """
+    end = time.monotonic() + seconds
+    rng = np.random.default_rng(0)
+    while True:
+        # few at a time while the tree is small, or all of them would go to the first edges
+        leaves = min(LEAVES, 1 + int(trees.total[:, 0].min()) // 8)
+        edges = trees.select(leaves, goal)
+        if not len(edges):
+            return
+        states = game.follow(games, trees, edges.tree, edges.node, edges.action)
+        over, value = game.outcome(states)
+        value = np.where(over, value, evaluate(states))
+        trees.expand(edges, states, random_order(rng, game.legal(states)), value, over)
+        if time.monotonic() > end:
+            return
+
+
+def random_order(rng: np.random.Generator, legal: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Priors under which UCB1 visits legal edges for the first time in random order: [B, num_actions]."""
+    return np.where(legal, rng.random(legal.shape, np.float32), np.float32(-1))
+
+
+class UCTPlayer:
+    """Plays the most visited move after `simulations` play-outs from a position.
+
+    The position answers `states() -> (game, states [1, game_size])`; the game has the verbs above and
+    `playouts(states, seed) -> (value, length)`. Equal seeds play equal moves, unless `seconds` is set, which ends the
+    search of a move early.
+    """
+
+    def __init__(self, simulations: int, seed: int = 0, c: float = 1.0):
+        if simulations < 1:
+            raise ValueError(f"a search needs 1 simulation at least, not {simulations}")
+        self.simulations, self.c = simulations, c
+        self.rng = np.random.default_rng(seed)
+        self.seconds: float | None = None
+        self.name = f"mcts:{simulations}"
+
+    def search(self, position: Any, simulations: int | None = None, seconds: float | None = None) -> Trees:
+        """The tree after the given, or the player's own, number of simulations."""
+        game, games = position.states()
+        goal = simulations or self.simulations
+        trees = Trees(1, goal + 1, game.num_actions, game.state_size, exploration="ucb1", c=self.c)
+        trees.plant(games, random_order(self.rng, game.legal(games)))
+
+        def evaluate(states: NDArray[np.int16]) -> NDArray[np.float32]:
+            return game.playouts(states, int(self.rng.integers(1 << 62)))[0]
+
+        simulate(trees, game, games, evaluate, goal, seconds or self.seconds or np.inf)
+        return trees
+
+    def __call__(self, position: Any) -> int:
+        return int(self.search(position).N[0, 0].argmax())
+
+    def analyze(self, position: Any, seconds: float | None = None) -> list[dict[str, Any]]:
+        """The moves by visits, with win rate (0 to 1), prior and principal variation."""
+        trees = self.search(position, seconds=seconds)
+        visits, worth = trees.N[0, 0], trees.W[0, 0]
+        legal = int((trees.P[0, 0] >= 0).sum())
+        order = [int(a) for a in np.argsort(-visits, kind="stable") if visits[a] > 0]
+        return [
+            {
+                "move": a,
+                "visits": int(visits[a]),
+                "winrate": float(worth[a] / visits[a] + 1) / 2,
+                "prior": 1 / legal,
+                "pv": trees.line(0, a),
+            }
+            for a in order
+        ]

@@ -1,0 +1,1 @@
+"""Go on small boards: exact rules, fast enough for search and self-play."""

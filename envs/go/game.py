@@ -1,0 +1,252 @@
+"""Many games of Go at once: the verbs that a search, self-play and a benchmark call."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.compiled import kernel, over, scratch
+from envs.go import board, features, knowledge, playouts
+from envs.go.board import (
+    HASH,
+    MAX_MOVES,
+    PASSES,
+    REMOVED,
+    STATE_SIZE,
+    STORED,
+    TO_PLAY,
+    columns,
+    copy,
+    is_over,
+    komi_of,
+    play_point,
+    remember,
+    to_point,
+)
+from envs.go.chains import BLACK, EMPTY, WHITE
+
+States = NDArray[np.int16]
+Superko = Literal["positional", "situational", "simple"]
+RULES: dict[str, int] = {"simple": board.SIMPLE, "positional": board.POSITIONAL, "situational": board.SITUATIONAL}
+MOST_MOVES = 30_000  # the move number is an int16
+
+
+@kernel
+def _legal(_, begin, end, rows, words, out):
+    for g in range(begin, end):
+        board.legal_moves(rows[g], words[g], out[g])
+
+
+@kernel
+def _play(slot, begin, end, rows, words, actions, refused, work):
+    for g in range(begin, end):
+        row = rows[g]
+        p = to_point(row, actions[g])
+        refused[g] = actions[g] < 0 or actions[g] > row[board.HEIGHT] * row[board.WIDTH] or is_over(row)
+        if not refused[g] and p > 0:
+            refused[g] = columns(row, words[g]).colour[p] != EMPTY
+        if not refused[g]:
+            play_point(row, words[g], p, work[slot, 0])
+
+
+@kernel
+def _follow(slot, begin, end, rows, words, games, game_words, states, state_words, parents, tree, node, actions, work):
+    for b in range(begin, end):
+        row, word, t, n = rows[b], words[b], tree[b], node[b]
+        size = games[t, STATE_SIZE]
+        copy(row, states[t, n], size)
+        row[STORED] = 0
+        play_point(row, word, to_point(row, actions[b]), work[slot, 0])
+        if row[REMOVED]:  # before the first stone is taken off, no point can be played on twice
+            first, stored = size // 4, games[t, STORED]
+            at = first + row[STORED]
+            copy(word[at:], game_words[t, first:], stored)
+            row[STORED] += stored
+            while n != 0:
+                remember(row, word, state_words[t, n, HASH], states[t, n, TO_PLAY])
+                n = parents[t, n]
+
+
+@kernel
+def _outcome(slot, begin, end, rows, words, finished, value, work):
+    for g in range(begin, end):
+        row = rows[g]
+        finished[g] = is_over(row)
+        if finished[g]:
+            black = knowledge.own_points(row, words[g], work[slot, 0], work[slot, 1]) - komi_of(words[g])
+            if row[TO_PLAY] == WHITE:
+                black = -black
+            value[g] = (black > 0) - (black < 0)
+
+
+@kernel
+def _score(slot, begin, end, rows, words, score, work):
+    for g in range(begin, end):
+        score[g] = knowledge.own_points(rows[g], words[g], work[slot, 0], work[slot, 1]) - komi_of(words[g])
+
+
+@kernel
+def _playouts(slot, begin, end, rows, words, count, seed, cap, value, length, copies, copy_words, work):
+    board_copy, copy_word = copies[slot], copy_words[slot]
+    for g in range(begin, end):
+        size = rows[g, STATE_SIZE]
+        total, moves = 0, 0
+        for i in range(count):
+            copy(board_copy, rows[g], size)
+            random = playouts.mix(seed, g * count + i)
+            points, played = playouts.playout(board_copy, copy_word, random, work[slot, 0], work[slot, 1], cap)
+            black = points - komi_of(words[g])
+            total += (black > 0) - (black < 0)
+            moves += played
+        value[g] = total / count if rows[g, TO_PLAY] == BLACK else -total / count
+        length[g] = moves
+
+
+@dataclass(frozen=True)
+class Go:
+    """The rules that a set of games is played by, and the verbs on their states.
+
+    States are rows [games, game_size] of int16 (`envs/go/board.py` says what is in them); the first `state_size`
+    numbers are what a search keeps in a node. An action is row * width + column from the top left; the last one
+    passes. Values are those of the side to move. All verbs run without the GIL and on several threads.
+
+    Args:
+        height, width: 1 to 19; superko: "positional", "situational" or "simple" (ko); suicide: whether it is allowed.
+        max_moves: the game ends after so many moves, passes included; None: twice the points of the board.
+    """
+
+    height: int = 9
+    width: int = 0
+    """0: square"""
+    komi: float = 7.5
+    superko: Superko = "positional"
+    suicide: bool = False
+    max_moves: int | None = None
+
+    planes = features.ALPHAGOZERO_PLANES
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "width", self.width or self.height)
+        object.__setattr__(self, "max_moves", self.max_moves or 2 * self.points)
+        if not (1 <= self.height <= 19 and 1 <= self.width <= 19):
+            raise ValueError(f"a board has 1 to 19 rows and columns, not {self.height} x {self.width}")
+        if self.superko not in RULES:
+            raise ValueError(f"superko is one of {', '.join(RULES)}, not {self.superko!r}")
+        if not np.isfinite(self.komi):
+            raise ValueError(f"komi must be a number, not {self.komi}")
+        if not 1 <= self.moves_cap <= MOST_MOVES:
+            raise ValueError(f"max_moves must be 1 to {MOST_MOVES}, not {self.max_moves}")
+
+    @property
+    def moves_cap(self) -> int:
+        assert self.max_moves is not None
+        return self.max_moves
+
+    @property
+    def points(self) -> int:
+        return self.height * self.width
+
+    @property
+    def num_actions(self) -> int:
+        return self.points + 1
+
+    @property
+    def state_size(self) -> int:
+        """Numbers (int16) that a search keeps of a position."""
+        return board.state_size_of(self.height, self.width)
+
+    @property
+    def game_size(self) -> int:
+        """Numbers (int16) of a whole game: its position, and room for the hash of every position it may have."""
+        return self.state_size + 4 * (self.moves_cap + 1)
+
+    def _work(self) -> NDArray[np.int16]:
+        return scratch(board.area_of(self.height, self.width))
+
+    def reset(self, games: int) -> States:
+        """New games: states [games, game_size]."""
+        return np.tile(self._new(self.game_size), (games, 1))
+
+    def _new(self, size: int) -> States:
+        """An empty board in a row of `size` numbers."""
+        row = np.zeros(size, np.int16)
+        rules = RULES[self.superko], int(self.suicide), self.moves_cap, self.state_size
+        board.reset(row, row.view(np.int64), self.height, self.width, float(self.komi), *rules)
+        return row
+
+    def position_row(self) -> States:
+        """An empty board without room for hashes: [state_size]."""
+        return self._new(self.state_size)
+
+    def legal(self, states: States) -> NDArray[np.bool_]:
+        """Which actions the side to move has: [games, num_actions]; none where a game is over."""
+        out = np.empty((len(states), self.num_actions), np.bool_)
+        over(_legal, len(states), states, states.view(np.int64), out)
+        return out
+
+    def play(self, states: States, actions: NDArray[np.integer]) -> None:
+        """Play actions [games] in place. They must be legal by the caller's own `legal`; a move on a stone, off the
+        board or in a finished game raises ValueError, and then the others are played all the same.
+        """
+        refused = np.empty(len(states), np.bool_)
+        over(_play, len(states), states, states.view(np.int64), np.asarray(actions, np.int64), refused, self._work())
+        if refused.any():
+            g = int(refused.argmax())
+            raise ValueError(f"action {actions[g]} cannot be played in game {g}: ask legal() first")
+
+    def follow(self, games: States, trees: Any, tree: NDArray, node: NDArray, actions: NDArray) -> States:
+        """The games after an edge of a search tree: [edges, game_size], with all the past that superko asks for.
+
+        Args:
+            games [G, game_size]: where the trees' roots stand. trees: has `states` [G, nodes, state_size] and
+            `parents` [G, nodes]; the root is node 0. tree, node, actions: [edges], the edges.
+        """
+        rows = np.empty((len(tree), self.game_size), np.int16)
+        words = (x.view(np.int64) for x in (rows, games, trees.states))
+        row_words, game_words, state_words = words
+        over(
+            _follow, len(tree), rows, row_words, games, game_words, trees.states, state_words, trees.parents,
+            tree, node, actions, self._work(),
+        )  # fmt: skip
+        return rows
+
+    def to_play(self, states: States) -> NDArray[np.int16]:
+        """The colours to move, BLACK or WHITE: [games]."""
+        return states[:, TO_PLAY].copy()
+
+    def is_over(self, states: States) -> NDArray[np.bool_]:
+        """[games], by two passes or by the cap."""
+        return (states[:, PASSES] >= 2) | (states[:, board.MOVES] >= states[:, MAX_MOVES])
+
+    def outcome(self, states: States) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """(over [games], value [games]): +1 a win of the side to move, -1 a loss, 0 a draw or a game that goes on."""
+        finished = np.empty(len(states), np.bool_)
+        value = np.zeros(len(states), np.float32)
+        over(_outcome, len(states), states, states.view(np.int64), finished, value, self._work())
+        return finished, value
+
+    def score(self, states: States) -> NDArray[np.float64]:
+        """Black minus White minus komi by area [games], whether over or not."""
+        score = np.empty(len(states), np.float64)
+        over(_score, len(states), states, states.view(np.int64), score, self._work())
+        return score
+
+    def encode(self, states: States) -> NDArray[np.uint8]:
+        """The network's input: [games, planes, height, width]."""
+        return features.alphagozero_slab(states, self.height, self.width)
+
+    def playouts(self, states: States, seed: int, count: int = 1) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Light random play-outs from each state: (mean value [games] for its side to move, moves played [games]).
+
+        The same seed gives the same numbers on any number of threads. A play-out that has not ended after three
+        times the board's points is scored as it stands.
+        """
+        value, length = np.empty(len(states), np.float32), np.empty(len(states), np.int64)
+        work = self._work()
+        copies = np.empty((len(work), self.state_size), np.int16)
+        over(
+            _playouts, len(states), states, states.view(np.int64), count, seed, 3 * self.points, value, length,
+            copies, copies.view(np.int64), work, least=max(1, 8 // count),
+        )  # fmt: skip
+        return value, length

@@ -1,0 +1,133 @@
+"""Light play-outs: uniformly random moves that do not fill an own eye, until both pass.
+
+They use simple ko and a cap instead of superko; the search above them never does.
+"""
+
+import numpy as np
+
+from envs.compiled import kernel
+from envs.go.board import HEIGHT, KO, PASSES, STRIDE, TO_PLAY, WIDTH, columns
+from envs.go.chains import BLACK, BORDER, EMPTY, WHITE, in_atari, place
+
+FREE, SAFE, CAPTURE, OPPONENT = 1, 2, 4, 8  # what a neighbour offers to a move; bits
+
+
+@kernel
+def mix(seed, index):
+    """A well-mixed state of 64 bits for stream `index` of a seed (splitmix64)."""
+    z = np.uint64(seed) + np.uint64(0x9E3779B97F4A7C15) * np.uint64(index + 1)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.int64(z ^ (z >> np.uint64(31)))
+
+
+@kernel
+def next_state(random):
+    """The next state of a linear congruential generator (Knuth's constants); its high bits are good."""
+    return random * 6364136223846793005 + 1442695040888963407
+
+
+@kernel
+def below(random, n):
+    """A number in 0 .. n - 1 from the generator's high bits, without a division."""
+    return (((random >> 32) & 0xFFFFFFFF) * n) >> 32
+
+
+@kernel
+def _beside(c, q, me):
+    """What the neighbour q offers to a stone of `me`."""
+    colour = c.colour[q]
+    if colour == EMPTY:
+        return FREE
+    if colour == BORDER:
+        return 0
+    if in_atari(c.liberties[c.head[q]]):
+        return 0 if colour == me else CAPTURE
+    return SAFE if colour == me else OPPONENT
+
+
+@kernel
+def is_eye(c, stride, p, me):
+    """Whether the empty point p, all of whose neighbours are own stones or border, is a true eye by its diagonals."""
+    them = 3 - me
+    a, b, d, e = c.colour[p - stride - 1], c.colour[p - stride + 1], c.colour[p + stride - 1], c.colour[p + stride + 1]
+    bad = (a == them) + (b == them) + (d == them) + (e == them)
+    edge = (a == BORDER) | (b == BORDER) | (d == BORDER) | (e == BORDER)
+    return bad + edge < 2
+
+
+@kernel
+def is_sensible(c, stride, p, me):
+    """Whether a stone on the empty point p is no suicide and fills no own eye."""
+    beside = _beside(c, p - stride, me) | _beside(c, p - 1, me) | _beside(c, p + 1, me) | _beside(c, p + stride, me)
+    if beside & FREE:
+        return True
+    if beside & (CAPTURE | OPPONENT):
+        return beside & (SAFE | CAPTURE) != 0
+    return beside & SAFE != 0 and not is_eye(c, stride, p, me)
+
+
+@kernel
+def _stones_at(c, q):
+    """The colour of q as a bit of its own; 0 for the border."""
+    colour = c.colour[q]
+    return 0 if colour == BORDER else colour
+
+
+@kernel
+def playout(row, words, random, empties, taken, cap):
+    """Play the game of a row to its end, in place; returns (Black minus White without komi, moves played)."""
+    c = columns(row, words)
+    height, width, stride = row[HEIGHT], row[WIDTH], row[STRIDE]
+    n = 0
+    score = 0
+    for r in range(height):
+        for p in range((r + 1) * stride + 1, (r + 1) * stride + 1 + width):
+            colour = c.colour[p]
+            if colour == EMPTY:
+                empties[n] = p
+                n += 1
+            elif colour == BLACK:
+                score += 1
+            else:
+                score -= 1
+    me, ko, passes = np.int64(row[TO_PLAY]), np.int64(row[KO]), np.int64(row[PASSES])
+    moves = 0
+    while passes < 2 and moves < cap:
+        left = n
+        p = 0
+        while left > 0:
+            random = next_state(random)
+            k = below(random, left)
+            p = empties[k]
+            if p != ko and is_sensible(c, stride, p, me):
+                break
+            left -= 1
+            empties[k] = empties[left]
+            empties[left] = p
+            p = 0
+        ko = 0
+        moves += 1
+        if p == 0:
+            passes += 1
+        else:
+            passes = 0
+            n -= 1
+            empties[k] = empties[n]
+            count = place(c, stride, p, me, taken)
+            sign = 1 if me == BLACK else -1
+            score += sign * (1 + count)
+            if count == 1 and c.size[c.head[p]] == 1 and (c.liberties[p] & 0x7FF) == 1:
+                ko = np.int64(taken[0])
+            for i in range(count):
+                empties[n] = taken[i]
+                n += 1
+        me = 3 - me
+    for i in range(n):
+        p = empties[i]
+        touch = _stones_at(c, p - stride) | _stones_at(c, p - 1) | _stones_at(c, p + 1) | _stones_at(c, p + stride)
+        if touch == BLACK:
+            score += 1
+        elif touch == WHITE:
+            score -= 1
+    return score, moves

@@ -1,0 +1,225 @@
+"""Monte Carlo tree search over any two-player, zero-sum game whose sides alternate: many trees at once, in arrays.
+
+This file knows no game. A caller binds one to it at the level of whole batches (see `agents/uct/player.py`):
+
+    trees.plant(states, priors)                 the positions to search from
+    while edges := trees.select(leaves, goal):  which edge to open in each tree (virtual loss keeps them apart)
+        play these edges with the game, evaluate all new states in one call
+        trees.expand(edges, states, priors, value, over)      open them and back up
+    trees.N[:, 0]                               the visits that the search is for
+
+A node is an index into the arrays of its tree; 0 is the root. Of an edge (node, action) the arrays hold the visits N,
+the sum of values W and the prior P, all in the view of the side to move at the node; P < 0 marks illegal actions. A
+value is in -1 .. 1. Ended games keep their exact value and cost no evaluation when they are met again.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+PENDING, OPEN, OVER = 0, 1, 2  # status of a node: waiting for its value, with edges, the end of a game
+UCB1, PUCT = 0, 1
+
+# No reference counts: they cost many times the work where small functions hand views of arrays to each other.
+_options: dict = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+kernel = numba.njit(**_options)
+
+
+@dataclass
+class Edges:
+    """The edges that a call of `select` opens, at most `leaves` a tree: [edges] each."""
+
+    tree: NDArray[np.int64]
+    node: NDArray[np.int64]
+    action: NDArray[np.int64]
+    new: NDArray[np.int64]
+    """the node that each leads to"""
+
+    def __len__(self) -> int:
+        return len(self.tree)
+
+
+@kernel
+def _choose(N, W, P, total, value, rule, c):
+    """The edge of a node with the highest upper bound."""
+    best, best_score = -1, -np.inf
+    log, root = np.log(max(total, 1)), np.sqrt(max(total, 1))
+    for a in range(len(N)):
+        if P[a] < 0:
+            continue
+        n = N[a]
+        if rule == PUCT:
+            q = W[a] / n if n > 0 else value
+            score = q + c * P[a] * root / (1 + n)
+        elif n == 0:
+            score = 1e9 * (1 + P[a])
+        else:
+            score = W[a] / n + c * np.sqrt(log / n)
+        if score > best_score:
+            best, best_score = a, score
+    return best
+
+
+@kernel
+def _back_up(N, W, total, parents, via, node, value, visits):
+    """Add `visits` with a value, in the view of the side to move at `node`, to every edge above it."""
+    while node != 0:
+        action, node = via[node], parents[node]
+        value = -value
+        N[node, action] += visits
+        W[node, action] += value
+        total[node] += visits
+
+
+@kernel
+def _select(N, W, P, child, total, value, status, parents, via, used, goal, rule, c, leaves, out, count):
+    for g in range(len(N)):
+        count[g] = 0
+        while count[g] < leaves and total[g, 0] < goal and status[g, 0] == OPEN:
+            node = 0
+            while status[g, node] == OPEN:
+                action = _choose(N[g, node], W[g, node], P[g, node], total[g, node], value[g, node], rule, c)
+                after = child[g, node, action]
+                if after == 0:
+                    break
+                node = after
+            if status[g, node] == PENDING:
+                break  # this very evaluation is under way: let it come in first
+            if status[g, node] == OVER:
+                _back_up(N[g], W[g], total[g], parents[g], via[g], node, value[g, node], 1)
+                continue
+            new = used[g]
+            if new == len(status[g]):
+                break  # full
+            used[g] += 1
+            child[g, node, action] = new
+            parents[g, new], via[g, new], status[g, new] = node, action, PENDING
+            _back_up(N[g], W[g], total[g], parents[g], via[g], new, 1.0, 1)  # virtual loss: a win for the other side
+            k = count[g]
+            out[g, k, 0], out[g, k, 1], out[g, k, 2], out[g, k, 3] = g, node, action, new
+            count[g] += 1
+
+
+@kernel
+def _open(N, W, P, child, states, total, value, status, node, state, priors, worth, over):
+    N[node] = 0
+    W[node] = 0
+    child[node] = 0
+    for i in range(len(states[node])):
+        states[node, i] = state[i]
+    for a in range(len(P[node])):
+        P[node, a] = priors[a]
+    total[node] = 0
+    value[node] = worth
+    status[node] = OVER if over else OPEN
+
+
+@kernel
+def _expand(N, W, P, child, states, total, value, status, parents, via, tree, new, rows, priors, worth, over):
+    for b in range(len(tree)):
+        g, node = tree[b], new[b]
+        _open(N[g], W[g], P[g], child[g], states[g], total[g], value[g], status[g], node, rows[b], priors[b],
+              worth[b], over[b])  # fmt: skip
+        # what the edges above get is the value instead of the virtual loss; the visit is counted already
+        _back_up(N[g], W[g], total[g], parents[g], via[g], node, worth[b] - 1.0, 0)
+
+
+class Trees:
+    """G search trees of at most `nodes` nodes each.
+
+    Args:
+        state_size: numbers (int16) that a node keeps of a state; `bytes_per_node` tells what a node takes in all.
+        exploration: "ucb1", Q + c sqrt(ln N / n) with unvisited edges first, in the order of their priors (Kocsis and
+            Szepesvari 2006); or "puct", Q + c P sqrt(N) / (1 + n), where an unvisited edge counts as its node's value
+            (Silver et al. 2016).
+        c: the weight of exploration.
+    """
+
+    def __init__(
+        self,
+        trees: int,
+        nodes: int,
+        num_actions: int,
+        state_size: int,
+        *,
+        exploration: Literal["ucb1", "puct"] = "puct",
+        c: float = 1.0,
+    ):
+        if nodes < 2:
+            raise ValueError(f"a tree needs room for 2 nodes at least, not {nodes}")
+        edges = trees, nodes, num_actions
+        self.N, self.W, self.P = np.zeros(edges, np.int32), np.zeros(edges, np.float32), np.zeros(edges, np.float32)
+        self.child = np.zeros(edges, np.int32)
+        """the node behind each edge; 0: none yet"""
+        self.states = np.zeros((trees, nodes, state_size), np.int16)
+        self.parents, self.via = np.zeros((trees, nodes), np.int32), np.zeros((trees, nodes), np.int32)
+        """the node above, and the action that leads from it"""
+        self.total = np.zeros((trees, nodes), np.int32)
+        """visits of all edges of a node"""
+        self.value = np.zeros((trees, nodes), np.float32)
+        """a node's own evaluation, for its side to move"""
+        self.status, self.used = np.zeros((trees, nodes), np.uint8), np.zeros(trees, np.int32)
+        self.rule, self.c = {"ucb1": UCB1, "puct": PUCT}[exploration], float(c)
+
+    @property
+    def bytes_per_node(self) -> int:
+        arrays = self.N, self.W, self.P, self.child, self.states, self.parents, self.via, self.total, self.value
+        return sum(a[0, 0].nbytes for a in (*arrays, self.status))
+
+    def plant(self, states: NDArray[np.int16], priors: NDArray[np.float32], value: NDArray | float = 0.0) -> None:
+        """Begin anew from states [G, >= state_size] with priors [G, num_actions] (negative: illegal)."""
+        worth = np.broadcast_to(np.asarray(value, np.float32), len(self.N))
+        over: NDArray[np.bool_] = np.all(priors < 0, axis=1)
+        for g in range(len(self.N)):
+            _open(
+                self.N[g], self.W[g], self.P[g], self.child[g], self.states[g], self.total[g], self.value[g],
+                self.status[g], 0, states[g], priors[g], worth[g], over[g],
+            )  # fmt: skip
+        self.used[:] = 1
+
+    def select(self, leaves: int, goal: int) -> Edges:
+        """Choose up to `leaves` new edges in each tree that has had fewer than `goal` simulations.
+
+        Fewer come where an ended game was met (it counts at once), where a tree is full, and where the best edge
+        still waits for its value. None at all means that the search is done.
+        """
+        out, count = np.empty((len(self.N), leaves, 4), np.int64), np.zeros(len(self.N), np.int64)
+        _select(
+            self.N, self.W, self.P, self.child, self.total, self.value, self.status, self.parents, self.via, self.used,
+            goal, self.rule, self.c, leaves, out, count,
+        )  # fmt: skip
+        edges = out[0, : count[0]] if len(out) == 1 else out[np.arange(leaves) < count[:, None]]
+        return Edges(*np.ascontiguousarray(edges.T))
+
+    def expand(
+        self,
+        edges: Edges,
+        states: NDArray[np.int16],
+        priors: NDArray[np.float32],
+        value: NDArray[np.float32],
+        over: NDArray[np.bool_],
+    ) -> None:
+        """Open the nodes that `select` chose, and back their values up.
+
+        Args:
+            states [edges, >= state_size] after the edges; priors [edges, num_actions], negative where illegal.
+            value [edges]: for the side to move there; exact where over [edges].
+        """
+        _expand(
+            self.N, self.W, self.P, self.child, self.states, self.total, self.value, self.status, self.parents,
+            self.via, edges.tree, edges.new, states, priors, value, over,
+        )  # fmt: skip
+
+    def line(self, g: int = 0, action: int | None = None) -> list[int]:
+        """The most visited line of play of a tree, beginning with `action` if given."""
+        moves, node = [], 0
+        while self.status[g, node] == OPEN:
+            a = int(self.N[g, node].argmax()) if action is None else action
+            if self.N[g, node, a] == 0:
+                break
+            moves.append(a)
+            action, node = None, int(self.child[g, node, a])
+        return moves

@@ -1,0 +1,228 @@
+"""The search knows the answer: bandits, hand-computed backups, a solved game."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from agents.uct.player import UCTPlayer, random_order, simulate
+from envs.go.position import Position
+from envs.tictactoe import TicTacToe
+from rlkit.search import OVER, Trees
+
+GAME = TicTacToe()
+
+
+class Board:
+    """One game of tic-tac-toe, as a player is given it."""
+
+    def __init__(self, moves=()):
+        self.row = GAME.reset(1)
+        for move in moves:
+            GAME.play(self.row, np.array([move]))
+
+    def states(self):
+        return Playing(), self.row
+
+
+class Playing(TicTacToe):
+    """Tic-tac-toe with random play-outs."""
+
+    def playouts(self, states, seed):
+        rng = np.random.default_rng(seed)
+        value = np.zeros(len(states), np.float32)
+        for i, row in enumerate(states):
+            row, sign = row[None].copy(), 1
+            while not self.outcome(row)[0][0]:
+                self.play(row, rng.choice(np.flatnonzero(self.legal(row)[0]), 1))
+                sign = -sign
+            value[i] = sign * self.outcome(row)[1][0]
+        return value, None
+
+
+@functools.cache
+def minimax(moves):
+    row = Board(moves).row
+    over, value = GAME.outcome(row)
+    return value[0] if over[0] else max(-minimax((*moves, int(m))) for m in np.flatnonzero(GAME.legal(row)[0]))
+
+
+def grown(trees, value):
+    """Search tic-tac-toe with a table as evaluator: value(state) of the side to move."""
+    games = GAME.reset(len(trees.N))
+    rng = np.random.default_rng(0)
+    trees.plant(games, random_order(rng, GAME.legal(games)))
+    return games, lambda states: np.array([value(s) for s in states], np.float32)
+
+
+def test_hand_computed_backup_of_two_plies():
+    trees = Trees(1, 8, 9, 10, exploration="puct", c=1.0)
+    priors = np.full((1, 9), 0.01, np.float32)
+    priors[0, 4] = 0.9
+    trees.plant(GAME.reset(1), priors)
+
+    def open_one(value, prior_at):
+        edges = trees.select(1, 100)
+        states = GAME.follow(GAME.reset(1), trees, edges.tree, edges.node, edges.action)
+        p = np.where(GAME.legal(states), 0.01, -1).astype(np.float32)
+        p[0, prior_at] = 0.9
+        trees.expand(edges, states, p, np.array([value], np.float32), np.array([False]))
+        return int(edges.node[0]), int(edges.action[0])
+
+    assert open_one(-0.5, 0) == (0, 4)  # the opponent thinks -0.5 of it, so the edge is worth +0.5
+    assert (trees.N[0, 0, 4], trees.W[0, 0, 4]) == (1, 0.5)
+    assert open_one(0.25, 8) == (1, 0)
+    assert (trees.N[0, 1, 0], trees.W[0, 1, 0]) == (1, -0.25)
+    assert (trees.N[0, 0, 4], trees.W[0, 0, 4]) == (2, 0.75)
+    assert open_one(1.0, 1) == (2, 8)  # +1 for X at depth 3 is -1 for O and +1 for X above it
+    assert (trees.N[0, 2, 8], trees.W[0, 2, 8]) == (1, -1.0)
+    assert (trees.N[0, 1, 0], trees.W[0, 1, 0]) == (2, 0.75)
+    assert (trees.N[0, 0, 4], trees.W[0, 0, 4]) == (3, -0.25)
+    assert trees.total[0, 0] == 3
+    assert trees.line() == [4, 0, 8]
+
+
+def test_ucb1_visits_all_edges_first_then_by_the_bound():
+    trees = Trees(1, 64, 9, 10, exploration="ucb1", c=0.5)
+    mean = np.linspace(-0.8, 0.8, 9)
+    games, _ = grown(trees, None)
+    first = []
+    for i in range(40):
+        edges = trees.select(1, 1000)
+        if i < 9:
+            first.append(int(edges.action[0]))
+        at_root = int(edges.action[0]) if edges.node[0] == 0 else None
+        path = int(edges.node[0])
+        while path != 0:
+            at_root, path = int(trees.via[0, path]), int(trees.parents[0, path])
+        if i >= 9:
+            n, w = np.float64(trees.N[0, 0]), np.float64(trees.W[0, 0])
+            n[at_root] -= 1  # without the virtual loss of this very descent
+            w[at_root] += 1
+            bound = w / n + 0.5 * np.sqrt(np.log(n.sum()) / n)
+            assert at_root == bound.argmax()
+        states = GAME.follow(games, trees, edges.tree, edges.node, edges.action)
+        sign = -1 if (states[0, :9] != 0).sum() % 2 else 1
+        value = np.array([sign * mean[at_root]], np.float32)
+        trees.expand(edges, states, np.where(GAME.legal(states), 1, -1).astype(np.float32), value, np.array([False]))
+    assert sorted(first) == list(range(9))
+    assert trees.N[0, 0].argmax() == 8
+    np.testing.assert_allclose(trees.W[0, 0] / trees.N[0, 0], mean, atol=1e-5)
+
+
+@pytest.mark.parametrize("leaves", [1, 8])
+def test_virtual_loss_is_undone(leaves):
+    trees = Trees(3, 200, 9, 10, exploration="puct", c=1.0)
+    games, evaluate = grown(trees, lambda s: float(np.sin(s @ np.arange(10))))
+    done = 0
+    while len(edges := trees.select(leaves, 150)):
+        states = GAME.follow(games, trees, edges.tree, edges.node, edges.action)
+        over, value = GAME.outcome(states)
+        value = np.where(over, value, evaluate(states))
+        order = random_order(np.random.default_rng(done), GAME.legal(states))
+        trees.expand(edges, states, order, value, over)
+        done += 1
+    assert (trees.total[:, 0] == 150).all()
+    for g in range(3):
+        for node in range(trees.used[g]):
+            assert trees.N[g, node].sum() == trees.total[g, node]
+            for action in np.flatnonzero(trees.child[g, node]):
+                after = trees.child[g, node, action]
+                n, w = trees.N[g, node, action], trees.W[g, node, action]
+                if trees.status[g, after] == OVER:
+                    assert w == pytest.approx(-n * trees.value[g, after])
+                else:  # its own evaluation and everything below it
+                    assert n == 1 + trees.total[g, after]
+                    assert w == pytest.approx(-(trees.value[g, after] + trees.W[g, after].sum()), abs=1e-3)
+
+
+def test_one_tree_and_many_give_the_same_numbers():
+    def value(state):
+        return float(np.cos(state @ np.arange(1, 11)))
+
+    results = []
+    for count in (1, 50):
+        trees = Trees(count, 120, 9, 10, exploration="puct", c=2.0)
+        games, evaluate = grown(trees, value)
+        even = np.where(GAME.legal(games), 1 / 9, -1).astype(np.float32)
+        trees.plant(games, even)
+        while len(edges := trees.select(4, 100)):
+            states = GAME.follow(games, trees, edges.tree, edges.node, edges.action)
+            over, worth = GAME.outcome(states)
+            legal = GAME.legal(states)
+            priors = np.where(legal, 1 / np.maximum(legal.sum(1, keepdims=True), 1), -1).astype(np.float32)
+            trees.expand(edges, states, priors, np.where(over, worth, evaluate(states)), over)
+        results.append((trees.N[:, 0], trees.W[:, 0]))
+    for g in range(50):
+        np.testing.assert_array_equal(results[1][0][g], results[0][0][0])
+        np.testing.assert_array_equal(results[1][1][g], results[0][1][0])
+
+
+def test_uct_finds_wins_and_blocks():
+    #  X X .      X wins at 2
+    #  O O .
+    assert UCTPlayer(300)(Board([0, 3, 1, 4])) == 2
+    #  X . .      O must block at 2 ... X: 0, 1; O: 4
+    assert UCTPlayer(1000)(Board([0, 4, 1])) == 2
+
+
+def test_uct_agrees_with_minimax():
+    for moves in ((0, 8), (4, 0, 8), (0, 4, 8), (0, 1), (0, 1, 4), (4, 1, 0)):
+        best = UCTPlayer(1500)(Board(moves))
+        assert -minimax((*moves, best)) == minimax(moves), f"{moves} -> {best}"
+
+
+@pytest.mark.slow
+def test_uct_never_loses_tic_tac_toe():
+    rng = np.random.default_rng(3)
+    for game in range(16):
+        board, player = Board(), UCTPlayer(600, seed=game)
+        while not GAME.outcome(board.row)[0][0]:
+            mine = (GAME.to_play(board.row)[0] == 1) == (game % 2 == 0)
+            move = player(board) if mine else int(rng.choice(np.flatnonzero(GAME.legal(board.row)[0])))
+            GAME.play(board.row, np.array([move]))
+        loser = GAME.to_play(board.row)[0] if GAME.outcome(board.row)[1][0] < 0 else 0
+        assert loser != (1 if game % 2 == 0 else 2), f"lost game {game}"
+
+
+def test_same_seed_same_search_and_a_full_tree_ends_it():
+    board = Position.empty(5)
+    a, b = (UCTPlayer(500, seed=4).search(board).N[0, 0] for _ in range(2))
+    np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(a, UCTPlayer(500, seed=5).search(board).N[0, 0])
+    game, games = board.states()
+    trees = Trees(1, 20, 26, game.state_size, exploration="ucb1")
+    trees.plant(games, random_order(np.random.default_rng(0), game.legal(games)))
+    simulate(trees, game, games, lambda s: np.zeros(len(s), np.float32), 1000)
+    assert trees.used[0] == 20 and trees.total[0, 0] == 19
+
+
+def test_a_finished_game_and_a_lone_pass():
+    over = Position.empty(2).play(4).play(4)
+    assert UCTPlayer(50).search(over).total[0, 0] == 0
+    #  White may only pass: every other point would be suicide
+    board = Position.parse("XX.\nX.X\n.XX").replace(to_play=2)
+    assert board.legal_moves().sum() == 1
+    assert UCTPlayer(50)(board) == board.pass_move
+
+
+def test_superko_binds_below_the_root():
+    # Black has just taken the ko at B2 by C2's capture; retaking is forbidden for White at the root and, after any
+    # pair of passes or moves that change nothing, the position before may not come back below it.
+    position = Position.parse(".XO.\nX.XO\n.XO.\n....", komi=0.5)
+    position = position.play(12).play(5)  # White takes at B3, the ko's other side
+    trees = UCTPlayer(4000, seed=1).search(position)
+    checked = 0
+    for node in range(1, trees.used[0]):
+        if trees.status[0, node] == OVER:
+            continue
+        path, n = [], node
+        while n != 0:
+            path.append(int(trees.via[0, n]))
+            n = int(trees.parents[0, n])
+        line = position
+        for move in reversed(path):
+            line = line.play(move)  # raises IllegalMove where the search went against the rules
+        np.testing.assert_array_equal(trees.P[0, node] >= 0, line.legal_moves())
+        checked += 1
+    assert checked > 3000
