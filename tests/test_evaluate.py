@@ -4,7 +4,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments import bench, curves
+from experiments import curves
+from experiments.bench import dqn, turns
 from rlkit.evaluate import bootstrap_interval, episodes
 
 
@@ -54,10 +55,10 @@ def test_bootstrap_interval_has_the_width_of_the_normal_one_and_covers():
 def test_bench_takes_turns_and_reports_ratios(capsys):
     order = []
     work = {name: (lambda name=name: order.append(name) or 10) for name in ("ours", "peer")}
-    rates = bench.in_turns(bench.Config(rounds=3, seconds=0.0), {k: bench.repeat(1, w, 10) for k, w in work.items()})
+    rates = turns.in_turns(turns.Config(rounds=3, seconds=0.0), {k: turns.repeat(1, w, 10) for k, w in work.items()})
     assert order[:2] == ["ours", "peer"] and set(rates) == {"ours", "peer"}
-    cfg = bench.Config(json=True)
-    bench.report(cfg, "dqn", 300.0, "env steps/s", "them", 100.0)
+    cfg = turns.Config(json=True)
+    turns.report(cfg, "dqn", 300.0, "env steps/s", "them", 100.0)
     row = json.loads(capsys.readouterr().out)
     assert row == {
         "bench": "dqn", "value": 300.0, "unit": "env steps/s", "peer": "them", "peer_value": 100.0, "ratio": 3.0
@@ -70,10 +71,10 @@ def test_bench_main_prints_every_row(capsys, monkeypatch):
     import torch
 
     monkeypatch.setattr(torch, "compile", lambda function: function)
-    monkeypatch.setattr(bench, "NUM_ENVS", 2)
-    monkeypatch.setattr(bench, "BATCH", 16)
-    monkeypatch.setattr(bench, "sb3", lambda *_: lambda: 10)
-    bench.main(bench.Config(json=True, rounds=1, seconds=0.01, threads=1, device="cpu"))
+    monkeypatch.setattr(dqn, "NUM_ENVS", 2)
+    monkeypatch.setattr(dqn, "BATCH", 16)
+    monkeypatch.setattr(dqn, "sb3", lambda *_: lambda: 10)
+    dqn.main(turns.Config(json=True, rounds=1, seconds=0.01, threads=1, device="cpu"))
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert all(set(row) == {"bench", "value", "unit", "peer", "peer_value", "ratio"} for row in rows)
     by_name = {row["bench"]: row for row in rows}

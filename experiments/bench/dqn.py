@@ -1,85 +1,29 @@
-"""How fast, against whom, and how far from the bound.
-
-python -m experiments.bench dqn --json        # needs the extra `bench`; one JSON object a line
-"""
+"""DQN's training loop against Stable-Baselines3, and against the bound of its own parts."""
 
 import atexit
 import copy
 import importlib.util
-import json
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
 
 from agents.dqn.agent import DQN, DQNConfig
 from agents.dqn.experience import Experience
 from envs.atari import Atari
+from experiments.bench.turns import Config, in_turns, repeat, report
 from experiments.dqn_atari import PRESETS, build
-from rlkit import run, runtime
+from rlkit import runtime
 from rlkit.replay import Replay
 from rlkit.trainer import TrainConfig, Trainer
 
 NUM_ENVS, BATCH = 16, 128
-
-
-@dataclass
-class Config:
-    """Measure speed. Peers run in turns with ours."""
-
-    what: Annotated[Literal["dqn"], tyro.conf.Positional] = "dqn"
-    json: bool = False
-    """one JSON object a line instead of a table"""
-    game: str = "pong"
-    rounds: int = 5
-    """turns of each; medians are reported"""
-    seconds: float = 6.0
-    """length of a turn, about"""
-    threads: int = 0
-    """CPU threads; 0: one a core"""
-    device: str = "auto"
-
-
-def in_turns(cfg: Config, contestants: dict[str, Callable[[], int]]) -> dict[str, float]:
-    """Median units/s of each contestant, a function that does some work and returns how many units it did.
-
-    They take turns of about cfg.seconds, cfg.rounds times, so that a slow minute of the machine hits all alike.
-    """
-    rates: dict[str, list[float]] = {name: [] for name in contestants}
-    for work in contestants.values():
-        work()  # warm-up
-    for _ in range(cfg.rounds):
-        for name, work in contestants.items():
-            began, units = time.perf_counter(), 0
-            while time.perf_counter() - began < cfg.seconds:
-                units += work()
-            rates[name].append(units / (time.perf_counter() - began))
-    return {name: statistics.median(values) for name, values in rates.items()}
-
-
-def report(cfg: Config, bench: str, value: float, unit: str, peer: str = "", peer_value: float | None = None) -> None:
-    """Print one row; ratio = value / peer_value."""
-    ratio = value / peer_value if peer_value else None
-    row = {
-        "bench": bench,
-        "value": round(value, 4),
-        "unit": unit,
-        "peer": peer,
-        "peer_value": peer_value,
-        "ratio": ratio,
-    }
-    if cfg.json:
-        print(json.dumps(row), flush=True)
-    else:
-        against = f"   {ratio:6.2f} x {peer} ({peer_value:,.1f})" if ratio else ""
-        print(f"{bench:<44}{value:>12,.1f} {unit}{against}", flush=True)
 
 
 def ours(cfg: Config, **trainer: Any) -> tuple[Callable[[], int], Trainer, Experience, DQN]:
@@ -152,17 +96,6 @@ def sb3(cfg: Config, num_envs: int, batch: int, every: int) -> Callable[[], int]
     return work
 
 
-def repeat(count: int, thing: Callable[[], Any], units: int) -> Callable[[], int]:
-    """A contestant that does one thing, worth `units`, `count` times."""
-
-    def work() -> int:
-        for _ in range(count):
-            thing()
-        return count * units
-
-    return work
-
-
 def updates(cfg: Config, agent: DQN, batch: dict, layout: torch.memory_format, **trainer: Any) -> Callable[[], int]:
     """The update alone, on a copy of the agent's network."""
     agent = copy.deepcopy(agent)
@@ -173,7 +106,7 @@ def updates(cfg: Config, agent: DQN, batch: dict, layout: torch.memory_format, *
     return repeat(5, lambda: learner.update(batch), NUM_ENVS)
 
 
-def dqn(cfg: Config) -> None:
+def main(cfg: Config) -> None:
     """Env steps/s of whole training loops, of their parts, and of the parts' bound."""
     work, learner, experience, agent = ours(cfg)
     work()
@@ -230,12 +163,3 @@ def _start(cfg: Config) -> float:
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True)
     return time.perf_counter() - began
-
-
-def main(cfg: Config) -> None:
-    """Run the benchmark that cfg.what names."""
-    {"dqn": dqn}[cfg.what](cfg)
-
-
-if __name__ == "__main__":
-    run.cli(main, lambda: tyro.cli(Config))

@@ -1,0 +1,17 @@
+"""python -m experiments.bench dqn --json        # peers need the extra `bench`; one JSON object a line"""
+
+import importlib
+
+import tyro
+
+from experiments.bench.turns import Config
+from rlkit import run
+
+
+def main(cfg: Config) -> None:
+    """Run the benchmark that cfg.what names: a module beside this one."""
+    importlib.import_module(f"experiments.bench.{cfg.what}").main(cfg)
+
+
+if __name__ == "__main__":
+    run.cli(main, lambda: tyro.cli(Config))

@@ -1,0 +1,75 @@
+"""Contestants that take turns, and the rows that come of it."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import tyro
+
+
+@dataclass
+class Config:
+    """Measure speed. Peers (the extra `bench`) run in turns with ours."""
+
+    what: Annotated[Literal["dqn", "go"], tyro.conf.Positional] = "dqn"
+    json: bool = False
+    """one JSON object a line instead of a table"""
+    game: str = "pong"
+    """for dqn"""
+    rounds: int = 5
+    """turns of each; medians are reported"""
+    seconds: float = 6.0
+    """length of a turn, about"""
+    threads: int = 0
+    """CPU threads of dqn; 0: one a core. go says itself which figure has one and which two"""
+    device: str = "auto"
+    """for dqn"""
+
+
+def in_turns(cfg: Config, contestants: dict[str, Callable[[], int]]) -> dict[str, float]:
+    """Median units/s of each contestant, a function that does some work and returns how many units it did.
+
+    They take turns of about cfg.seconds, cfg.rounds times, so that a slow minute of the machine hits all alike.
+    """
+    rates: dict[str, list[float]] = {name: [] for name in contestants}
+    for work in contestants.values():
+        work()  # warm-up
+    for _ in range(cfg.rounds):
+        for name, work in contestants.items():
+            began, units = time.perf_counter(), 0
+            while time.perf_counter() - began < cfg.seconds:
+                units += work()
+            rates[name].append(units / (time.perf_counter() - began))
+    return {name: statistics.median(values) for name, values in rates.items()}
+
+
+def report(cfg: Config, bench: str, value: float, unit: str, peer: str = "", peer_value: float | None = None) -> None:
+    """Print one row; ratio = value / peer_value."""
+    ratio = value / peer_value if peer_value else None
+    row = {
+        "bench": bench,
+        "value": round(value, 4),
+        "unit": unit,
+        "peer": peer,
+        "peer_value": peer_value,
+        "ratio": ratio,
+    }
+    if cfg.json:
+        print(json.dumps(row), flush=True)
+    else:
+        against = f"   {ratio:6.2f} x {peer} ({peer_value:,.1f})" if ratio else ""
+        print(f"{bench:<44}{value:>12,.1f} {unit}{against}", flush=True)
+
+
+def repeat(count: int, thing: Callable[[], Any], units: int) -> Callable[[], int]:
+    """A contestant that does one thing, worth `units`, `count` times."""
+
+    def work() -> int:
+        for _ in range(count):
+            thing()
+        return count * units
+
+    return work
