@@ -15,11 +15,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from rlkit.errors import DamagedFile
+
 MAGIC = b"RLK1"
-
-
-class DamagedFile(Exception):
-    """A file that is truncated, altered or of another kind."""
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:

@@ -16,8 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from rlkit.checkpoint import DamagedFile, write_atomically
-from rlkit.trainer import NonFiniteLoss, SaveFailed
+from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
 
 C = TypeVar("C")
 
@@ -93,6 +92,8 @@ def start(cfg: Any, experiment: str, name: str, fixed: tuple[str, ...] = ("prese
 
     Raises ValueError where a resumed run would change one of its `fixed` fields.
     """
+    from rlkit.checkpoint import write_atomically  # torch comes with it
+
     if cfg.resume:
         run_dir = Path(cfg.resume)
         before = load_config(type(cfg), run_dir)

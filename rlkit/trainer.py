@@ -24,19 +24,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rlkit import checkpoint, optim, runtime
+from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
 from rlkit.logger import Logger, Timer, say, to_numbers
 from rlkit.schedule import Schedule
 
 Batch = dict[str, Tensor]
 LossFn = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
-
-
-class NonFiniteLoss(RuntimeError):
-    """The loss or its gradient was nan or infinite; the weights are those before that update."""
-
-
-class SaveFailed(RuntimeError):
-    """A checkpoint could not be written (a full disk, say); the one before is whole."""
 
 
 @dataclass
@@ -230,7 +223,7 @@ class Trainer:
         for path in checkpoint.checkpoints(self._folder):
             try:
                 state = checkpoint.load_checkpoint(path)
-            except checkpoint.DamagedFile as error:
+            except DamagedFile as error:
                 say(f"{error}; trying the one before")
                 continue
             notes = self.load_state_dict(state)

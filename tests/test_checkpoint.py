@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from rlkit import checkpoint
-from rlkit.checkpoint import DamagedFile, checkpoints, load_checkpoint, save_checkpoint
+from rlkit.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from rlkit.errors import DamagedFile
 
 
 def test_round_trip_and_only_the_newest_three_are_kept(tmp_path):

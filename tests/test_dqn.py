@@ -13,7 +13,7 @@ from experiments import dqn_atari, evaluate
 from experiments.dqn_atari import PRESETS, build
 from experiments.players import load_agent
 from rlkit import run, runtime
-from rlkit.checkpoint import DamagedFile
+from rlkit.errors import DamagedFile
 
 
 def tiny(**kw):

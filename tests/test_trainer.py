@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from rlkit import checkpoint
+from rlkit.errors import NonFiniteLoss, SaveFailed
 from rlkit.schedule import Schedule
-from rlkit.trainer import NonFiniteLoss, SaveFailed, TrainConfig, Trainer
+from rlkit.trainer import TrainConfig, Trainer
 
 
 class Data:
