@@ -200,6 +200,7 @@ def test_same_seed_same_search_and_a_full_tree_ends_it():
 def test_a_finished_game_and_a_lone_pass():
     over = Position.empty(2).play(4).play(4)
     assert UCTPlayer(50).search(over).total[0, 0] == 0
+    assert UCTPlayer(50).analyze(over) == []
     #  White may only pass: every other point would be suicide
     board = Position.parse("XX.\nX.X\n.XX").replace(to_play=2)
     assert board.legal_moves().sum() == 1
@@ -226,3 +227,12 @@ def test_superko_binds_below_the_root():
         np.testing.assert_array_equal(trees.P[0, node] >= 0, line.legal_moves())
         checked += 1
     assert checked > 3000
+
+
+def test_an_analysis_goes_on_where_it_was():
+    position, player = Position.empty(5), UCTPlayer(200)
+    first, second = player.analyze(position), player.analyze(position)
+    assert sum(m["visits"] for m in first) == 200 and sum(m["visits"] for m in second) == 400
+    assert all(m["pv"][0] == m["move"] and 0 <= m["winrate"] <= 1 for m in second)
+    assert [m["visits"] for m in second] == sorted((m["visits"] for m in second), reverse=True)
+    assert sum(m["visits"] for m in player.analyze(position.play(12))) == 200

@@ -53,32 +53,53 @@ class UCTPlayer:
         if simulations < 1:
             raise ValueError(f"a search needs 1 simulation at least, not {simulations}")
         self.simulations, self.c = simulations, c
-        self.rng = np.random.default_rng(seed)
         self.seconds: float | None = None
         self.name = f"mcts:{simulations}"
+        self.new_game(seed)
 
-    def search(self, position: Any, simulations: int | None = None, seconds: float | None = None) -> Trees:
-        """The tree after the given, or the player's own, number of simulations."""
+    def new_game(self, seed: int) -> None:
+        """From here on the moves are those of this seed."""
+        self.rng = np.random.default_rng(seed)
+        self._analysed: tuple[Any, Trees] | None = None
+
+    def plant(self, position: Any, nodes: int) -> Trees:
+        """A tree of this position, with room for so many nodes."""
         game, games = position.states()
-        goal = simulations or self.simulations
-        trees = Trees(1, goal + 1, game.num_actions, game.state_size, exploration="ucb1", c=self.c)
+        trees = Trees(1, nodes, game.num_actions, game.state_size, exploration="ucb1", c=self.c)
         trees.plant(games, random_order(self.rng, game.legal(games)))
+        return trees
+
+    def grow(self, trees: Trees, position: Any, goal: int, seconds: float | None = None) -> None:
+        """Search on until the root has had `goal` simulations, the tree is full, or the seconds are over."""
+        game, games = position.states()
 
         def evaluate(states: NDArray[np.int16]) -> NDArray[np.float32]:
             return game.playouts(states, int(self.rng.integers(1 << 62)))[0]
 
-        simulate(trees, game, games, evaluate, goal, seconds or self.seconds or np.inf)
+        simulate(trees, game, games, evaluate, goal, seconds or np.inf)
+
+    def search(self, position: Any) -> Trees:
+        """The tree that the move comes from."""
+        trees = self.plant(position, self.simulations + 1)
+        self.grow(trees, position, self.simulations, self.seconds)
         return trees
 
     def __call__(self, position: Any) -> int:
         return int(self.search(position).N[0, 0].argmax())
 
     def analyze(self, position: Any, seconds: float | None = None) -> list[dict[str, Any]]:
-        """The moves by visits, with win rate (0 to 1), prior and principal variation."""
-        trees = self.search(position, seconds=seconds)
+        """The moves by visits, with win rate (0 to 1), prior and principal variation.
+
+        Asked about the same position again, it searches on where it was, up to a gigabyte.
+        """
+        if self._analysed is None or self._analysed[0] is not position:
+            game, _ = position.states()
+            self._analysed = position, self.plant(position, 10**9 // (2 * game.state_size + 16 * game.num_actions))
+        trees = self._analysed[1]
+        goal = 1 << 30 if seconds else int(trees.total[0, 0]) + self.simulations
+        self.grow(trees, position, goal, seconds)
         visits, worth = trees.N[0, 0], trees.W[0, 0]
         legal = int((trees.P[0, 0] >= 0).sum())
-        order = [int(a) for a in np.argsort(-visits, kind="stable") if visits[a] > 0]
         return [
             {
                 "move": a,
@@ -87,5 +108,6 @@ class UCTPlayer:
                 "prior": 1 / legal,
                 "pv": trees.line(0, a),
             }
-            for a in order
+            for a in map(int, np.argsort(-visits, kind="stable"))
+            if visits[a] > 0
         ]
