@@ -1,8 +1,10 @@
-"""How good is it: whole episodes, with intervals."""
+"""How good is it: whole episodes and matches, with intervals."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,34 @@ def bootstrap_interval(values: NDArray, level: float = 0.95, resamples: int = 10
     means = rng.choice(values, (resamples, len(values))).mean(1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def wilson_interval(wins: float, games: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of the probability to win, from `wins` of `games` (a draw is half a win: a little too wide).
+
+    (0, 1) where nothing was played. Raises ValueError unless 0 <= wins <= games and 0 < level < 1.
+    """
+    if not 0 <= wins <= games or not 0 < level < 1:
+        raise ValueError(f"no interval of {wins} wins in {games} games at level {level}")
+    if not games:
+        return 0.0, 1.0
+    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
+    middle = (wins + z2 / 2) / (games + z2)
+    half = math.sqrt(z2 * (wins * (games - wins) / games + z2 / 4)) / (games + z2)
+    return middle - half if wins else 0.0, middle + half if wins < games else 1.0
+
+
+def elo_difference(score: float) -> float:
+    """How many Elo points stronger a player is that scores `score` (0 .. 1) against another; infinite at both ends."""
+    if score <= 0 or score >= 1:
+        return math.copysign(math.inf, score - 0.5)
+    return 400 * math.log10(score / (1 - score))
+
+
+def elo_interval(wins: float, games: int, level: float = 0.95) -> tuple[float, float]:
+    """Elo difference at both ends of Wilson's interval. Raises ValueError as `wilson_interval` does."""
+    low, high = wilson_interval(wins, games, level)
+    return elo_difference(low), elo_difference(high)
 
 
 def episodes(
