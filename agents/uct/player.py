@@ -17,8 +17,8 @@ def simulate(trees: Trees, game: Any, games: NDArray, evaluate: Callable, goal: 
     """Search from games [G, game_size] until each root has had `goal` simulations, or the time is over.
 
     Args:
-        game: the verbs `follow`, `legal` and `outcome`; evaluate(states [B, game_size]) -> value [B] for the side to
-            move. trees: planted.
+        game: the verbs `follow`, `sensible` and `outcome`; evaluate(states [B, game_size]) -> value [B] for the side
+            to move. trees: planted.
     """
     end = time.monotonic() + seconds
     rng = np.random.default_rng(0)
@@ -31,22 +31,23 @@ def simulate(trees: Trees, game: Any, games: NDArray, evaluate: Callable, goal: 
         states = game.follow(games, trees, edges.tree, edges.node, edges.action)
         over, value = game.outcome(states)
         value = np.where(over, value, evaluate(states))
-        trees.expand(edges, states, random_order(rng, game.legal(states)), value, over)
+        trees.expand(edges, states, random_order(rng, game.sensible(states)), value, over)
         if time.monotonic() > end:
             return
 
 
-def random_order(rng: np.random.Generator, legal: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Priors under which UCB1 visits legal edges for the first time in random order: [B, num_actions]."""
-    return np.where(legal, rng.random(legal.shape, np.float32), np.float32(-1))
+def random_order(rng: np.random.Generator, moves: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Priors under which UCB1 visits these edges for the first time in random order: [B, num_actions]."""
+    return np.where(moves, rng.random(moves.shape, np.float32), np.float32(-1))
 
 
 class UCTPlayer:
     """Plays the most visited move after `simulations` play-outs from a position.
 
-    The position answers `states() -> (game, states [1, game_size])`; the game has the verbs above and
-    `playouts(states, seed) -> (value, length)`. Equal seeds play equal moves, unless `seconds` is set, which ends the
-    search of a move early.
+    The position answers `states() -> (game, states [1, game_size])`; the game has the verbs above,
+    `playouts(states, seed) -> (value, length)`, and says with `sensible(states) -> bool [games, num_actions]` which
+    moves are worth a look: in Go those that fill no own eye, without which a won game looks won whatever is played.
+    Equal seeds play equal moves, unless `seconds` is set, which ends the search of a move early.
     """
 
     def __init__(self, simulations: int, seed: int = 0, c: float = 1.0):
@@ -66,7 +67,7 @@ class UCTPlayer:
         """A tree of this position, with room for so many nodes."""
         game, games = position.states()
         trees = Trees(1, nodes, game.num_actions, game.state_size, exploration="ucb1", c=self.c)
-        trees.plant(games, random_order(self.rng, game.legal(games)))
+        trees.plant(games, random_order(self.rng, game.sensible(games)))
         return trees
 
     def grow(self, trees: Trees, position: Any, goal: int, seconds: float | None = None) -> None:

@@ -123,7 +123,7 @@ def seen(row, words, key):
     """Whether the game has had this hash."""
     first = row[STATE_SIZE] // 4
     found = False
-    for i in range(first, first + row[STORED]):  # without an early end it is a few vector instructions
+    for i in range(first, min(first + row[STORED], len(words))):  # no early end: a few vector instructions
         found |= words[i] == key
     return found
 
@@ -131,15 +131,17 @@ def seen(row, words, key):
 @kernel
 def is_legal_point(row, words, c, p, me):
     """Whether `me` may put a stone on point p of a game that is not over."""
-    if c.colour[p] != EMPTY or (p == row[KO] and me == row[TO_PLAY]):  # the taker itself may fill the ko
+    if c.colour[p] != EMPTY:
         return False
     stride = row[STRIDE]
     suicide = is_suicide(c, stride, p, me)
     if suicide and not row[SUICIDE]:
         return False
+    if row[SUPERKO] == SIMPLE:
+        return p != row[KO] or me != row[TO_PLAY]  # the taker itself may fill the ko
     # The position after it has a stone on p. If the game had that position, the stone was there then and is not
     # there now: only points that a stone was once taken from need a look at the past. (A suicide leaves no stone.)
-    if row[SUPERKO] == SIMPLE or (c.head[p] == NEVER and not suicide):
+    if c.head[p] == NEVER and not suicide:
         return True
     key = hash_after(c, stride, words[HASH], p, me, suicide)
     if row[SUPERKO] == SITUATIONAL and me == BLACK:

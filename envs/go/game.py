@@ -39,6 +39,17 @@ def _legal(_, begin, end, rows, words, out):
 
 
 @kernel
+def _sensible(_, begin, end, rows, words, out):
+    for g in range(begin, end):
+        row = rows[g]
+        board.legal_moves(row, words[g], out[g])
+        c = columns(row, words[g])
+        for move in range(row[board.HEIGHT] * row[board.WIDTH]):
+            if out[g, move] and knowledge.is_true_eye(c, row[board.STRIDE], to_point(row, move), row[TO_PLAY]):
+                out[g, move] = False
+
+
+@kernel
 def _play(slot, begin, end, rows, words, actions, refused, work):
     for g in range(begin, end):
         row = rows[g]
@@ -58,7 +69,7 @@ def _follow(slot, begin, end, rows, words, games, game_words, states, state_word
         copy(row, states[t, n], size)
         row[STORED] = 0
         play_point(row, word, to_point(row, actions[b]), work[slot, 0])
-        if row[REMOVED]:  # before the first stone is taken off, no point can be played on twice
+        if row[REMOVED] or row[board.SUICIDE]:  # before the first stone is taken off, no board can come back
             first, stored = size // 4, games[t, STORED]
             at = first + row[STORED]
             copy(word[at:], game_words[t, first:], stored)
@@ -183,6 +194,12 @@ class Go:
         """Which actions the side to move has: [games, num_actions]; none where a game is over."""
         out = np.empty((len(states), self.num_actions), np.bool_)
         over(_legal, len(states), states, states.view(np.int64), out)
+        return out
+
+    def sensible(self, states: States) -> NDArray[np.bool_]:
+        """The legal actions that fill no true eye of the side to move: [games, num_actions]."""
+        out = np.empty((len(states), self.num_actions), np.bool_)
+        over(_sensible, len(states), states, states.view(np.int64), out)
         return out
 
     def play(self, states: States, actions: NDArray[np.integer]) -> None:

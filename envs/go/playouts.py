@@ -8,6 +8,7 @@ import numpy as np
 from envs.compiled import kernel
 from envs.go.board import HEIGHT, KO, PASSES, STRIDE, TO_PLAY, WIDTH, columns
 from envs.go.chains import BLACK, BORDER, EMPTY, WHITE, in_atari, place
+from envs.go.knowledge import is_eye
 
 FREE, SAFE, CAPTURE, OPPONENT = 1, 2, 4, 8  # what a neighbour offers to a move; bits
 
@@ -44,16 +45,6 @@ def _beside(c, q, me):
     if in_atari(c.liberties[c.head[q]]):
         return 0 if colour == me else CAPTURE
     return SAFE if colour == me else OPPONENT
-
-
-@kernel
-def is_eye(c, stride, p, me):
-    """Whether the empty point p, all of whose neighbours are own stones or border, is a true eye by its diagonals."""
-    them = 3 - me
-    a, b, d, e = c.colour[p - stride - 1], c.colour[p - stride + 1], c.colour[p + stride - 1], c.colour[p + stride + 1]
-    bad = (a == them) + (b == them) + (d == them) + (e == them)
-    edge = (a == BORDER) | (b == BORDER) | (d == BORDER) | (e == BORDER)
-    return bad + edge < 2
 
 
 @kernel

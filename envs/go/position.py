@@ -255,7 +255,7 @@ class Position:
     def _with_past(self, row: States | None = None) -> States:
         """This position's row with the hashes that superko asks for."""
         size = self._header(STATE_SIZE)
-        if not self._header(REMOVED) and row is None:
+        if row is None and not self._header(REMOVED) and not self.suicide:
             return self._row  # no stone was ever taken off: nothing can come back
         past, position = [], self
         while True:
