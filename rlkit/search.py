@@ -64,13 +64,16 @@ def _choose(N, W, P, total, value, rule, c):
 
 
 @kernel
-def _back_up(N, W, total, parents, via, node, value, visits):
-    """Add `visits` with a value, in the view of the side to move at `node`, to every edge above it."""
+def _back_up(N, W, total, parents, via, node, value, visits, loss):
+    """Give every edge above `node` so many visits and a value, which is in the view of the side to move at `node`.
+
+    `loss` is a virtual loss put on (positive) or taken off: of whichever side chose the edge, on every level.
+    """
     while node != 0:
         action, node = via[node], parents[node]
         value = -value
         N[node, action] += visits
-        W[node, action] += value
+        W[node, action] += value - loss
         total[node] += visits
 
 
@@ -89,7 +92,7 @@ def _select(N, W, P, child, total, value, status, parents, via, used, goal, rule
             if status[g, node] == PENDING:
                 break  # this very evaluation is under way: let it come in first
             if status[g, node] == OVER:
-                _back_up(N[g], W[g], total[g], parents[g], via[g], node, value[g, node], 1)
+                _back_up(N[g], W[g], total[g], parents[g], via[g], node, value[g, node], 1, 0.0)
                 continue
             new = used[g]
             if new == len(status[g]):
@@ -97,7 +100,7 @@ def _select(N, W, P, child, total, value, status, parents, via, used, goal, rule
             used[g] += 1
             child[g, node, action] = new
             parents[g, new], via[g, new], status[g, new] = node, action, PENDING
-            _back_up(N[g], W[g], total[g], parents[g], via[g], new, 1.0, 1)  # virtual loss: a win for the other side
+            _back_up(N[g], W[g], total[g], parents[g], via[g], new, 0.0, 1, 1.0)
             k = count[g]
             out[g, k, 0], out[g, k, 1], out[g, k, 2], out[g, k, 3] = g, node, action, new
             count[g] += 1
@@ -123,8 +126,8 @@ def _expand(N, W, P, child, states, total, value, status, parents, via, tree, ne
         g, node = tree[b], new[b]
         _open(N[g], W[g], P[g], child[g], states[g], total[g], value[g], status[g], node, rows[b], priors[b],
               worth[b], over[b])  # fmt: skip
-        # what the edges above get is the value instead of the virtual loss; the visit is counted already
-        _back_up(N[g], W[g], total[g], parents[g], via[g], node, worth[b] - 1.0, 0)
+        # the value instead of the virtual loss; the visit is counted already
+        _back_up(N[g], W[g], total[g], parents[g], via[g], node, worth[b], 0, -1.0)
 
 
 class Trees:

@@ -113,6 +113,24 @@ def test_ucb1_visits_all_edges_first_then_by_the_bound():
     np.testing.assert_allclose(trees.W[0, 0] / trees.N[0, 0], mean, atol=1e-5)
 
 
+def test_virtual_loss_is_a_loss_of_whoever_chose_the_edge():
+    trees = Trees(1, 20, 9, 10, exploration="ucb1", c=0.1)
+    games, _ = grown(trees, None)
+    for pending in (1, 9 + 2):  # the root's edges once, and two below: then one more stays open
+        edges = trees.select(pending, 100)
+        if pending > 1:
+            break
+        states = GAME.follow(games, trees, edges.tree, edges.node, edges.action)
+        over, value = GAME.outcome(states)
+        trees.expand(edges, states, random_order(np.random.default_rng(1), GAME.legal(states)), value + 0.9, over)
+    first = trees.via[0, 1]  # its only value so far is -0.9: all others are tried before it is again
+    assert sorted(edges.action[edges.node == 0]) == sorted(set(range(9)) - {first})
+    deeper = edges.node[edges.node != 0]
+    assert (deeper == 1).all() and len(deeper) >= 1
+    assert trees.W[0, 0, first] == pytest.approx(-0.9 - len(deeper))
+    np.testing.assert_array_equal(trees.W[0, 1][edges.action[edges.node == 1]], -1)
+
+
 @pytest.mark.parametrize("leaves", [1, 8])
 def test_virtual_loss_is_undone(leaves):
     trees = Trees(3, 200, 9, 10, exploration="puct", c=1.0)
