@@ -1,9 +1,11 @@
 """Compiled functions of the worlds: cached by the text of their sources, run over many games on several threads.
 
 numba's own cache looks at the file that a function stands in and not at the files of the functions that it calls, so
-an edit there would leave stale machine code. Here the cache's folder carries a hash of every source below `envs/`.
+an edit there would leave stale machine code. Here the cache's folder carries a hash of every file below `envs/` that
+has such functions in it (they take constants and callees from each other only, which a test enforces).
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -39,8 +41,9 @@ def _folder() -> str:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lecture-rl"
     folder = base / f"compiled-{text.hexdigest()[:16]}"
     for old in base.glob("compiled-*"):
-        if old != folder and old.stat().st_mtime < time.time() - 86_400:
-            shutil.rmtree(old, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another process may clear up at the same time
+            if old != folder and old.stat().st_mtime < time.time() - 86_400:
+                shutil.rmtree(old, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     os.utime(folder)
     return str(folder)
@@ -53,7 +56,8 @@ def kernel(function: Callable) -> Any:
     """Compile a function on its first call, for good: without the GIL, cached on disk.
 
     It may not allocate: `_nrt=False` takes numba's reference counts out, which cost eight times the work itself where
-    small functions hand views of arrays to each other (measured on play-outs).
+    small functions hand views of arrays to each other (measured on play-outs). So only Python and other kernels may
+    call one: a function compiled with reference counts would count down what was never counted up, and crash.
     """
     options: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
     before, config.CACHE_DIR = config.CACHE_DIR, FOLDER  # numba reads it while it decorates
@@ -85,11 +89,21 @@ _threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
 _pool: ThreadPoolExecutor | None = None
 
 
+def _forget_pool() -> None:
+    """A forked child has none of its parent's threads, and would wait for them for ever."""
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
 def set_threads(count: int) -> None:
-    """How many threads the verbs over many games use from now on."""
+    """How many threads the verbs over many games use from now on, at least 1."""
     global _threads, _pool
     if count != _threads:
-        _threads, _pool = count, None
+        _threads, _pool = max(1, count), None
 
 
 def scratch(size: int) -> NDArray[np.int16]:

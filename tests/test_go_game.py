@@ -1,18 +1,16 @@
 """Many games of Go at once, against the slow second implementation and against themselves."""
 
 from functools import cache
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from go_reference import BLACK, SUPERKO, WHITE, Game, true_eye
 
-from envs import compiled
 from envs.go import board, chains, knowledge, playouts
 from envs.go.board import HASH, KEYS, KO, MOVES, PASSES, RECENT, REMOVED, STATE_SIZE, STORED, TAKEN, TO_PLAY
-from envs.go.game import MOST_MOVES, Go
+from envs.go.game import Go
 
-SHAPES = [(1, 4), (1, 7), (2, 2), (2, 3), (3, 2), (2, 5), (3, 3), (3, 4), (5, 3), (4, 4), (5, 5), (4, 7)]
+SMALL = [(1, 4), (1, 7), (2, 2), (2, 3), (3, 2), (2, 5), (3, 3), (3, 4), (5, 3), (4, 4), (5, 5), (4, 7)]
 LARGE = [(6, 6), (7, 7), (8, 8), (9, 9)]
 
 
@@ -60,107 +58,135 @@ def check_chains(c, game):
             assert chains.only_liberty.py_func(word) == free[0]
 
 
-def check(go, row, game, vacated):
-    """One state against the reference: all of its header and its columns. Returns the number of superko's refusals."""
-    words = row.view(np.int64)
+class Line:
+    """A game of the reference, with what it does not keep itself."""
+
+    def __init__(self, game):
+        self.game = game
+        self.vacated = set()
+        """points that a stone was once taken from"""
+        self.hashes = set()
+        self.framed = [np.zeros(board.area_of(game.height, game.width), int)] * 7
+        """the last boards as black + 256 * white in a frame"""
+        self._remember()
+
+    def _remember(self):
+        game = self.game
+        self.hashes.add(hash_of(game, game.stones, game.to_play))
+        framed = np.zeros_like(self.framed[0])
+        for point, colour in game.stones.items():
+            framed[at(game, point)] = 1 if colour == BLACK else 256
+        self.framed = [framed, *self.framed[:7]]
+
+    def play(self, move):
+        game, before = self.game, self.game.stones
+        game.play(move)
+        self.vacated |= before.keys() - game.stones.keys()
+        if move < game.points and divmod(move, game.width) not in game.stones:
+            self.vacated.add(divmod(move, game.width))
+        self._remember()
+
+    def choose(self, rng, legal):
+        """Seldom a pass, and often a point that was taken from: there superko bites."""
+        moves = np.flatnonzero(legal[:-1])
+        if len(moves) == 0 or rng.random() < 0.02:
+            return self.game.points
+        again = [move for move in moves if divmod(int(move), self.game.width) in self.vacated]
+        return int(rng.choice(again if again and rng.random() < 0.5 else moves))
+
+    def superko_refuses(self, move):
+        """Whether an illegal move is no suicide, where that is forbidden, and on no stone."""
+        game, point = self.game, divmod(move, self.game.width)
+        if game.superko == "simple" or game.is_over or point in game.stones:
+            return False
+        return game.suicide or point in game.after(point, game.to_play)[0].stones
+
+
+def check(row, line):
+    """One state against the reference: all of its header and its columns."""
+    game, words = line.game, row.view(np.int64)
     c = board.columns.py_func(row, words)
     check_chains(c, game)
     for point in game.near:
         if point not in game.stones:
-            assert c.head[at(game, point)] == (chains.VACATED if point in vacated else chains.NEVER)
+            assert c.head[at(game, point)] == (chains.VACATED if point in line.vacated else chains.NEVER)
     assert words[HASH] == hash_of(game, game.stones)
     stored = words[row[STATE_SIZE] // 4 :][: row[STORED]].tolist()
-    turns = [BLACK, *(3 - colour for colour, _ in game.last)]
-    past = {hash_of(game, stones, turn) for stones, turn in zip(game.boards, turns, strict=True)}
-    assert set(stored) == (set() if game.superko == "simple" else past)
+    assert set(stored) == (set() if game.superko == "simple" else line.hashes)
     assert (row[TAKEN + BLACK], row[TAKEN + WHITE]) == (game.captures[BLACK], game.captures[WHITE])
     assert (row[TO_PLAY], row[PASSES], row[MOVES]) == (game.to_play, game.passes, game.move_number)
-    assert bool(row[REMOVED]) == bool(vacated)
+    assert bool(row[REMOVED]) == bool(line.vacated)
     assert row[KO] == (at(game, game.ko[0]) if game.ko else 0) and (not game.ko or game.ko[1] == game.to_play)
     for k, (_, move) in enumerate(reversed(game.last[-8:])):
         point = at(game, divmod(move, game.width)) if move < game.points else 0
         assert row[RECENT + (game.move_number - 1 - k) % 8] == point
-    for k in range(8):
-        stones = game.boards[-1 - k] if k < len(game.boards) else {}
-        for colour in (BLACK, WHITE):
-            bits = c.past >> (k if colour == BLACK else 8 + k) & 1
-            assert set(np.flatnonzero(bits)) == {at(game, p) for p, is_ in stones.items() if is_ == colour}
-    owner = np.zeros((2, len(c.colour)), np.int16)
-    area = knowledge.own_points(row, words, owner[0], owner[1])
-    sign = [[(0, 1, -1)[owner[0, at(game, (r, col))]] for col in range(game.width)] for r in range(game.height)]
-    assert sign == game.ownership() and area == sum(map(sum, sign))
-    refused = 0
+    bits = sum(framed << k for k, framed in enumerate(line.framed))
+    assert (c.past.view(np.uint16) == bits).all()
+    if game.points <= 25 or game.move_number % 4 == 0:  # the reference is slow here
+        owner = np.zeros((2, len(c.colour)), np.int16)
+        area = knowledge.own_points(row, words, owner[0], owner[1])
+        owned = owner[0].tolist()
+        sign = [[(0, 1, -1)[owned[at(game, (r, col))]] for col in range(game.width)] for r in range(game.height)]
+        assert sign == game.ownership() and area == sum(map(sum, sign))
     for move, point in enumerate(game.near):
-        if point not in game.stones:
-            after, _ = game.after(point, game.to_play)
-            if move % 5 == game.move_number % 5:  # the play-outs' idea of a move
-                sensible = point in after.stones and not true_eye(game, point, game.to_play)
-                args = c, go.width + 1, at(game, point), game.to_play
-                assert playouts.is_sensible(*args) == sensible
-            if game.superko != "simple" and not game.is_over and (point in after.stones or game.suicide):
-                refused += not game.legal(move)
-    return refused
-
-
-def choose(rng, game, legal, vacated):
-    """Seldom a pass, and often a point that was taken from: there superko bites."""
-    moves = np.flatnonzero(legal[:-1])
-    if len(moves) == 0 or rng.random() < 0.02:
-        return game.points
-    again = [move for move in moves if divmod(int(move), game.width) in vacated]
-    return int(rng.choice(again if again and rng.random() < 0.5 else moves))
+        if point not in game.stones and move % 8 == game.move_number % 8:
+            p, me, after = at(game, point), game.to_play, game.after(point, game.to_play)[0]
+            suicide = point not in after.stones
+            assert playouts.is_sensible(c, game.width + 1, p, me) == (not suicide and not true_eye(game, point, me))
+            assert board.hash_after(c, game.width + 1, words[HASH], p, me, suicide) == hash_of(game, after.stones)
 
 
 def compare(go, games, seed):
     """Play games at random on both implementations in lock-step; returns how often superko refused a move."""
     rng = np.random.default_rng(seed)
     rules = {"komi": go.komi, "superko": go.superko, "suicide": go.suicide, "max_moves": go.max_moves}
-    lines = [Game(go.height, go.width, **rules) for _ in range(games)]
-    vacated = [set() for _ in lines]
+    lines = [Line(Game(go.height, go.width, **rules)) for _ in range(games)]
     states = go.reset(games)
     refused = 0
-    while True:
-        legal, over, score = go.legal(states), go.is_over(states), go.score(states)
-        finished, value = go.outcome(states)
-        assert go.to_play(states).tolist() == [game.to_play for game in lines]
-        for g, game in enumerate(lines):
-            assert over[g] == finished[g] == game.is_over
-            assert legal[g].tolist() == game.legal_moves(), f"{go}, seed {seed}, game {g}: {game.last}"
-            assert score[g] == game.score()
-            won = np.sign(score[g]) * (1 if game.to_play == BLACK else -1)
-            assert value[g] == (won if game.is_over else 0)
-            refused += check(go, states[g], game, vacated[g])
-        alive = np.flatnonzero(~over)
-        if len(alive) == 0:
-            return refused
-        actions = [choose(rng, lines[g], legal[g], vacated[g]) for g in alive]
+    alive = list(range(games))
+    while alive:
         rows = states[alive]
-        go.play(rows, np.array(actions))
+        legal, over, score = go.legal(rows), go.is_over(rows), go.score(rows)
+        finished, value = go.outcome(rows)
+        for i, g in enumerate(alive):
+            line, game = lines[g], lines[g].game
+            assert over[i] == finished[i] == game.is_over
+            moves = game.legal_moves()
+            assert legal[i].tolist() == moves, f"{go}, seed {seed}, game {g}: {game.last}"
+            check(rows[i], line)
+            if game.is_over:
+                assert score[i] == game.score()
+            assert go.to_play(rows)[i] == game.to_play
+            won = np.sign(score[i]) * (1 if game.to_play == BLACK else -1)
+            assert value[i] == (won if game.is_over else 0)
+            refused += sum(line.superko_refuses(move) for move in range(game.points) if not moves[move])
+        going = np.flatnonzero(~over)
+        alive = [alive[i] for i in going]
+        actions = [lines[alive[k]].choose(rng, legal[i]) for k, i in enumerate(going)]
+        rows = rows[going]
+        go.play(rows, np.array(actions, int))
         states[alive] = rows
         for g, action in zip(alive, actions, strict=True):
-            game = lines[g]
-            before = game.stones
-            game.play(action)
-            vacated[g] |= before.keys() - game.stones.keys()
-            if action < game.points and divmod(action, game.width) not in game.stones:
-                vacated[g].add(divmod(action, game.width))
+            lines[g].play(action)
+    return refused
 
 
-def cases(rounds, games):
-    """(rules, games, seed) for every shape."""
+def refusals(rounds, games, seed, **rules):
+    """Compare games on every shape; returns how often superko refused a move."""
+    total = 0
     for number in range(rounds):
-        for i, (height, width) in enumerate(SHAPES + LARGE):
+        for i, (height, width) in enumerate(SMALL + LARGE):
             komi = (0.5, -3, 7.5, 0, 6)[(i + number) % 5]
-            cap = min(6 * height * width, 90)
-            yield {"height": height, "width": width, "komi": komi, "max_moves": cap}, games, 100 * number + i
+            go = Go(height, width, komi, max_moves=min(6 * height * width, 80), **rules)
+            total += compare(go, games if i < len(SMALL) else 1, seed + 100 * number + i)
+    return total
 
 
 @pytest.mark.parametrize("suicide", [False, True])
 @pytest.mark.parametrize("superko", SUPERKO)
 def test_random_games_agree_with_the_reference(superko, suicide):
-    refused = 0
-    for shape, games, seed in cases(rounds=1, games=2):
-        refused += compare(Go(**shape, superko=superko, suicide=suicide), games, seed)
+    """6 x (12 x 3 + 4) games."""
+    refused = refusals(rounds=1, games=3, seed=0, superko=superko, suicide=suicide)
     assert (refused > 0) == (superko != "simple"), "superko refused no move: these games say nothing about it"
 
 
@@ -168,227 +194,71 @@ def test_random_games_agree_with_the_reference(superko, suicide):
 @pytest.mark.parametrize("suicide", [False, True])
 @pytest.mark.parametrize("superko", SUPERKO)
 def test_ten_thousand_random_games_agree_with_the_reference(superko, suicide):
-    """6 x 8 rounds x 16 shapes x 13 games."""
-    for shape, games, seed in cases(rounds=8, games=13):
-        compare(Go(**shape, superko=superko, suicide=suicide), games, 1_000_000 + seed)
+    """6 x 17 x (12 x 8 + 4) games."""
+    refusals(rounds=17, games=8, seed=1_000_000, superko=superko, suicide=suicide)
 
 
-def random_states(go, games, plies, seed):
-    """States of games after so many random legal moves, few of them passes; finished games stay as they are."""
-    rng = np.random.default_rng(seed)
-    states = go.reset(games)
-    for _ in range(plies):
-        legal = go.legal(states)
-        actions = (legal * (rng.random(legal.shape) + 1) * ([1.0] * go.points + [0.52])).argmax(1)
-        alive = np.flatnonzero(legal.any(1))
-        rows = states[alive]
-        go.play(rows, actions[alive])
-        states[alive] = rows
-    return states
+def drawn(colours, game):
+    """A reference game with the stones of a state's column of colours."""
+    game.stones = {p: int(colours[at(game, p)]) for p in game.near if colours[at(game, p)]}
+    return game
 
 
-@pytest.fixture
-def threads():
-    """Sets the number of threads, for this test only."""
-    before = compiled._threads
-    yield compiled.set_threads
-    compiled.set_threads(before)
+@pytest.mark.parametrize("height, width", [(19, 19), (19, 1), (1, 19), (13, 19), (19, 10)])
+def test_chains_of_large_boards(height, width):
+    """At the end of long games, where points and liberties are as many as the words must hold."""
+    rng = np.random.default_rng(0)
+    go = Go(height, width, max_moves=900)
+    states = go.reset(3)
+    for _ in range(min(700, 3 * go.points)):
+        legal = go.legal(states)[:, :-1]
+        go.play(states, np.where(legal.any(1), (legal * rng.random(legal.shape)).argmax(1), go.points))
+        states[:, PASSES] = 0
+    for row in states:
+        c = board.columns.py_func(row, row.view(np.int64))
+        check_chains(c, drawn(c.colour, Game(height, width)))
 
 
-def followed(go, games, nodes, seed):
-    """Grow a random tree below each game and hold every edge's `follow` against the game that was played out.
-
-    Returns how many moves are illegal only because of a position in the game, and only because of one on the path.
-    """
-    rng = np.random.default_rng(seed)
-    count, size = len(games), go.state_size
-    tree = np.arange(count)
-    trees = SimpleNamespace(states=np.zeros((count, nodes, size), np.int16), parents=np.zeros((count, nodes), np.int32))
-    trees.states[:, 0] = games[:, :size]
-    played = np.zeros((nodes, *games.shape), np.int16)
-    played[0] = games
-    by_game = by_path = 0
-    for new in range(1, nodes):
-        parent = rng.integers(max(0, new - 3), new, count)
-        parent[go.is_over(played[parent, tree])] = 0
-        legal = go.legal(played[parent, tree])
-        actions = (legal * rng.random(legal.shape)).argmax(1)
-        rows = go.follow(games, trees, tree, parent, actions)
-        played[new] = played[parent, tree]
-        go.play(played[new], actions)
-        expected = go.legal(played[new])
-        wrong = np.argwhere(go.legal(rows) != expected)
-        assert len(wrong) == 0, f"{go}: after {actions[wrong[0, 0]]} move {wrong[0, 1]} is {expected[tuple(wrong[0])]}"
-        rows[:, STORED] = played[new, :, STORED]
-        assert (rows[:, :size] == played[new, :, :size]).all()
-        trees.states[:, new], trees.parents[:, new] = rows[:, :size], parent
-        known = rows.copy()  # as if there had been no path
-        known[:, STORED] = games[:, STORED]
-        known.view(np.int64)[:, size // 4 :] = games.view(np.int64)[:, size // 4 :]
-        by_path += int((go.legal(known) != expected).sum())
-        known[:, STORED] = 0
-        by_game += int((go.legal(known) != expected).sum())
-    return by_game, by_path
+def test_one_chain_with_as_many_liberties_as_there_are():
+    """A comb over the whole board: 342 pairs of a stone and a liberty, up to the largest points."""
+    comb = [r * 19 + c for r in range(19) for c in range(19) if c % 2 == 0 or r == 0]
+    for moves in (comb, [360 - move for move in comb], sorted(comb, key=lambda m: (m % 19, m))):
+        go = Go(19)
+        states = go.reset(1)
+        for move in moves:
+            go.play(states, np.array([move]))
+            go.play(states, np.array([361]))
+        c = board.columns.py_func(states[0], states[0].view(np.int64))
+        game = drawn(c.colour, Game(19, 19))
+        check_chains(c, game)
+        assert len(game.stones) == len(comb)
 
 
-@pytest.mark.parametrize("suicide", [False, True])
-@pytest.mark.parametrize("superko", SUPERKO)
-def test_an_edge_of_a_tree_knows_the_game_and_the_path(superko, suicide):
-    totals = np.zeros(2, int)
-    for shape, plies in (((2, 2), 4), ((2, 3), 10), ((1, 5), 6), ((3, 3), 0), ((3, 3), 20)):
-        go = Go(*shape, superko=superko, suicide=suicide, max_moves=60)
-        games = random_states(go, 60, plies, seed=plies)
-        totals += followed(go, games[~go.is_over(games)], 16, seed=5)
-    assert (totals > 0).all() == (superko != "simple")
+RING = """
+. . . . . . . . . .
+. X X X X X X X X .
+. X O O O O O O O X
+X X O X X X X X O X
+X O . O X . X X O X
+X X O X X X X X O X
+. X O O O O O O O X
+. X X X X X X X X .
+. . . . . . . . . .
+"""
 
 
-def test_threads_and_single_rows_give_the_same_bits(threads):
-    go = Go(4, 5, max_moves=70)
-    rng = np.random.default_rng(3)
-    for plies in (0, 9, 30, 64):
-        states = random_states(go, 600, plies, seed=plies)
-        legal = go.legal(states)
-        actions = (legal * rng.random(legal.shape)).argmax(1)
-        actions[::97] = -5  # refused everywhere in the same way
-        trees = SimpleNamespace(states=states[:, None, : go.state_size].copy(), parents=np.zeros((600, 1), np.int32))
-
-        def verbs(rows, moves, trees, go=go):
-            after = rows.copy()
-            with pytest.raises(ValueError, match=r"game 0: ask legal\(\) first"):
-                go.play(after, moves)
-            here = np.arange(len(rows))
-            edges = go.follow(rows, trees, here, 0 * here, np.maximum(moves, 0))
-            known = (edges[:, :go.state_size], go.legal(edges))
-            return [go.legal(rows), after, go.score(rows), *go.outcome(rows), go.encode(rows), go.is_over(rows), *known]
-
-        results = []
-        for count in (1, 2, 3):
-            threads(count)
-            results.append(verbs(states, actions, trees))
-        for other in results[1:]:
-            for a, b in zip(results[0], other, strict=True):
-                np.testing.assert_array_equal(a, b)
-        for g in range(0, 600, 97):
-            tree = SimpleNamespace(states=trees.states[g : g + 1], parents=trees.parents[g : g + 1])
-            for a, b in zip(results[0], verbs(states[g : g + 1], actions[g : g + 1], tree), strict=True):
-                np.testing.assert_array_equal(a[g], b[0])
-
-
-def test_what_cannot_be_played_is_refused_and_the_rest_is_played():
-    go = Go(3, max_moves=6)
-    states = go.reset(8)
-    go.play(states, np.full(8, 4))
-    for game, passes in ((6, 2), (7, 5)):
-        for k in range(passes):
-            rows = states[game : game + 1].copy()
-            go.play(rows, np.array([9 if passes == 2 else (0, 1, 2, 3, 5)[k]]))
-            states[game] = rows[0]
-    assert go.is_over(states).tolist() == [False] * 6 + [True] * 2
-    before = states.copy()
-    with pytest.raises(ValueError, match="action 4 cannot be played in game 1"):
-        go.play(states, np.array([0, 4, -1, 10, 1 << 40, 9, 8, 8]))
-    assert (states[[1, 2, 3, 4, 6, 7]] == before[[1, 2, 3, 4, 6, 7]]).all()
-    assert (states[[0, 5], MOVES] == 2).all() and go.to_play(states)[0] == BLACK
-    assert not go.legal(states)[6:].any() and go.legal(states)[0].sum() == 8
-
-
-@pytest.mark.parametrize(
-    "rules",
-    [
-        {"height": 0},
-        {"height": 20},
-        {"height": 9, "width": -1},
-        {"komi": float("nan")},
-        {"komi": float("inf")},
-        {"superko": "psk"},
-        {"max_moves": -1},
-        {"max_moves": MOST_MOVES + 1},
-    ],
-)
-def test_rules_that_are_none(rules):
-    with pytest.raises(ValueError, match="board|komi|superko|max_moves"):
-        Go(**rules)
-
-
-def test_play_outs_depend_on_the_seed_alone(threads):
-    go = Go(5)
-    states = random_states(go, 64, 8, seed=0)
-    before = states.copy()
-    threads(1)
-    value, length = go.playouts(states, seed=1, count=5)
-    threads(2)
-    for a, b in zip(go.playouts(states, seed=1, count=5), (value, length), strict=True):
-        np.testing.assert_array_equal(a, b)
-    np.testing.assert_array_equal(go.playouts(states[:7], seed=1, count=5)[1], length[:7])
-    assert (states == before).all()
-    assert (go.playouts(states, seed=2, count=5)[1] != length).mean() > 0.5
-    same = np.repeat(states[:1], 64, 0)
-    assert len(set(go.playouts(same, seed=1)[1].tolist())) > 3, "each game has a stream of its own"
-
-
-def test_play_outs_end_where_nothing_is_left_to_play():
-    """The board, the chains and the score of a play-out's last position; what is empty is an eye or a suicide."""
-    for height, width in ((1, 5), (2, 3), (3, 3), (4, 4), (6, 3), (5, 5)):
-        go = Go(height, width, komi=0)
-        for seed in range(25):
-            row = go.position_row()
-            words, work = row.view(np.int64), np.zeros((2, board.area_of(height, width)), np.int16)
-            points, moves = playouts.playout(row, words, playouts.mix(seed, 0), work[0], work[1], 3 * go.points)
-            c = board.columns.py_func(row, words)
-            game = Game(height, width)
-            colours = {p: int(c.colour[at(game, p)]) for p in game.near}
-            game.stones = {p: colour for p, colour in colours.items() if colour}
-            check_chains(c, game)
-            if moves < 3 * go.points:
-                assert points == sum(map(sum, game.ownership()))
-                for point in set(game.near) - set(game.stones):
-                    for colour in (BLACK, WHITE):
-                        suicide = point not in game.after(point, colour)[0].stones
-                        assert suicide or true_eye(game, point, colour)
-
-
-def slow_play_out(rng, game):
-    """(Black minus White, moves): uniform over what is no suicide, no ko and no own eye."""
-    stones, moves, passes, colour = game, 0, 0, BLACK
-    while passes < 2 and moves < 3 * game.points:
-        found = []
-        for point in game.near:
-            if point not in stones.stones and stones.ko != (point, colour) and not true_eye(stones, point, colour):
-                after, _ = stones.after(point, colour)
-                if point in after.stones:
-                    found.append(after)
-        if found:
-            stones, passes = found[rng.integers(len(found))], 0
-        else:
-            passes, stones.ko = passes + 1, None
-        moves, colour = moves + 1, 3 - colour
-    end = Game(game.height, game.width)
-    end.stones = stones.stones
-    return sum(map(sum, end.ownership())), moves
-
-
-@pytest.mark.parametrize("height, width", [(2, 3), (3, 3)])
-def test_play_outs_are_distributed_like_slow_ones(height, width):
-    rng = np.random.default_rng(4)
-    slow = np.array([slow_play_out(rng, Game(height, width)) for _ in range(400)])
-    many = 20_000
-    for komi in (-3.5, 0.5, 3.5):
-        go = Go(height, width, komi=komi)
-        value, length = go.playouts(go.reset(many), seed=9)
-        expected = np.sign(slow[:, 0] - komi)
-        assert abs(value.mean() - expected.mean()) < 4 * max(value.std(), 0.1) / 20
-        assert abs(length.mean() - slow[:, 1].mean()) < 4 * length.std() / 20
-
-
-def test_play_outs_from_the_edges():
-    assert [float(x[0]) for x in Go(1, komi=0).playouts(Go(1).reset(1), 0, 3)] == [0, 6], "two passes each"
-    go = Go(1, 2, komi=0)
-    assert [float(x[0]) for x in go.playouts(go.reset(1), 0, 10)] == [-1, 40], "a stone, its capture, two passes"
-    go = Go(5, komi=7.5)
-    finished = go.reset(1)
-    for _ in range(2):
-        go.play(finished, np.array([25]))
-    assert [float(x[0]) for x in go.playouts(finished, 0, 3)] == [-1, 0] == [go.outcome(finished)[1][0], 0]
-    go = Go(19)
-    value, length = go.playouts(go.reset(4), seed=1, count=2)
-    assert (abs(value) <= 1).all() and (length > 2 * 250).all() and (length <= 2 * 3 * 361).all()
+def test_the_hash_after_a_move_takes_each_chain_once():
+    """Black in the middle takes a chain above and below, and one on either side of it."""
+    stones = ["".join(line.split()) for line in RING.strip().splitlines()]
+    go, game = Go(len(stones), len(stones[0])), Game(len(stones), len(stones[0]))
+    game.set_up(stones)
+    row = go.reset(1)[0]
+    c = board.columns.py_func(row, row.view(np.int64))
+    taken = np.zeros(len(c.colour), np.int16)
+    for point, colour in game.stones.items():
+        chains.place(c, go.width + 1, at(game, point), colour, taken)
+    check_chains(c, game)
+    after, gone = game.after((4, 2), BLACK)
+    assert len(gone) == 21 and len({frozenset(game.chain(p)) for p in gone}) == 3
+    key = board.hash_after(c, go.width + 1, hash_of(game, game.stones), at(game, (4, 2)), BLACK, False)
+    assert key == hash_of(game, after.stones)

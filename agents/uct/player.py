@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rlkit.search import Trees
 
-LEAVES = 32
+LEAVES = 8
 """new edges a tree opens at once: so many share a call's overhead, and more would blur the search"""
 
 
@@ -50,7 +50,7 @@ class UCTPlayer:
     Equal seeds play equal moves, unless `seconds` is set, which ends the search of a move early.
     """
 
-    def __init__(self, simulations: int, seed: int = 0, c: float = 1.0):
+    def __init__(self, simulations: int, seed: int = 0, c: float = 0.5):
         if simulations < 1:
             raise ValueError(f"a search needs 1 simulation at least, not {simulations}")
         self.simulations, self.c = simulations, c

@@ -1,5 +1,6 @@
 """Many games of Go at once: the verbs that a search, self-play and a benchmark call."""
 
+import operator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -138,9 +139,12 @@ class Go:
     planes = features.ALPHAGOZERO_PLANES
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "width", self.width or self.height)
-        object.__setattr__(self, "max_moves", self.max_moves or 2 * self.points)
-        if not (1 <= self.height <= 19 and 1 <= self.width <= 19):
+        height = operator.index(self.height)  # an int8 would overflow below
+        width = operator.index(self.width) or height
+        max_moves = 2 * height * width if self.max_moves is None else operator.index(self.max_moves)
+        for name, value in (("height", height), ("width", width), ("max_moves", max_moves)):
+            object.__setattr__(self, name, value)
+        if not (1 <= height <= 19 and 1 <= width <= 19):
             raise ValueError(f"a board has 1 to 19 rows and columns, not {self.height} x {self.width}")
         if self.superko not in RULES:
             raise ValueError(f"superko is one of {', '.join(RULES)}, not {self.superko!r}")
@@ -206,14 +210,19 @@ class Go:
         """Play actions [games] in place. They must be legal by the caller's own `legal`; a move on a stone, off the
         board or in a finished game raises ValueError, and then the others are played all the same.
         """
-        refused = np.empty(len(states), np.bool_)
-        over(_play, len(states), states, states.view(np.int64), np.asarray(actions, np.int64), refused, self._work())
+        refused, actions = np.empty(len(states), np.bool_), np.asarray(actions, np.int64)
+        if actions.shape != refused.shape:
+            raise ValueError(f"{len(states)} games need as many actions, not an array of {actions.shape}")
+        over(_play, len(states), states, states.view(np.int64), actions, refused, self._work())
         if refused.any():
             g = int(refused.argmax())
             raise ValueError(f"action {actions[g]} cannot be played in game {g}: ask legal() first")
 
     def follow(self, games: States, trees: Any, tree: NDArray, node: NDArray, actions: NDArray) -> States:
-        """The games after an edge of a search tree: [edges, game_size], with all the past that superko asks for.
+        """The games after an edge of a search tree: [edges, game_size], with all the past that superko asks for there.
+
+        Unchecked: the edges must be legal. The rows are for questions and play-outs; to play on by the rules, begin
+        from `games` (before the first capture a row has no past, because it needs none yet).
 
         Args:
             games [G, game_size]: where the trees' roots stand. trees: has `states` [G, nodes, state_size] and
@@ -264,6 +273,6 @@ class Go:
         copies = np.empty((len(work), self.state_size), np.int16)
         over(
             _playouts, len(states), states, states.view(np.int64), count, seed, 3 * self.points, value, length,
-            copies, copies.view(np.int64), work, least=max(1, 8 // count),
+            copies, copies.view(np.int64), work, least=max(1, 4 // count),
         )  # fmt: skip
         return value, length

@@ -1,5 +1,6 @@
 """One position of a game of Go, for people and tests: immutable, and it draws itself."""
 
+import operator
 import re
 from collections.abc import Iterable
 from functools import cached_property
@@ -37,11 +38,17 @@ def from_vertex(text: str, height: int, width: int) -> int:
     """The move that a name as in GTP stands for. Raises ValueError."""
     if text.lower() == "pass":
         return height * width
-    match = re.fullmatch(r"([A-HJ-T])([1-9][0-9]?)", text.upper(), re.ASCII)
-    column, row = (LETTERS.index(match[1]), height - int(match[2])) if match else (-1, -1)
+    match = re.fullmatch(r"([A-HJ-T])([1-9][0-9]?)", text, re.ASCII | re.IGNORECASE)
+    column, row = (LETTERS.index(match[1].upper()), height - int(match[2])) if match else (-1, -1)
     if not (0 <= column < width and 0 <= row < height):
         raise ValueError(f"{text!r} is no point of a board of {height} x {width}: use a letter and a number, or pass")
     return row * width + column
+
+
+def _colour(colour: int) -> int:
+    if colour not in (BLACK, WHITE):
+        raise ValueError(f"a colour is BLACK ({BLACK}) or WHITE ({WHITE}), not {colour}")
+    return int(colour)
 
 
 @kernel
@@ -104,7 +111,10 @@ class Position:
             max_moves: the game ends after so many moves, passes included; None: after 30,000.
         """
         height, width = size if isinstance(size, tuple) else (size, size)
-        return cls(Go(height, width, komi, superko, suicide, max_moves or MOST_MOVES).position_row(), None, None)
+        if not width:  # which means a square to Go
+            raise ValueError(f"a board has 1 to 19 rows and columns, not {height} x 0")
+        cap = MOST_MOVES if max_moves is None else max_moves
+        return cls(Go(height, width, komi, superko, suicide, cap).position_row(), None, None)
 
     @classmethod
     def parse(cls, text: str, komi: float | None = None, **rules) -> "Position":
@@ -114,8 +124,10 @@ class Position:
         goes before it). Raises ValueError where the rows do not make a board.
         """
         lines = [re.sub(r"[\s()]", "", line) for line in text.upper().splitlines()]
-        rows = [m[1] for line in lines if (m := re.fullmatch(r"\d*([.XO+]+)\d*", line))]
-        if not rows or len({len(r) for r in rows}) != 1:
+        found = {i: m[1] for i, line in enumerate(lines) if (m := re.fullmatch(r"\d*([.XO+]+)\d*", line))}
+        rows = list(found.values())
+        gap = bool(found) and max(found) - min(found) >= len(found)  # a line between rows that is none
+        if not rows or gap or len({len(r) for r in rows}) != 1:
             raise ValueError("no board there: give rows of equal length made of . X O")
         footer = re.search(r"(Black|White) \(.\) to move.*captures (\d+) and (\d+), komi (\S+)", text)
         if komi is None:
@@ -125,6 +137,8 @@ class Position:
         position = cls.empty((len(rows), len(rows[0])), komi, **rules)
         position = position.setup(black, white, to_play=WHITE if footer and footer[1] == "White" else BLACK)
         if footer:
+            if max(int(footer[2]), int(footer[3])) > MOST_MOVES:
+                raise ValueError(f"captures must be at most {MOST_MOVES}")
             row = position._row.copy()
             row[board.TAKEN + BLACK], row[board.TAKEN + WHITE] = int(footer[2]), int(footer[3])
             position = cls(row, None, None)
@@ -285,7 +299,7 @@ class Position:
 
     def is_legal(self, move: int, colour: int | None = None) -> bool:
         """Whether a colour (None: the one to move) may play there."""
-        return self._refusal(move, colour or self.to_play) is None
+        return self._refusal(operator.index(move), self.to_play if colour is None else _colour(colour)) is None
 
     def _refusal(self, move: int, colour: int) -> str | None:
         """Why a move is illegal."""
@@ -312,9 +326,7 @@ class Position:
 
         force: go on where two passes or the cap have ended the game, as recorded games and GTP may.
         """
-        colour = colour or self.to_play
-        if colour not in (BLACK, WHITE):
-            raise ValueError(f"a colour is BLACK ({BLACK}) or WHITE ({WHITE}), not {colour}")
+        move, colour = operator.index(move), self.to_play if colour is None else _colour(colour)
         before = self
         if force and self.is_over and self.move_number < MOST_MOVES:
             row = self._row.copy()
@@ -346,9 +358,9 @@ class Position:
             for move in moves:
                 if not 0 <= move < self.points:
                     raise ValueError(f"there is no point {move} on a board of {self.height} x {self.width}")
-                colours[move] = colour
+                colours[operator.index(move)] = colour
         row = Go(self.height, self.width, self.komi, self.superko, self.suicide, self.max_moves).position_row()
-        row[board.TO_PLAY] = to_play or self.to_play
+        row[board.TO_PLAY] = self.to_play if to_play is None else _colour(to_play)
         work = np.empty((1, board.area_of(self.height, self.width)), np.int16)
         if not _set_up(row, row.view(np.int64), colours, work):
             raise ValueError("no such position: a chain would have no liberty")
@@ -360,6 +372,8 @@ class Position:
         if komi is not None:
             row.view(np.float64)[KOMI] = Go(self.height, self.width, komi).komi  # which checks it
         if to_play is not None:
+            if _colour(to_play) != self.to_play:
+                row[board.KO] = 0  # it is the other side that may not take back
             row[board.TO_PLAY] = to_play
         return Position(row, self.parent, self.last_colour)
 
@@ -378,7 +392,7 @@ class Position:
         last = "" if self.last_move is None else f", last {to_vertex(self.last_move, self.height, self.width)}"
         turn = f"{NAMES[self.to_play]} ({SIGNS[self.to_play]}) to move"
         black, white = self.captures
-        lines.append(f"{turn}, move {self.move_number}{last}; captures {black} and {white}, komi {self.komi:g}")
+        lines.append(f"{turn}, move {self.move_number}{last}; captures {black} and {white}, komi {self.komi:.12g}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
