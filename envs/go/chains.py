@@ -23,14 +23,14 @@ NEVER, VACATED = 0, 1  # `head` of an empty point: whether a stone was once take
 class Columns(NamedTuple):
     """Views into a row, each [points with border]."""
 
-    colour: NDArray[np.int16]
-    head: NDArray[np.int16]
+    colour: NDArray[np.uint16]
+    head: NDArray[np.uint16]
     """name of a stone's chain; of an empty point NEVER or VACATED"""
-    link: NDArray[np.int16]
+    link: NDArray[np.uint16]
     """the next stone of the chain"""
-    size: NDArray[np.int16]
+    size: NDArray[np.uint16]
     """stones of the chain, at its head"""
-    past: NDArray[np.int16]
+    past: NDArray[np.uint16]
     """bit k: a black stone was here k moves ago; bit 8 + k: a white one"""
     liberties: NDArray[np.int64]
     """the chain's word, at its head"""

@@ -13,8 +13,9 @@ import numpy as np
 
 from agents.uct.player import UCTPlayer
 from envs import compiled
-from envs.go import features
+from envs.go import features, pattern_playouts
 from envs.go.game import Go
+from envs.go.patterns import NUM_FEATURES
 from envs.go.position import Position
 from experiments.bench.turns import Config, in_turns, report
 from rlkit.search import Trees
@@ -140,6 +141,18 @@ def main(cfg: Config) -> None:
     for name, rate in rates.items():
         report(cfg, f"{name}, 9x9", rate, "positions/s")
         report(cfg, f"{name}, 9x9", 1e6 / rate, "us a position")
+
+    policy = pattern_playouts.policy_of(np.zeros(NUM_FEATURES, np.float32))
+    begin, seeds = game.reset(400), iter(range(1 << 62))
+
+    def by_patterns() -> int:
+        return int(pattern_playouts.playouts(begin, policy, next(seeds))[1].sum())
+
+    def light() -> int:
+        return int(game.playouts(begin, next(seeds))[1].sum())
+
+    rates = in_turns(cfg, {"patterns": by_patterns, "light": light})
+    report(cfg, "play-outs by patterns, 9x9", rates["patterns"], "moves/s", "light play-outs", rates["light"])
 
     alone = playouts(9)
 
