@@ -1,3 +1,6 @@
+import gc
+import os
+
 import pytest
 
 from rlkit import runtime
@@ -7,3 +10,15 @@ from rlkit import runtime
 def one_thread():
     """Same seed, same numbers: bit for bit on one CPU thread."""
     runtime.setup(seed=0, device="cpu", threads=1)
+
+
+@pytest.fixture
+def resident():
+    """A function: megabytes of memory that this process holds."""
+
+    def megabytes():
+        gc.collect()
+        with open("/proc/self/statm") as f:
+            return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    return megabytes

@@ -1,8 +1,6 @@
 """The GTP engine at the end of a pipe, and under random lines."""
 
-import gc
 import io
-import os
 import random
 import re
 import subprocess
@@ -179,13 +177,6 @@ def fuzz(lines, seed, engine=None):
     return engine
 
 
-def resident():
-    """Megabytes of memory that this process holds."""
-    gc.collect()
-    with open("/proc/self/statm") as f:
-        return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
 @pytest.fixture
 def at_once(monkeypatch, tmp_path):
     """Analyses take no time, and one of the records can be loaded."""
@@ -207,7 +198,7 @@ def test_any_text_gets_well_formed_answers(lines):
 
 
 @pytest.mark.exhaustive
-def test_200_000_random_lines_leave_no_memory_behind(at_once):
+def test_200_000_random_lines_leave_no_memory_behind(at_once, resident):
     engine, began = fuzz(20_000, seed=2), time.monotonic()
     engine.answer("boardsize 9")
     before = resident()

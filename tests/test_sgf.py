@@ -1,5 +1,6 @@
 import contextlib
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -299,6 +300,10 @@ def test_mutated_texts_are_read_or_refused(data):
         at = data.draw(st.integers(0, len(text)))
         piece = data.draw(st.sampled_from(PIECES) | st.text(max_size=4))
         text = text[:at] + piece + text[at + data.draw(st.integers(0, 3)) :]
+    is_read_or_refused(text)
+
+
+def is_read_or_refused(text):
     games = Collection(text.encode("utf-8", "replace"), "text", "skip")
     good = list(games)
     assert good or games.skipped
@@ -307,6 +312,20 @@ def test_mutated_texts_are_read_or_refused(data):
         for line in record.lines():
             with contextlib.suppress(BrokenSGF):
                 assert len(list(record.positions(line))) == sum(node.move is not None for node in line)
+
+
+@pytest.mark.exhaustive
+def test_50_000_mutated_texts_leave_no_memory_behind(resident):
+    rng, pieces = random.Random(1), [*PIECES, *"()[];\\\n:aBWx9\0", "\ud800", "\u2028", "KM[1e999]", "SZ[19]"]
+    for number in range(50_000):
+        text = rng.choice([HUMAN, BRANCHED])
+        for _ in range(rng.randint(1, 6)):
+            at = rng.randint(0, len(text))
+            text = text[:at] + rng.choice(pieces) + text[at + rng.randint(0, 4) :]
+        is_read_or_refused(text)
+        if number == 5_000:
+            before = resident()
+    assert resident() - before < 20
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no data sets in {DATA}; RLKIT_DATA may name another folder")
