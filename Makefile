@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+WHAT := dqn
 
 .PHONY: train test check bench tensorboard clean
 .DEFAULT_GOAL := help
@@ -31,7 +32,7 @@ check: $(READY)
 	@touch $@
 
 bench: .venv/.bench
-	$(BIN)/python -m experiments.bench dqn $(ARGS)
+	$(BIN)/python -m experiments.bench $(WHAT) $(ARGS)
 
 tensorboard: $(READY)
 	$(BIN)/tensorboard --logdir runs $(ARGS)
