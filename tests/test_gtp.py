@@ -8,8 +8,10 @@ from gtp_players import Analyst, FirstLegal, blocks, failing, say, session
 
 from envs.go.gtp import COMMANDS, Engine, lower_bound
 from envs.go.gtp_text import parse, respond
-from envs.go.position import BLACK, RESIGN, WHITE
+from envs.go.position import BLACK, RESIGN, WHITE, Position, from_vertex
 from envs.go.random_player import RandomPlayer
+from envs.go.record import GameRecord
+from envs.go.sgf import to_sgf
 
 # -- lines and responses
 
@@ -271,6 +273,22 @@ def test_loadsgf(tmp_path):
     assert engine.answer(f"loadsgf {path}") == "? cannot load file\n\n" and engine.position.move_number == 4
     path.write_text("(;SZ[5];B[aa])")  # no komi: it stays
     assert engine.answer(f"loadsgf {path}") == "= \n\n" and engine.position.komi == 3.5
+
+
+def test_a_record_in_which_a_board_came_back_is_loaded_under_simple_ko(tmp_path):
+    drawn = Position.parse(".O.XXO\nOXXXO.\nO.X.OO\nXX.OO.\nOOOO.O", superko="simple")
+    line = drawn.play(11).play(30).play(20).play(5).play(15)
+    for vertex in ("C5", "A5", "B5", "pass", "C5", "A5", "B5"):
+        line = line.play(from_vertex(vertex, 5, 6))
+    for name, position in (("repeats", line), ("does_not", line.root().play(11).play(30).play(20))):
+        (tmp_path / name).write_text(to_sgf(GameRecord.from_position(position)))
+    engine = Engine(FirstLegal())
+    assert engine.answer(f"loadsgf {tmp_path / 'repeats'}") == "= \n\n"
+    assert (engine.position.superko, (engine.position.board == line.board).all()) == ("simple", True)
+    assert engine.answer(f"loadsgf {tmp_path / 'does_not'}") == "= \n\n"
+    assert engine.position.superko == "positional"
+    say(engine, f"loadsgf {tmp_path / 'repeats'}", "clear_board")
+    assert engine.position.superko == "positional"
 
 
 def test_printsgf_writes_what_loadsgf_reads(tmp_path):

@@ -8,7 +8,7 @@ and GoGui show an analysis, and GNU Go's `printsgf`, `set_random_seed`, `cputime
 - Scores are by area and every stone on the board stands: `final_status_list dead` and `seki` are empty.
 - Either colour may play at any time, also after two passes; asked for a move then, the engine passes.
 - `undo` takes back moves, but neither handicap stones nor what a game record set up.
-- A game record without a komi leaves the komi as it is.
+- A game record without a komi leaves the komi as it is. One in which a board came back goes on under simple ko.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from envs.go.clock import Clock, moves_to_come
 from envs.go.gtp_text import COLOURS, Refused, colour_of, failure, integer, is_vertex, number, parse, respond
 from envs.go.points import chains, fixed_handicap, free_handicap
 from envs.go.position import BLACK, RESIGN, WHITE, IllegalMove, Position, from_vertex, to_vertex
-from envs.go.record import GameRecord, result_text
+from envs.go.record import BrokenSGF, GameRecord, result_text
 
 MAX_LINES = 19
 SLICE = 0.1
@@ -246,9 +246,13 @@ class Engine:
         # a path may hold spaces, and GoGui then puts it between quotes
         before = integer(words[-1]) if words and words[-1].isdecimal() else None
         path = " ".join([path, *(words if before is None else words[:-1])])
+        number = None if before is None else max(before - 1, 0)
         try:
             record = read_sgf(path.strip('"'))
-            position = record.position(None if before is None else max(before - 1, 0))
+            try:
+                position = record.position(number, superko="positional")
+            except BrokenSGF:  # a board came back, which many servers allow
+                position = record.position(number, superko="simple")
         except (OSError, ValueError):
             raise Refused("cannot load file") from None
         self.komi = self.komi if record.komi is None else record.komi
