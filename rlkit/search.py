@@ -130,6 +130,38 @@ def _expand(N, W, P, child, states, total, value, status, parents, via, tree, ne
         _back_up(N[g], W[g], total[g], parents[g], via[g], node, worth[b], 0, -1.0)
 
 
+@kernel
+def _advance(N, W, P, child, states, total, value, status, parents, via, used, actions, kept, where):
+    """Make the node behind each root's action the root, and move what hangs on it to the front.
+
+    Nodes are numbered in the order of their opening, a parent before its children, so one pass does it in place.
+    """
+    for g in range(len(N)):
+        root = child[g, 0, actions[g]] if used[g] > 0 and actions[g] >= 0 else 0
+        kept[g] = root != 0 and status[g, root] == OPEN
+        count = 0
+        if kept[g]:
+            for i in range(root):
+                where[i] = -1
+            for i in range(root, used[g]):
+                above = where[parents[g, i]]
+                where[i] = -1
+                if i != root and above < 0:
+                    continue
+                for a in range(len(N[g, i])):
+                    N[g, count, a], W[g, count, a], P[g, count, a] = N[g, i, a], W[g, i, a], P[g, i, a]
+                    child[g, count, a] = 0
+                for k in range(len(states[g, i])):
+                    states[g, count, k] = states[g, i, k]
+                total[g, count], value[g, count], status[g, count] = total[g, i], value[g, i], status[g, i]
+                if i != root:
+                    child[g, above, via[g, i]] = count
+                    parents[g, count], via[g, count] = above, via[g, i]
+                where[i] = count
+                count += 1
+        used[g] = count
+
+
 class Trees:
     """G search trees of at most `nodes` nodes each.
 
@@ -172,16 +204,25 @@ class Trees:
         arrays = self.N, self.W, self.P, self.child, self.states, self.parents, self.via, self.total, self.value
         return sum(a[0, 0].nbytes for a in (*arrays, self.status))
 
-    def plant(self, states: NDArray[np.int16], priors: NDArray[np.float32], value: NDArray | float = 0.0) -> None:
-        """Begin anew from states [G, >= state_size] with priors [G, num_actions] (negative: illegal)."""
-        worth = np.broadcast_to(np.asarray(value, np.float32), len(self.N))
+    def plant(
+        self,
+        states: NDArray[np.int16],
+        priors: NDArray[np.float32],
+        value: NDArray | float = 0.0,
+        trees: NDArray[np.integer] | None = None,
+    ) -> None:
+        """Begin the given trees [B] (None: all) anew, from states [B, >= state_size] with priors [B, num_actions]
+        (negative: illegal) and the values [B] of their sides to move.
+        """
+        trees = np.arange(len(self.N)) if trees is None else trees
+        worth = np.broadcast_to(np.asarray(value, np.float32), len(trees))
         over: NDArray[np.bool_] = np.all(priors < 0, axis=1)
-        for g in range(len(self.N)):
+        for b, g in enumerate(trees):
             _open(
                 self.N[g], self.W[g], self.P[g], self.child[g], self.states[g], self.total[g], self.value[g],
-                self.status[g], 0, states[g], priors[g], worth[g], over[g],
+                self.status[g], 0, states[b], priors[b], worth[b], over[b],
             )  # fmt: skip
-        self.used[:] = 1
+            self.used[g] = 1
 
     def select(self, leaves: int, goal: int) -> Edges:
         """Choose up to `leaves` new edges in each tree that has had fewer than `goal` simulations.
@@ -215,6 +256,20 @@ class Trees:
             self.N, self.W, self.P, self.child, self.states, self.total, self.value, self.status, self.parents,
             self.via, edges.tree, edges.new, states, priors, value, over,
         )  # fmt: skip
+
+    def advance(self, actions: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Go on from the positions after actions [G], with all that was found out about them: kept [G].
+
+        A tree that does not know its action (-1: no matter which), or finds the game's end there, is not kept: it is
+        empty until it is planted again. Nothing may be pending.
+        """
+        kept = np.zeros(len(self.N), np.bool_)
+        _advance(
+            self.N, self.W, self.P, self.child, self.states, self.total, self.value, self.status, self.parents,
+            self.via, self.used, np.asarray(actions, np.int64), kept, np.empty(self.N.shape[1], np.int32),
+        )  # fmt: skip
+        self.status[~kept, 0] = PENDING
+        return kept
 
     def line(self, g: int = 0, action: int | None = None) -> list[int]:
         """The most visited line of play of a tree, beginning with `action` if given."""

@@ -206,6 +206,38 @@ def test_uct_never_loses_tic_tac_toe():
         assert loser != (1 if game % 2 == 0 else 2), f"lost game {game}"
 
 
+def test_a_reused_subtree_keeps_its_statistics_exactly():
+    trees = Trees(3, 200, 9, 10, exploration="puct", c=1.0)
+    games, evaluate = grown(trees, lambda s: float(np.sin(s @ np.arange(10))))
+
+    def grow(goal):
+        while len(edges := trees.select(4, goal)):
+            states = GAME.follow(games, trees, edges.tree, edges.node, edges.action)
+            over, value = GAME.outcome(states)
+            legal = np.where(GAME.legal(states), 0.1, -1).astype(np.float32)
+            trees.expand(edges, states, legal, np.where(over, value, evaluate(states)), over)
+
+    def below(g, node):
+        """Everything under a node, by the actions that lead there."""
+        after = {int(a): below(g, trees.child[g, node, a]) for a in np.flatnonzero(trees.child[g, node])}
+        arrays = trees.N, trees.W, trees.P, trees.states, trees.total, trees.value, trees.status
+        return [np.array(array[g, node]).tolist() for array in arrays], after
+
+    grow(150)
+    actions = np.array([trees.line(0)[0], trees.line(1)[0], -1])
+    before = [below(g, trees.child[g, 0, a]) for g, a in enumerate(actions[:2])]
+    np.testing.assert_array_equal(trees.advance(actions), [True, True, False])
+    assert [below(g, 0) for g in range(2)] == before and trees.used[2] == 0
+    GAME.play(games, np.where(actions < 0, 0, actions))
+    np.testing.assert_array_equal(trees.states[:2, 0], games[:2])
+    fresh = np.where(GAME.legal(games[2:]), 1 / 8, -1).astype(np.float32)
+    trees.plant(games[2:], fresh, 0.0, np.array([2]))
+    grow(180)
+    assert (trees.total[:, 0] == 180).all()
+    for g in range(3):
+        assert all(trees.N[g, node].sum() == trees.total[g, node] for node in range(trees.used[g]))
+
+
 def test_same_seed_same_search_and_a_full_tree_ends_it():
     board = Position.empty(5)
     a, b = (UCTPlayer(500, seed=4).search(board).N[0, 0] for _ in range(2))
