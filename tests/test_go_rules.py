@@ -107,16 +107,19 @@ def count_games(rows, words, choice, taken):
     """The same, depth first: rows[d] is the game after d stones, choice[d] what to try next there."""
     found, depth = 1, 0
     while depth >= 0:
-        row, word, k = rows[depth], words[depth], choice[depth]
+        row, k = rows[depth], choice[depth]
         choice[depth] += 1
         p, colour = to_point(row, k >> 1), 1 + (k & 1)
         if p == 0:  # all points have been tried
             depth -= 1
-        elif is_legal_point(row, word, columns(row, word), p, colour):
+            continue
+        after, after_word = rows[depth + 1], words[depth + 1]
+        copy(after, row, row[STATE_SIZE] + 4 * row[STORED])
+        if colour != after[TO_PLAY]:  # the other side passes, which makes a situation of its own
+            board.play_point(after, after_word, 0, taken)
+        if is_legal_point(after, after_word, columns(after, after_word), p, colour):
             depth += 1
-            copy(rows[depth], row, row[STATE_SIZE] + 4 * row[STORED])
-            rows[depth, TO_PLAY] = colour
-            board.play_point(rows[depth], words[depth], p, taken)
+            board.play_point(after, after_word, p, taken)
             choice[depth] = 0
             found += 1
     return found
@@ -135,8 +138,8 @@ def count_games(rows, words, choice, taken):
 )
 def test_number_of_games_compiled(count, width, superko, suicide):
     """The larger ones; 2x2 has 386,356,909,593 and would take days."""
-    go = Go(1, width, superko=superko, suicide=suicide, max_moves=100)
-    rows = np.repeat(go.reset(1), go.moves_cap, 0)  # a line has at most 41 positions, situations twice as many
+    go = Go(1, width, superko=superko, suicide=suicide, max_moves=200)
+    rows = np.repeat(go.reset(1), go.moves_cap, 0)  # at most 82 situations on a line, and passes
     taken = np.zeros(board.area_of(1, width), np.int16)
     assert count_games(rows, rows.view(np.int64), np.zeros(len(rows), np.int64), taken) == count
 

@@ -99,6 +99,16 @@ def _score(slot, begin, end, rows, words, score, work):
 
 
 @kernel
+def _ownership(slot, begin, end, rows, words, out, work):
+    for g in range(begin, end):
+        row, owner = rows[g], work[slot, 0]
+        knowledge.own_points(row, words[g], owner, work[slot, 1])
+        for move in range(len(out[g])):
+            colour = owner[to_point(row, move)]
+            out[g, move] = (colour == BLACK) - (colour == WHITE)
+
+
+@kernel
 def _playouts(slot, begin, end, rows, words, count, seed, cap, value, length, copies, copy_words, work):
     board_copy, copy_word = copies[slot], copy_words[slot]
     for g in range(begin, end):
@@ -257,6 +267,12 @@ class Go:
         score = np.empty(len(states), np.float64)
         over(_score, len(states), states, states.view(np.int64), score, self._work())
         return score
+
+    def ownership(self, states: States) -> NDArray[np.int8]:
+        """[games, height, width]: +1 a point of Black's area, -1 of White's, 0 of neither."""
+        out = np.empty((len(states), self.points), np.int8)
+        over(_ownership, len(states), states, states.view(np.int64), out, self._work())
+        return out.reshape(-1, self.height, self.width)
 
     def encode(self, states: States) -> NDArray[np.uint8]:
         """The network's input: [games, planes, height, width]."""
