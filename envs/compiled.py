@@ -73,11 +73,10 @@ class _Tell(event.Listener):
     told = False
 
     def on_start(self, event: Any) -> None:
-        if not self.told and getattr(event.data.get("dispatcher"), "__module__", "").startswith("envs."):
+        module = getattr(event.data.get("dispatcher"), "__module__", "")
+        if not self.told and module.startswith(("envs.", "rlkit.")):
             self.told = True
-            print(
-                "compiling the board's functions, once after each change of them (under a minute) ...", file=sys.stderr
-            )
+            print(f"compiling {module} and what else is new, kept for the next start (seconds) ...", file=sys.stderr)
 
     def on_end(self, event: Any) -> None:
         pass
@@ -86,6 +85,7 @@ class _Tell(event.Listener):
 event.register("numba:compile", _Tell())
 
 _threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_most = _threads  # that there ever were: working memory has room for so many
 _pool: ThreadPoolExecutor | None = None
 
 
@@ -101,14 +101,14 @@ if hasattr(os, "register_at_fork"):
 
 def set_threads(count: int) -> None:
     """How many threads the verbs over many games use from now on, at least 1."""
-    global _threads, _pool
+    global _threads, _most, _pool
     if count != _threads:
-        _threads, _pool = max(1, count), None
+        _threads, _most, _pool = max(1, count), max(_most, count), None
 
 
 def scratch(size: int) -> NDArray[np.int16]:
     """Working memory for a verb: [threads, 4, size]."""
-    return np.empty((_threads, 4, size), np.int16)
+    return np.empty((_most, 4, size), np.int16)
 
 
 def over(function: Callable, games: int, *args: Any, least: int = 256) -> None:

@@ -102,8 +102,12 @@ class Game:
 def main(cfg: Config) -> dict[str, Any]:
     """Play and print; returns what `--json` prints."""
     run.at_least(cfg, {"games": 1, "size": 1, "openings": 0, "parallel": 0, "seed": 0, "time_limit": 0.1})
+    if cfg.sgf and not cfg.sgf.absolute().parent.is_dir():
+        raise FileNotFoundError(f"--sgf {cfg.sgf}: there is no folder {cfg.sgf.parent}")
     empty = Position.empty(cfg.size, cfg.komi, max_moves=3 * cfg.size**2)
-    length = max(cfg.size // 4 * 2, 2) if cfg.opening_moves is None else cfg.opening_moves
+    length = max(cfg.size // 4 * 2, 2 * (cfg.size > 1)) if cfg.opening_moves is None else cfg.opening_moves
+    if length < 0:
+        raise ValueError(f"--opening-moves must be at least 0, not {length}")
     starts = random_openings(empty, min(cfg.openings, (cfg.games + 1) // 2), length, cfg.seed)
     make_a, make_b = (functools.partial(go_player, spec, cfg.seed, cfg.time_limit) for spec in (cfg.a, cfg.b))
     games: list[Game] = []
@@ -266,7 +270,7 @@ def _counts(games: list[Game]) -> dict[str, Any]:
 
 
 def _text(out: dict) -> str:
-    lines = [f"A {out['a']}, B {out['b']}; {out['size']}x{out['size']}, komi {out['komi']:g}, {RULES}"]
+    lines = [f"A {out['a']}, B {out['b']}; {out['size']}x{out['size']}, komi {out['komi']:.12g}, {RULES}"]
     if out["opening_moves"]:
         lines.append(f"{out['openings']} random openings of {out['opening_moves']} moves, each with both colours")
     if out["games"] < out["asked_for"]:

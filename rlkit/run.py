@@ -44,7 +44,7 @@ def cli(main: Callable[[C], Any], parse: Callable[[], C]) -> None:
     """main(parse()), with errors that a user can mend as one line (exit status 1); TRACEBACK=1 shows where."""
     try:
         main(parse())
-    except (DamagedFile, ModuleNotFoundError, NonFiniteLoss, OSError, SaveFailed, ValueError) as error:
+    except (DamagedFile, MemoryError, ModuleNotFoundError, NonFiniteLoss, OSError, SaveFailed, ValueError) as error:
         if os.environ.get("TRACEBACK"):
             raise
         sys.exit(f"error: {error}\n(TRACEBACK=1 shows where this was raised)")

@@ -89,8 +89,8 @@ def _select(N, W, P, child, total, value, status, parents, via, used, goal, rule
                 if after == 0:
                     break
                 node = after
-            if status[g, node] == PENDING:
-                break  # this very evaluation is under way: let it come in first
+            if status[g, node] == PENDING or action < 0:
+                break  # this very evaluation is under way: let it come in first (or a caller left it no action)
             if status[g, node] == OVER:
                 _back_up(N[g], W[g], total[g], parents[g], via[g], node, value[g, node], 1, 0.0)
                 continue
@@ -215,6 +215,7 @@ class Trees:
         (negative: illegal) and the values [B] of their sides to move.
         """
         trees = np.arange(len(self.N)) if trees is None else trees
+        self._check(states, priors, len(trees))
         worth = np.broadcast_to(np.asarray(value, np.float32), len(trees))
         over: NDArray[np.bool_] = np.all(priors < 0, axis=1)
         for b, g in enumerate(trees):
@@ -252,10 +253,18 @@ class Trees:
             states [edges, >= state_size] after the edges; priors [edges, num_actions], negative where illegal.
             value [edges]: for the side to move there; exact where over [edges].
         """
+        self._check(states, priors, len(edges))
+        assert value.shape == over.shape == (len(edges),), (value.shape, over.shape)
         _expand(
             self.N, self.W, self.P, self.child, self.states, self.total, self.value, self.status, self.parents,
             self.via, edges.tree, edges.new, states, priors, value, over,
         )  # fmt: skip
+
+    def _check(self, states: NDArray, priors: NDArray, count: int) -> None:
+        assert states.dtype == np.int16 and len(states) == count and states.shape[1] >= self.states.shape[2], (
+            states.shape
+        )
+        assert priors.shape == (count, self.N.shape[2]), priors.shape
 
     def advance(self, actions: NDArray[np.integer]) -> NDArray[np.bool_]:
         """Go on from the positions after actions [G], with all that was found out about them: kept [G].
@@ -271,11 +280,16 @@ class Trees:
         self.status[~kept, 0] = PENDING
         return kept
 
+    def ranked(self, g: int = 0, node: int = 0) -> NDArray[np.int64]:
+        """The actions of a node by visits, those of equal visits by mean value, best first: [num_actions]."""
+        N, W = self.N[g, node], self.W[g, node]
+        return np.lexsort((W / np.maximum(N, 1), N))[::-1]
+
     def line(self, g: int = 0, action: int | None = None) -> list[int]:
         """The most visited line of play of a tree, beginning with `action` if given."""
         moves, node = [], 0
         while self.status[g, node] == OPEN:
-            a = int(self.N[g, node].argmax()) if action is None else action
+            a = int(self.ranked(g, node)[0]) if action is None else action
             if self.N[g, node, a] == 0:
                 break
             moves.append(a)

@@ -47,3 +47,22 @@ def blocks(text):
     """The responses in a stream."""
     assert text.endswith("\n\n")
     return text[:-2].split("\n\n")
+
+
+def simple_eyes(board, colour):
+    """Where `board` [H, W] has eyes of `colour`: bool [H, W].
+
+    An eye is an empty point with only own stones beside it, and with at most one diagonal lost to the opponent, or
+    none at the edge.
+    """
+    height, width = board.shape
+    off = 3
+    padded = np.pad(board, 1, constant_values=off)
+    around = {
+        (dy, dx): padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width] for dy in (-1, 0, 1) for dx in (-1, 0, 1)
+    }
+    beside = np.stack([around[d] for d in ((-1, 0), (1, 0), (0, -1), (0, 1))])
+    diagonal = np.stack([around[d] for d in ((-1, -1), (-1, 1), (1, -1), (1, 1))])
+    enclosed = ((beside == colour) | (beside == off)).all(0)
+    lost = (diagonal == 3 - colour).sum(0) + (diagonal == off).any(0)
+    return (board == 0) & enclosed & (lost < 2)

@@ -50,7 +50,8 @@ def test_main_speaks_any_bytes_and_keeps_prints_out_of_the_protocol(monkeypatch,
     answers = blocks(raw.getvalue().decode())
     assert answers[:5] == ["=1 A2", "? cannot load file", "= rlkit me", "? unknown command", "= "]
     assert answers[5].startswith("=2\n") and len(answers) == 6 and closed == [True]
-    assert capsys.readouterr().err == "thinking\n"
+    errors = capsys.readouterr().err.splitlines()
+    assert errors[0] == "thinking" and errors[1].startswith("loadsgf: ") and len(errors) == 2
 
 
 @pytest.mark.slow

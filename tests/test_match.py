@@ -6,10 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+from gtp_players import simple_eyes
 
 from envs.go.gtp_client import GTPPlayer
 from envs.go.position import BLACK, EMPTY, RESIGN, WHITE, Position
-from envs.go.random_player import RandomPlayer, simple_eyes
+from envs.go.random_player import RandomPlayer
 from experiments import match
 from experiments.match import Config, Game, play_game, play_match, random_openings, summary
 from experiments.players import go_player

@@ -4,10 +4,10 @@ import functools
 
 import numpy as np
 import pytest
+from gtp_players import simple_eyes
 
 from agents.uct.player import UCTPlayer, random_order, simulate
 from envs.go.position import Position
-from envs.go.random_player import simple_eyes
 from envs.tictactoe import TicTacToe
 from rlkit.search import OVER, Trees
 
@@ -246,7 +246,7 @@ def test_same_seed_same_search_and_a_full_tree_ends_it():
     game, games = board.states()
     trees = Trees(1, 20, 26, game.state_size, exploration="ucb1")
     trees.plant(games, random_order(np.random.default_rng(0), game.sensible(games)))
-    simulate(trees, game, games, lambda s: np.zeros(len(s), np.float32), 1000)
+    simulate(trees, game, games, lambda s: np.zeros(len(s), np.float32), 1000, np.random.default_rng(0))
     assert trees.used[0] == 20 and trees.total[0, 0] == 19
 
 

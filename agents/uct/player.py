@@ -7,24 +7,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlkit.search import Trees
+from rlkit.search import OPEN, Trees
 
 LEAVES = 8
 """new edges a tree opens at once: so many share a call's overhead, and more would blur the search"""
 
 
-def simulate(trees: Trees, game: Any, games: NDArray, evaluate: Callable, goal: int, seconds: float = np.inf) -> None:
+def simulate(
+    trees: Trees,
+    game: Any,
+    games: NDArray,
+    evaluate: Callable,
+    goal: int,
+    rng: np.random.Generator,
+    seconds: float | None = None,
+) -> None:
     """Search from games [G, game_size] until each root has had `goal` simulations, or the time is over.
 
     Args:
         game: the verbs `follow`, `sensible` and `outcome`; evaluate(states [B, game_size]) -> value [B] for the side
-            to move. trees: planted.
+            to move. trees: planted. seconds: None for no limit; at least one batch is searched if more than 0.
     """
-    end = time.monotonic() + seconds
-    rng = np.random.default_rng(0)
-    while True:
-        # few at a time while the tree is small, or all of them would go to the first edges
-        leaves = min(LEAVES, 1 + int(trees.total[:, 0].min()) // 8)
+    end = np.inf if seconds is None else time.monotonic() + seconds
+    while seconds != 0:
+        # few at a time while a tree is small, or all of them would go to the first edges
+        growing = trees.total[trees.status[:, 0] == OPEN, 0]
+        leaves = min(LEAVES, 1 + int(growing.min(initial=goal)) // 8)
         edges = trees.select(leaves, goal)
         if not len(edges):
             return
@@ -61,6 +69,7 @@ class UCTPlayer:
     def new_game(self, seed: int) -> None:
         """From here on the moves are those of this seed."""
         self.rng = np.random.default_rng(seed)
+        self._searched: tuple[Any, Trees] | None = None  # of the last move
         self._analysed: tuple[Any, Trees] | None = None
 
     def plant(self, position: Any, nodes: int) -> Trees:
@@ -77,7 +86,7 @@ class UCTPlayer:
         def evaluate(states: NDArray[np.int16]) -> NDArray[np.float32]:
             return game.playouts(states, int(self.rng.integers(1 << 62)))[0]
 
-        simulate(trees, game, games, evaluate, goal, seconds or np.inf)
+        simulate(trees, game, games, evaluate, goal, self.rng, seconds)
 
     def search(self, position: Any) -> Trees:
         """The tree that the move comes from."""
@@ -86,29 +95,38 @@ class UCTPlayer:
         return trees
 
     def __call__(self, position: Any) -> int:
-        return int(self.search(position).N[0, 0].argmax())
+        """The move. Raises ValueError where the game is over."""
+        trees = self.search(position)
+        if trees.status[0, 0] != OPEN:
+            raise ValueError("the game is over: there is no move to choose")
+        self._searched = position, trees
+        return int(trees.ranked()[0])
 
     def analyze(self, position: Any, seconds: float | None = None) -> list[dict[str, Any]]:
         """The moves by visits, with win rate (0 to 1), prior and principal variation.
 
-        Asked about the same position again, it searches on where it was, up to a gigabyte.
+        seconds: None for as many simulations as a move gets; 0 to hear what the last move came from, if it was chosen
+        in this position. Asked about the same position again, it searches on where it was, up to a gigabyte.
         """
-        if self._analysed is None or self._analysed[0] is not position:
-            game, _ = position.states()
-            self._analysed = position, self.plant(position, 10**9 // (2 * game.state_size + 16 * game.num_actions))
-        trees = self._analysed[1]
-        goal = 1 << 30 if seconds else int(trees.total[0, 0]) + self.simulations
-        self.grow(trees, position, goal, seconds)
-        visits, worth = trees.N[0, 0], trees.W[0, 0]
+        if seconds == 0 and self._searched is not None and self._searched[0] is position:
+            trees = self._searched[1]
+        else:
+            if self._analysed is None or self._analysed[0] is not position:
+                game, _ = position.states()
+                self._analysed = position, self.plant(position, 10**9 // (2 * game.state_size + 16 * game.num_actions))
+            trees = self._analysed[1]
+            goal = int(trees.total[0, 0]) + self.simulations if seconds is None else 1 << 30
+            self.grow(trees, position, goal, seconds)
+        visits, total = trees.N[0, 0], trees.W[0, 0]
         legal = int((trees.P[0, 0] >= 0).sum())
         return [
             {
                 "move": a,
                 "visits": int(visits[a]),
-                "winrate": float(worth[a] / visits[a] + 1) / 2,
+                "winrate": float(total[a] / visits[a] + 1) / 2,
                 "prior": 1 / legal,
                 "pv": trees.line(0, a),
             }
-            for a in map(int, np.argsort(-visits, kind="stable"))
+            for a in map(int, trees.ranked())
             if visits[a] > 0
         ]

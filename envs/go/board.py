@@ -16,9 +16,10 @@ the first `state_size` numbers of a row in a node: the hashes lie in the game an
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from envs.compiled import kernel
-from envs.go.chains import BLACK, BORDER, EMPTY, NEVER, WHITE, Columns, in_atari, is_suicide, place
+from envs.go.chains import BLACK, BORDER, EMPTY, NEVER, WHITE, Columns, in_atari, is_suicide, ko_after, neighbour, place
 
 SIMPLE, POSITIONAL, SITUATIONAL = 0, 1, 2
 
@@ -34,9 +35,9 @@ HASH = 7
 HEADER = 32
 COLUMNS = 9  # colour, head, link, size, past, and four for the liberties
 
-_keys = np.random.default_rng(2016).integers(-(1 << 63), (1 << 63) - 1, (3, 424), np.int64)
-WHITE_TO_PLAY = int(_keys[0, 0])
-KEYS = _keys
+KEYS = np.random.default_rng(2016).integers(-(1 << 63), (1 << 63) - 1, (3, 424), np.int64)
+"""Zobrist keys [colour, point]: a position's hash is the exclusive or of its stones' keys"""
+WHITE_TO_PLAY = int(KEYS[0, 0])
 
 
 def area_of(height: int, width: int) -> int:
@@ -47,6 +48,20 @@ def area_of(height: int, width: int) -> int:
 def state_size_of(height: int, width: int) -> int:
     """Numbers (int16) in a row without hashes."""
     return HEADER + COLUMNS * area_of(height, width)
+
+
+def as_words(states: NDArray[np.int16], height: int, width: int) -> NDArray[np.int64]:
+    """The same memory as int64 [games, ...]. Raises ValueError unless these are states of boards of this size.
+
+    Compiled code checks nothing: on a foreign slab it would write beside it.
+    """
+    size = state_size_of(height, width)
+    if states.ndim != 2 or states.dtype != np.int16 or states.shape[1] < size:
+        found = f"{states.dtype} {states.shape}"
+        raise ValueError(f"states of {height} x {width} are int16 [games, {size} or more], not {found}")
+    if len(states) and ((states[:, HEIGHT] != height) | (states[:, WIDTH] != width)).any():
+        raise ValueError(f"these are not all states of boards of {height} x {width}")
+    return states.view(np.int64)
 
 
 @kernel
@@ -113,7 +128,7 @@ def hash_after(c, stride, key, p, me, suicide):
         key ^= KEYS[me, p]
     h0 = h1 = h2 = 0  # the chains taken off so far: one may touch p on several sides
     for i in range(4):
-        q = p - stride if i == 0 else p - 1 if i == 1 else p + 1 if i == 2 else p + stride
+        q = neighbour(stride, p, i)
         if c.colour[q] == gone:
             head = c.head[q]
             if in_atari(c.liberties[head]) and head != h0 and head != h1 and head != h2:
@@ -218,8 +233,7 @@ def play_point(row, words, p, taken):
             for i in range(abs(count)):
                 key ^= KEYS[gone, taken[i]]
             row[TAKEN + 3 - gone] += abs(count)
-            if count == 1 and c.size[c.head[p]] == 1 and (c.liberties[p] & 0x7FF) == 1:
-                row[KO] = taken[0]
+            row[KO] = ko_after(c, p, count, taken)
         words[HASH] = key
         remember(row, words, key, 3 - me)
     for i in range(len(c.past)):  # one vector instruction for 16 or 32 points

@@ -1,9 +1,10 @@
 """Chains of stones and their liberties, kept from move to move.
 
-A chain is a circular list of stones (`link`) with a name (`head`, one of its stones), a size and its liberties. The
-liberties are not kept as a set: a chain's word sums (1, point, point^2) over every pair of a stone and an empty
-neighbour, packed into one integer. One addition puts a liberty in, one takes it out, one joins two chains; no liberty
-is left exactly when the word is 0, and just one (however often it is counted) exactly when count * squares == sum^2.
+A chain is a circular list of stones (`link`) with a name (`head`, one of its stones), a size and its liberties. These
+are not kept as a set but as pseudo-liberties: a chain's word sums (1, point, point^2) over every pair of a stone and an
+empty neighbour, packed into one integer. One addition puts a liberty in, one takes it out, one joins two chains; no
+liberty is left exactly when the word is 0, and just one (however often it is counted) exactly when count * squares ==
+sum^2.
 
 Points lie in a frame of border points, so that no neighbour needs a check. The four neighbours are written out where
 speed counts.
@@ -34,6 +35,12 @@ class Columns(NamedTuple):
     """bit k: a black stone was here k moves ago; bit 8 + k: a white one"""
     liberties: NDArray[np.int64]
     """the chain's word, at its head"""
+
+
+@kernel
+def neighbour(stride, p, i):
+    """Point p's neighbour i: up, left, right, down."""
+    return p - stride if i == 0 else p - 1 if i == 1 else p + 1 if i == 2 else p + stride
 
 
 @kernel
@@ -153,6 +160,17 @@ def place(c, stride, p, me, taken):
     if c.liberties[c.head[p]] == 0:
         return -_remove(c, stride, p, taken, 0)
     return count
+
+
+@kernel
+def ko_after(c, p, count, taken):
+    """The point that simple ko forbids after a stone on p has taken `count` stones; 0 for none.
+
+    It is the one stone taken, if the taker stands alone and has no other liberty.
+    """
+    if count == 1 and c.size[c.head[p]] == 1 and (c.liberties[p] & 0x7FF) == 1:
+        return np.int64(taken[0])
+    return 0
 
 
 @kernel

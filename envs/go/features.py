@@ -17,6 +17,7 @@ from envs.go.board import (
     TO_PLAY,
     WIDTH,
     area_of,
+    as_words,
     columns,
     legal_moves,
     state_size_of,
@@ -59,7 +60,7 @@ def alphagozero_slab(states: NDArray[np.int16], height: int, width: int) -> NDAr
     opponent's likewise, and ones if Black is to move (Silver et al. 2017, Methods).
     """
     out = np.empty((len(states), ALPHAGOZERO_PLANES, height, width), np.uint8)
-    over(_alphagozero, len(states), states, states.view(np.int64), out)
+    over(_alphagozero, len(states), states, as_words(states, height, width), out)
     return out
 
 
@@ -174,7 +175,8 @@ def alphago_slab(states: NDArray[np.int16], height: int, width: int, colour_plan
     legal = np.empty((len(work), height * width + 1), np.bool_)
     boards = np.empty((len(work), ladders.BOARDS, state_size_of(height, width)), np.int16)
     words = boards.view(np.int64)
-    over(_alphago, len(states), states, states.view(np.int64), out, legal, work, boards, words, least=16)
+    state_words = as_words(states, height, width)
+    over(_alphago, len(states), states, state_words, out, legal, work, boards, words, least=16)
     return out.reshape(len(states), planes, height, width)
 
 

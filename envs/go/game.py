@@ -131,7 +131,8 @@ class Go:
 
     States are rows [games, game_size] of int16 (`envs/go/board.py` says what is in them); the first `state_size`
     numbers are what a search keeps in a node. An action is row * width + column from the top left; the last one
-    passes. Values are those of the side to move. All verbs run without the GIL and on several threads.
+    passes. Values are those of the side to move. All verbs run without the GIL and on several threads, and raise
+    ValueError for states of another board. Superko is seen in whole rows only, not in what a node keeps of them.
 
     Args:
         height, width: 1 to 19; superko: "positional", "situational" or "simple" (ko); suicide: whether it is allowed.
@@ -158,8 +159,8 @@ class Go:
             raise ValueError(f"a board has 1 to 19 rows and columns, not {self.height} x {self.width}")
         if self.superko not in RULES:
             raise ValueError(f"superko is one of {', '.join(RULES)}, not {self.superko!r}")
-        if not np.isfinite(self.komi):
-            raise ValueError(f"komi must be a number, not {self.komi}")
+        if not isinstance(self.komi, (int, float, np.number)) or not np.isfinite(self.komi):
+            raise ValueError(f"komi must be a number, not {self.komi!r}")
         if not 1 <= self.moves_cap <= MOST_MOVES:
             raise ValueError(f"max_moves must be 1 to {MOST_MOVES}, not {self.max_moves}")
 
@@ -186,6 +187,9 @@ class Go:
         """Numbers (int16) of a whole game: its position, and room for the hash of every position it may have."""
         return self.state_size + 4 * (self.moves_cap + 1)
 
+    def _words(self, states: States) -> NDArray[np.int64]:
+        return board.as_words(states, self.height, self.width)
+
     def _work(self) -> NDArray[np.int16]:
         return scratch(board.area_of(self.height, self.width))
 
@@ -207,23 +211,24 @@ class Go:
     def legal(self, states: States) -> NDArray[np.bool_]:
         """Which actions the side to move has: [games, num_actions]; none where a game is over."""
         out = np.empty((len(states), self.num_actions), np.bool_)
-        over(_legal, len(states), states, states.view(np.int64), out)
+        over(_legal, len(states), states, self._words(states), out)
         return out
 
     def sensible(self, states: States) -> NDArray[np.bool_]:
         """The legal actions that fill no true eye of the side to move: [games, num_actions]."""
         out = np.empty((len(states), self.num_actions), np.bool_)
-        over(_sensible, len(states), states, states.view(np.int64), out)
+        over(_sensible, len(states), states, self._words(states), out)
         return out
 
     def play(self, states: States, actions: NDArray[np.integer]) -> None:
         """Play actions [games] in place. They must be legal by the caller's own `legal`; a move on a stone, off the
         board or in a finished game raises ValueError, and then the others are played all the same.
         """
-        refused, actions = np.empty(len(states), np.bool_), np.asarray(actions, np.int64)
-        if actions.shape != refused.shape:
-            raise ValueError(f"{len(states)} games need as many actions, not an array of {actions.shape}")
-        over(_play, len(states), states, states.view(np.int64), actions, refused, self._work())
+        refused, actions = np.empty(len(states), np.bool_), np.asarray(actions)
+        if actions.shape != refused.shape or actions.dtype.kind not in "iu":
+            raise ValueError(f"{len(states)} games need as many whole numbers, not {actions.dtype} {actions.shape}")
+        actions = actions.astype(np.int64)
+        over(_play, len(states), states, self._words(states), actions, refused, self._work())
         if refused.any():
             g = int(refused.argmax())
             raise ValueError(f"action {actions[g]} cannot be played in game {g}: ask legal() first")
@@ -239,7 +244,7 @@ class Go:
             `parents` [G, nodes]; the root is node 0. tree, node, actions: [edges], the edges.
         """
         rows = np.empty((len(tree), self.game_size), np.int16)
-        words = (x.view(np.int64) for x in (rows, games, trees.states))
+        words = rows.view(np.int64), self._words(games), trees.states.view(np.int64)
         row_words, game_words, state_words = words
         over(
             _follow, len(tree), rows, row_words, games, game_words, trees.states, state_words, trees.parents,
@@ -259,19 +264,19 @@ class Go:
         """(over [games], value [games]): +1 a win of the side to move, -1 a loss, 0 a draw or a game that goes on."""
         finished = np.empty(len(states), np.bool_)
         value = np.zeros(len(states), np.float32)
-        over(_outcome, len(states), states, states.view(np.int64), finished, value, self._work())
+        over(_outcome, len(states), states, self._words(states), finished, value, self._work())
         return finished, value
 
     def score(self, states: States) -> NDArray[np.float64]:
         """Black minus White minus komi by area [games], whether over or not."""
         score = np.empty(len(states), np.float64)
-        over(_score, len(states), states, states.view(np.int64), score, self._work())
+        over(_score, len(states), states, self._words(states), score, self._work())
         return score
 
     def ownership(self, states: States) -> NDArray[np.int8]:
         """[games, height, width]: +1 a point of Black's area, -1 of White's, 0 of neither."""
         out = np.empty((len(states), self.points), np.int8)
-        over(_ownership, len(states), states, states.view(np.int64), out, self._work())
+        over(_ownership, len(states), states, self._words(states), out, self._work())
         return out.reshape(-1, self.height, self.width)
 
     def encode(self, states: States) -> NDArray[np.uint8]:
@@ -284,11 +289,14 @@ class Go:
         The same seed gives the same numbers on any number of threads. A play-out that has not ended after three
         times the board's points is scored as it stands.
         """
+        seed, count = operator.index(seed) & (1 << 63) - 1, operator.index(count)
+        if count < 1:
+            raise ValueError(f"play-outs come in numbers of 1 and more, not {count}")
         value, length = np.empty(len(states), np.float32), np.empty(len(states), np.int64)
         work = self._work()
         copies = np.empty((len(work), self.state_size), np.int16)
         over(
-            _playouts, len(states), states, states.view(np.int64), count, seed, 3 * self.points, value, length,
+            _playouts, len(states), states, self._words(states), count, seed, 3 * self.points, value, length,
             copies, copies.view(np.int64), work, least=max(1, 4 // count),
         )  # fmt: skip
         return value, length

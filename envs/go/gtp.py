@@ -36,7 +36,8 @@ class Engine:
     """A player behind the protocol.
 
     player: a callable position -> move (or RESIGN). If it has `seconds`, that follows the clock; the analysis
-    commands need its `analyze(position, seconds)`, which is called again and again and should go on where it was.
+    commands need its `analyze(position, seconds)`, which is called again and again with the same object and should go
+    on where it was; after a move was chosen there, 0 seconds ask what it came from.
     size: lines of the first board, or (height, width). version: Lizzie needs numbers with a dot.
     """
 
@@ -56,6 +57,7 @@ class Engine:
         self.done = False
         """`quit` was said"""
         self._seconds = getattr(player, "seconds", None)
+        self._other_side: tuple[Position, Position] | None = None
         self._stop = threading.Event()  # set but while an analysis runs on
         self._stop.set()
 
@@ -224,7 +226,12 @@ class Engine:
         return move
 
     def _turned(self, side: int) -> Position:
-        return self.position if side == self.position.to_play else self.position.replace(to_play=side)
+        """The position with this side to move: the same object each time, by which a player knows it again."""
+        if side == self.position.to_play:
+            return self.position
+        if self._other_side is None or self._other_side[0] is not self.position:
+            self._other_side = self.position, self.position.replace(to_play=side)
+        return self._other_side[1]
 
     def time_settings(self, main: str, byo_yomi: str, stones: str) -> None:
         settings = number(main, 0), number(byo_yomi, 0), integer(stones)
@@ -253,7 +260,8 @@ class Engine:
                 position = record.position(number, superko="positional")
             except BrokenSGF:  # a board came back, which many servers allow
                 position = record.position(number, superko="simple")
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            print(f"loadsgf: {error}", file=sys.stderr)
             raise Refused("cannot load file") from None
         self.komi = self.komi if record.komi is None else record.komi
         self.position = position.replace(komi=self.komi)
@@ -290,7 +298,7 @@ class Engine:
     def genmove_analyze(self, command: str, *words: str) -> str:
         position, _, most = self._question(words)
         move = self._choose(position.to_play)
-        infos = [] if position.is_over else self.player.analyze(position, SLICE)[:most]
+        infos = [] if position.is_over else self.player.analyze(position, 0)[:most]  # what the move came from
         return f"\n{self._report(command, infos)}play {self._vertices([move])}"
 
     def _question(self, words: tuple[str, ...]) -> tuple[Position, float, int | None]:
@@ -325,7 +333,7 @@ class Engine:
         """What GoGui draws over the board: the chances of the best moves, in percent."""
         position, _, _ = self._question(())
         infos = [] if position.is_over else self.player.analyze(position, 5 * SLICE)
-        on_board = [info for info in infos if info["move"] != position.pass_move]
+        on_board = [info for info in infos[:10] if info["move"] != position.pass_move]
         labels = " ".join(f"{self._vertices([info['move']])} {100 * info['winrate']:.0f}" for info in on_board)
         return f"LABEL {labels}\nTEXT {sum(info['visits'] for info in infos)} visits"
 

@@ -52,7 +52,7 @@ class GTPPlayer:
         self.time_limit = time_limit
         self._process: subprocess.Popen | None = None
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._errors: deque[bytes] = deque(maxlen=1)
+        self._errors: deque[bytes] = deque(maxlen=3)
         self._lock, self._closed = threading.Lock(), False
         self._line: tuple | None = None  # the size and set-up stones that the program has
         self._sent: list[tuple[int, int]] = []
@@ -112,7 +112,7 @@ class GTPPlayer:
             for point in np.flatnonzero(stones):
                 self._play(int(stones[point]), int(point), height, width)
         if position.komi != self._komi:
-            self._ask(f"komi {position.komi:g}")
+            self._ask(f"komi {position.komi:.12g}")
             self._komi = position.komi
         for colour, move in moves[len(self._sent) :]:
             self._play(colour, move, height, width)
@@ -170,7 +170,7 @@ class GTPPlayer:
             except OSError as error:
                 raise PlayerFailed("death", f"does not start: {error}") from error
             lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-            errors: deque[bytes] = deque(maxlen=1)
+            errors: deque[bytes] = deque(maxlen=3)
 
             # Both pipes are read to their end, whatever comes, and only so much is kept: a program that floods one
             # can neither block itself nor fill our memory.
@@ -198,7 +198,7 @@ class GTPPlayer:
             self._error_thread.join(timeout=0.5)
         except subprocess.TimeoutExpired:
             status = "it closed its output"
-        last = self._errors[-1].decode("utf-8", "replace").strip()[:200] if self._errors else ""
+        last = b" / ".join(line.strip() for line in self._errors).decode("utf-8", "replace")[-300:]
         return f"{status}{f' ({last})' if last else ''}"
 
     def _kill(self) -> None:

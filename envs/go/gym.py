@@ -58,6 +58,8 @@ class GoEnv(gymnasium.Env[NDArray[np.uint8], np.int64]):
     ):
         if not isinstance(size, (int, np.integer)):
             raise ValueError(f"size is one number, as the boards of {ID} are squares, not {size!r}")
+        if not 1 <= size <= 19:
+            raise ValueError(f"a board has 1 to 19 lines, not {size}")
         if colour not in ("black", "white"):
             raise ValueError(f"the learner's colour is 'black' or 'white', not {colour!r}")
         if opponent != "random" and not callable(opponent):
@@ -116,6 +118,10 @@ class GoEnv(gymnasium.Env[NDArray[np.uint8], np.int64]):
         if self.render_mode == "ansi":
             return str(self.position)
         return picture(self.position) if self.render_mode == "rgb_array" else None
+
+    def close(self) -> None:
+        """Close the opponent, if it can be closed."""
+        getattr(self._opponent, "close", lambda: None)()
 
     def _reply(self) -> bool:
         """The opponent's move; True if it resigns instead."""

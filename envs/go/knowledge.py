@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from envs.compiled import kernel
 from envs.go.board import HEIGHT, STRIDE, WIDTH, area_of, columns
-from envs.go.chains import BLACK, BORDER, EMPTY, WHITE, in_atari
+from envs.go.chains import BLACK, BORDER, EMPTY, WHITE, in_atari, neighbour
 
 if TYPE_CHECKING:
     from envs.go.position import Position
@@ -36,7 +36,7 @@ def own_points(row, words, owner, stack):
                     here = stack[first]
                     first += 1
                     for i in range(4):
-                        q = here - stride if i == 0 else here - 1 if i == 1 else here + 1 if i == 2 else here + stride
+                        q = neighbour(stride, here, i)
                         colour = c.colour[q]
                         if colour == EMPTY:
                             if owner[q] == BORDER:
@@ -53,7 +53,7 @@ def own_points(row, words, owner, stack):
 
 
 @kernel
-def is_eye(c, stride, p, me):
+def diagonals_hold(c, stride, p, me):
     """Whether the empty point p, all of whose neighbours are own stones or border, is a true eye by its diagonals.
 
     The opponent may hold one of them, on the edge of the board none.
@@ -69,10 +69,10 @@ def is_eye(c, stride, p, me):
 def is_true_eye(c, stride, p, me):
     """Whether the empty point p is an eye of `me`, and a true one."""
     for i in range(4):
-        q = p - stride if i == 0 else p - 1 if i == 1 else p + 1 if i == 2 else p + stride
+        q = neighbour(stride, p, i)
         if c.colour[q] != me and c.colour[q] != BORDER:
             return False
-    return is_eye(c, stride, p, me)
+    return diagonals_hold(c, stride, p, me)
 
 
 @kernel
@@ -110,7 +110,7 @@ def after_move(c, stride, p, me, marks, mark):
     taken, size, liberties = 0, 1, 0
     them = 3 - me
     for i in range(4):
-        q = p - stride if i == 0 else p - 1 if i == 1 else p + 1 if i == 2 else p + stride
+        q = neighbour(stride, p, i)
         if c.colour[q] == them and marks[q] != -mark and in_atari(c.liberties[c.head[q]]):
             taken += c.size[c.head[q]]
             stone = q
@@ -121,7 +121,7 @@ def after_move(c, stride, p, me, marks, mark):
                     break
     marks[p] = mark
     for i in range(4):
-        q = p - stride if i == 0 else p - 1 if i == 1 else p + 1 if i == 2 else p + stride
+        q = neighbour(stride, p, i)
         liberties += _free(c, q, marks, mark)
         head = c.head[q]
         if c.colour[q] == me and marks[head] != mark:  # a chain that touches p on two sides counts once
@@ -132,7 +132,7 @@ def after_move(c, stride, p, me, marks, mark):
 
 
 @kernel
-def _beside(c, stride, p, head):
+def _touches(c, stride, p, head):
     """Whether a stone of the chain of that name is next to p."""
     up, left, right, down = p - stride, p - 1, p + 1, p + stride
     beside = c.head[up] == head or c.head[left] == head or c.head[right] == head
@@ -151,7 +151,7 @@ def _find_region(c, stride, me, name, region, stack, vital):
         here = stack[first]
         first += 1
         for i in range(4):
-            q = here - stride if i == 0 else here - 1 if i == 1 else here + 1 if i == 2 else here + stride
+            q = neighbour(stride, here, i)
             if c.colour[q] != me and c.colour[q] != BORDER and region[q] == 0:
                 region[q] = name
                 stack[last] = q
@@ -163,11 +163,11 @@ def _find_region(c, stride, me, name, region, stack, vital):
         if c.colour[p] == EMPTY:
             for i in range(4):
                 if fresh:  # only the first empty point's neighbours can be next to all of them
-                    q = p - stride if i == 0 else p - 1 if i == 1 else p + 1 if i == 2 else p + stride
+                    q = neighbour(stride, p, i)
                     head = c.head[q]
                     if c.colour[q] == me and head != chains[0] and head != chains[1] and head != chains[2]:
                         chains[i] = head
-                elif not _beside(c, stride, p, chains[i]):
+                elif not _touches(c, stride, p, chains[i]):
                     chains[i] = 0
             fresh = False
 
@@ -206,7 +206,7 @@ def unconditional_life(row, words, me, alive, work):
                 alive[p] = 0
                 changed = True
                 for i in range(4):
-                    q = p - stride if i == 0 else p - 1 if i == 1 else p + 1 if i == 2 else p + stride
+                    q = neighbour(stride, p, i)
                     alive[region[q]] = 0  # point 0, of no region, takes the rest
     alive[0] = 0
     for p in range(1, len(region)):

@@ -10,7 +10,7 @@ alternative of all is played in place. A copy has no use for the column `past`, 
 
 from envs.compiled import kernel
 from envs.go.board import KO, MOVES, PASSES, RECENT, STATE_SIZE, STRIDE, TO_PLAY, columns, copy
-from envs.go.chains import EMPTY, in_atari, is_suicide, only_liberty, place
+from envs.go.chains import EMPTY, in_atari, is_suicide, ko_after, neighbour, only_liberty, place
 
 DEPTH = 100
 """A chain that still runs after so many moves of the attacker has escaped."""
@@ -31,7 +31,7 @@ def few_liberties(c, stride, stone):
     p = stone
     while True:
         for i in range(4):
-            q = p - stride if i == 0 else p - 1 if i == 1 else p + 1 if i == 2 else p + stride
+            q = neighbour(stride, p, i)
             if c.colour[q] == EMPTY and q != one and q != another:
                 if one == 0:
                     one = q
@@ -56,7 +56,7 @@ def saving_moves(c, stride, stone, moves):
     p = stone
     while True:
         for i in range(4):
-            q = p - stride if i == 0 else p - 1 if i == 1 else p + 1 if i == 2 else p + stride
+            q = neighbour(stride, p, i)
             if c.colour[q] == them and in_atari(c.liberties[c.head[q]]):
                 move = only_liberty(c.liberties[c.head[q]])
                 known = False
@@ -74,8 +74,7 @@ def saving_moves(c, stride, stone, moves):
 def _play(row, c, p, taken):
     """Play for the side to move, with what a ladder's reader has to know of it."""
     count = place(c, row[STRIDE], p, row[TO_PLAY], taken)
-    ko = count == 1 and c.size[c.head[p]] == 1 and (c.liberties[p] & 0x7FF) == 1
-    row[KO] = taken[0] if ko else 0
+    row[KO] = ko_after(c, p, count, taken)
     row[TO_PLAY] = 3 - row[TO_PLAY]
 
 

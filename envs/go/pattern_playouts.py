@@ -6,14 +6,28 @@ liberties of chains that now have another number of them (1, 2, more). The other
 the previous move; their factors are put on for one choice, and taken off again.
 """
 
+import operator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.compiled import kernel, over, scratch
-from envs.go.board import HEIGHT, KO, PASSES, STATE_SIZE, STRIDE, TO_PLAY, WIDTH, area_of, columns, copy, komi_of
-from envs.go.chains import BLACK, EMPTY, WHITE, place
+from envs.go.board import (
+    HEIGHT,
+    KO,
+    PASSES,
+    STATE_SIZE,
+    STRIDE,
+    TO_PLAY,
+    WIDTH,
+    area_of,
+    as_words,
+    columns,
+    copy,
+    komi_of,
+)
+from envs.go.chains import BLACK, EMPTY, WHITE, ko_after, place
 from envs.go.knowledge import own_points
 from envs.go.patterns import (
     CODE,
@@ -27,7 +41,6 @@ from envs.go.patterns import (
     SAVED,
     SPARE,
     SURROUNDING,
-    beside,
     bucket_of,
     code_at,
     diamond_at,
@@ -35,6 +48,7 @@ from envs.go.patterns import (
     liberty_level,
     nakade,
     near,
+    place_at,
     previous,
     rescues,
     surroundings,
@@ -89,14 +103,14 @@ def _mark(c, n, q, shift, width, value):
 def _show_stone(c, n, stride, p, value):
     """Tell the empty points beside a stone what they see of it: its north is their south."""
     for i in range(4):
-        _mark(c, n, beside(stride, p, i), 3 * ((i + 2) & 3), 7, value)
+        _mark(c, n, place_at(stride, p, i), 3 * ((i + 2) & 3), 7, value)
 
 
 @kernel
 def _show_corner(c, n, stride, p, colour):
     """The same for the empty points across its corners."""
     for i in range(4):
-        _mark(c, n, beside(stride, p, i + 4), 12 + 2 * ((i + 2) & 3), 3, colour)
+        _mark(c, n, place_at(stride, p, i + 4), 12 + 2 * ((i + 2) & 3), 3, colour)
 
 
 @kernel
@@ -163,7 +177,7 @@ def play(c, n, policy, stride, p, me, taken):
     _weigh(n, 1, p, 0)
     before = 0
     for i in range(4):
-        q = beside(stride, p, i)
+        q = place_at(stride, p, i)
         if c.colour[q] == me:
             before |= 1 << n[LEVEL, c.head[q]]
     count = place(c, stride, p, me, taken)
@@ -177,10 +191,10 @@ def play(c, n, policy, stride, p, me, taken):
         _show_stone(c, n, stride, p, level + 4 * (me == WHITE))
     _show_corner(c, n, stride, p, me)
     for i in range(4):
-        _look(c, n, stride, beside(stride, p, i), 3 - me)
+        _look(c, n, stride, place_at(stride, p, i), 3 - me)
     for i in range(count):
         for j in range(4):
-            q = beside(stride, taken[i], j)
+            q = place_at(stride, taken[i], j)
             if c.colour[q] == me and n[LEVEL, c.head[q]] < 3:  # a chain that was freed cannot have fewer
                 _look(c, n, stride, q, me)
     for i in range(count):
@@ -280,8 +294,7 @@ def playout(row, words, n, policy, random, work, cap):
         else:
             passes = 0
             captured = play(c, n, policy, stride, p, me, taken)
-            if captured == 1 and c.size[c.head[p]] == 1 and (c.liberties[p] & 0x7FF) == 1:
-                ko = np.int64(taken[0])
+            ko = ko_after(c, p, captured, taken)
         me = 3 - me
     return own_points(row, words, work[1], work[2]), moves
 
@@ -326,12 +339,16 @@ def playouts(
     Like `Go.playouts`, to which it comes down where all weights are 0: the same seed gives the same numbers on any
     number of threads, and a play-out that has not ended after three times the board's points is scored as it stands.
     """
+    seed, count = operator.index(seed) & (1 << 63) - 1, operator.index(count)
+    if count < 1:
+        raise ValueError(f"play-outs come in numbers of 1 and more, not {count}")
     value, length = np.empty(len(states), np.float32), np.empty(len(states), np.int64)
-    work = scratch(area_of(int(states[0, HEIGHT]), int(states[0, WIDTH])))
+    height, width = int(states[0, HEIGHT]), int(states[0, WIDTH])
+    work = scratch(area_of(height, width))
     notes = np.empty((len(work), ROWS, work.shape[2] + SPARE), np.int64)
     copies = np.empty((len(work), states[0, STATE_SIZE]), np.int16)
     over(
-        _playouts, len(states), states, states.view(np.int64), policy, count, seed, value, length,
+        _playouts, len(states), states, as_words(states, height, width), policy, count, seed, value, length,
         copies, copies.view(np.int64), notes, work, least=max(1, 8 // count),
     )  # fmt: skip
     return value, length

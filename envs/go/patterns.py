@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.compiled import kernel, over, scratch
-from envs.go.board import HEIGHT, KO, MOVES, RECENT, STRIDE, TO_PLAY, WIDTH, area_of, columns
+from envs.go.board import HEIGHT, KO, MOVES, RECENT, STRIDE, TO_PLAY, WIDTH, area_of, as_words, columns, to_move
 from envs.go.chains import BLACK, BORDER, EMPTY, WHITE, in_atari, liberty, only_liberty
 
 PADDING, RESPONSE, NEIGHBOUR, SAVE_ATARI, NAKADE = 0, 1, 2, 4, 5
@@ -132,7 +132,7 @@ def surroundings() -> Surroundings:
 
 
 @kernel
-def beside(stride, p, i):
+def place_at(stride, p, i):
     """The point at place i of the diamond around p, if the board has one."""
     return p + DOWN[i] * stride + RIGHT[i]
 
@@ -140,7 +140,7 @@ def beside(stride, p, i):
 @kernel
 def near(c, stride, p, i):
     """The point at place i of the diamond around p; 0 where it lies two steps away, behind the border."""
-    return 0 if i >= 8 and c.colour[beside(stride, p, i - 8)] == BORDER else beside(stride, p, i)
+    return 0 if i >= 8 and c.colour[place_at(stride, p, i - 8)] == BORDER else place_at(stride, p, i)
 
 
 @kernel
@@ -155,7 +155,7 @@ def liberty_level(c, stride, q):
     stone = q
     while True:
         for i in range(4):
-            p = beside(stride, stone, i)
+            p = place_at(stride, stone, i)
             if c.colour[p] == EMPTY and p != first and p != second:
                 if second != 0:
                     return 3
@@ -181,8 +181,8 @@ def code_at(c, n, stride, p):
     """The 3x3 code around p, by the levels in the notes."""
     code = 0
     for i in range(4):
-        code |= _straight(c, n, beside(stride, p, i)) << 3 * i
-        code |= np.int64(c.colour[beside(stride, p, i + 4)]) << (12 + 2 * i)
+        code |= _straight(c, n, place_at(stride, p, i)) << 3 * i
+        code |= np.int64(c.colour[place_at(stride, p, i + 4)]) << (12 + 2 * i)
     return code
 
 
@@ -245,7 +245,7 @@ def nakade(c, stride, taken, count):
         p = taken[i]
         holes = 0
         for j in range(4):
-            holes += c.colour[beside(stride, p, j)] == EMPTY
+            holes += c.colour[place_at(stride, p, j)] == EMPTY
         total += holes
         if holes > most:
             vital, most = np.int64(p), holes
@@ -268,14 +268,14 @@ def _extends(c, stride, p, me):
     """Whether a stone on the empty point p has two liberties or more; of what it takes, only its neighbours count."""
     word = 0
     for i in range(4):
-        q = beside(stride, p, i)
+        q = place_at(stride, p, i)
         colour, head = c.colour[q], c.head[q]
         if colour == EMPTY:
             word += liberty(q)
         elif colour == me:
             again = False
             for j in range(i):
-                r = beside(stride, p, j)
+                r = place_at(stride, p, j)
                 again |= c.colour[r] == me and c.head[r] == head
             word += (0 if again else c.liberties[head]) - liberty(p)
         elif colour != BORDER and in_atari(c.liberties[head]):
@@ -298,7 +298,7 @@ def rescues(c, stride, last, me, points):
     """List the moves that save a chain which the opponent's stone on `last` stands beside; returns how many."""
     count = 0
     for i in range(4):
-        q = beside(stride, last, i)
+        q = place_at(stride, last, i)
         if c.colour[q] == me and in_atari(c.liberties[c.head[q]]):
             p = only_liberty(c.liberties[c.head[q]])
             if _extends(c, stride, p, me):
@@ -306,7 +306,7 @@ def rescues(c, stride, last, me, points):
             stone = q
             while True:
                 for j in range(4):
-                    r = beside(stride, stone, j)
+                    r = place_at(stride, stone, j)
                     if c.colour[r] == 3 - me and in_atari(c.liberties[c.head[r]]):
                         count = _add(points, count, only_liberty(c.liberties[c.head[r]]))
                 stone = c.link[stone]
@@ -330,11 +330,6 @@ def survey(c, n, row):
         for p in range((r + 1) * stride + 1, (r + 1) * stride + 1 + width):
             if c.colour[p] == EMPTY:
                 n[CODE, p] = code_at(c, n, stride, p)
-
-
-@kernel
-def _move(p, stride):
-    return (p // stride - 1) * (stride - 1) + p % stride - 1
 
 
 @kernel
@@ -362,13 +357,13 @@ def _features(slot, begin, end, rows, words, kinds, sensible, notes, work, ids, 
             diamond, bits = diamond_at(c, n, stride, last, me)
             for i in range(12):
                 q = near(c, stride, last, i)
-                move = _move(q, stride)
+                move = to_move(row, q)
                 if c.colour[q] == EMPTY and mask[g, move]:
                     out[move, 1] = DIAMOND + bucket_of(diamond, PLACES[bits, i])
                     out[move, 2] = RESPONSE
                     out[move, 3] = NEIGHBOUR + i // 4 if i < 8 else PADDING
             for i in range(rescues(c, stride, last, me, n[SAVED])):
-                move = _move(n[SAVED, i], stride)
+                move = to_move(row, n[SAVED, i])
                 if mask[g, move]:
                     out[move, 4] = SAVE_ATARI
 
@@ -380,13 +375,13 @@ def features(states: NDArray[np.int16]) -> tuple[NDArray[np.int32], NDArray[np.b
         states: [games, size], rows of one board size, at least one. The last action, the pass, is never a candidate;
         what is none has PADDING in all its slots. Whether a game is over is not asked.
     """
-    games, points = len(states), int(states[0, HEIGHT]) * int(states[0, WIDTH])
-    ids, mask = np.empty((games, points + 1, SLOTS), np.int32), np.empty((games, points + 1), np.bool_)
+    games, height, width = len(states), int(states[0, HEIGHT]), int(states[0, WIDTH])
+    ids, mask = np.empty((games, height * width + 1, SLOTS), np.int32), np.empty((games, height * width + 1), np.bool_)
     known = surroundings()
-    work = scratch(area_of(int(states[0, HEIGHT]), int(states[0, WIDTH])))
+    work = scratch(area_of(height, width))
     notes = np.empty((len(work), SAVED + 1, work.shape[2] + SPARE), np.int64)
     over(
-        _features, games, states, states.view(np.int64), known.kinds, known.sensible, notes, work, ids, mask,
+        _features, games, states, as_words(states, height, width), known.kinds, known.sensible, notes, work, ids, mask,
         least=64,
     )  # fmt: skip
     return ids, mask

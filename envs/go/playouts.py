@@ -7,8 +7,8 @@ import numpy as np
 
 from envs.compiled import kernel
 from envs.go.board import HEIGHT, KO, PASSES, STRIDE, TO_PLAY, WIDTH, columns
-from envs.go.chains import BLACK, BORDER, EMPTY, WHITE, in_atari, place
-from envs.go.knowledge import is_eye
+from envs.go.chains import BLACK, BORDER, EMPTY, WHITE, in_atari, ko_after, place
+from envs.go.knowledge import diagonals_hold, own_points
 
 FREE, SAFE, CAPTURE, OPPONENT = 1, 2, 4, 8  # what a neighbour offers to a move; bits
 
@@ -35,7 +35,7 @@ def below(random, n):
 
 
 @kernel
-def _beside(c, q, me):
+def _offer(c, q, me):
     """What the neighbour q offers to a stone of `me`."""
     colour = c.colour[q]
     if colour == EMPTY:
@@ -50,12 +50,12 @@ def _beside(c, q, me):
 @kernel
 def is_sensible(c, stride, p, me):
     """Whether a stone on the empty point p is no suicide and fills no own eye."""
-    beside = _beside(c, p - stride, me) | _beside(c, p - 1, me) | _beside(c, p + 1, me) | _beside(c, p + stride, me)
+    beside = _offer(c, p - stride, me) | _offer(c, p - 1, me) | _offer(c, p + 1, me) | _offer(c, p + stride, me)
     if beside & FREE:
         return True
     if beside & (CAPTURE | OPPONENT):
         return beside & (SAFE | CAPTURE) != 0
-    return beside & SAFE != 0 and not is_eye(c, stride, p, me)
+    return beside & SAFE != 0 and not diagonals_hold(c, stride, p, me)
 
 
 @kernel
@@ -97,10 +97,10 @@ def playout(row, words, random, empties, taken, cap):
             empties[k] = empties[left]
             empties[left] = p
             p = 0
-        ko = 0
         moves += 1
         if p == 0:
             passes += 1
+            ko = 0
         else:
             passes = 0
             n -= 1
@@ -108,13 +108,14 @@ def playout(row, words, random, empties, taken, cap):
             count = place(c, stride, p, me, taken)
             sign = 1 if me == BLACK else -1
             score += sign * (1 + count)
-            if count == 1 and c.size[c.head[p]] == 1 and (c.liberties[p] & 0x7FF) == 1:
-                ko = np.int64(taken[0])
+            ko = ko_after(c, p, count, taken)
             for i in range(count):
                 empties[n] = taken[i]
                 n += 1
         me = 3 - me
-    for i in range(n):
+    if moves == 0 or moves >= cap:  # regions may be large
+        return own_points(row, words, empties, taken), moves
+    for i in range(n):  # eyes, and points that neither side may fill
         p = empties[i]
         touch = _stones_at(c, p - stride) | _stones_at(c, p - 1) | _stones_at(c, p + 1) | _stones_at(c, p + stride)
         if touch == BLACK:

@@ -198,4 +198,4 @@ class GameRecord:
 
 def result_text(score: float) -> str:
     """A score, Black minus White, as SGF writes results: "B+9.5", "W+0.5", "0" for a draw."""
-    return f"{'B' if score > 0 else 'W'}+{abs(score):g}" if score else "0"
+    return f"{'B' if score > 0 else 'W'}+{abs(score):.12g}" if score else "0"
