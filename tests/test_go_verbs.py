@@ -11,6 +11,7 @@ from envs import compiled
 from envs.go import board, playouts
 from envs.go.board import MOVES, STORED
 from envs.go.game import MOST_MOVES, Go
+from envs.go.position import Position
 
 
 def random_states(go, games, plies, seed):
@@ -233,3 +234,34 @@ def test_play_outs_from_the_edges():
     go = Go(19)
     value, length = go.playouts(go.reset(4), seed=1, count=2)
     assert (abs(value) <= 1).all() and (length > 2 * 250).all() and (length <= 2 * 3 * 361).all()
+
+
+def test_states_of_another_board_are_refused():
+    small, large = Go(5), Go(19)
+    states = large.reset(2)
+    for verb in (small.legal, small.sensible, small.score, small.outcome, small.ownership, small.encode):
+        with pytest.raises(ValueError, match="states of"):
+            verb(states)
+    with pytest.raises(ValueError, match="int32"):
+        large.legal(states.astype(np.int32))
+    with pytest.raises(ValueError, match="states of"):
+        large.score(small.reset(1))
+    with pytest.raises(ValueError, match="whole numbers"):
+        small.play(small.reset(1), np.array([1.5]))
+    with pytest.raises(ValueError, match="1 and more"):
+        small.playouts(small.reset(1), 0, count=0)
+    assert len(small.legal(small.reset(0))) == 0
+
+
+def test_a_finished_game_is_played_out_as_it_stands():
+    wall = Position.parse(".X...\n.X...\n.X...\n.X...\n.X...", komi=20.5).play(25).play(25)
+    game, states = wall.states()
+    assert game.outcome(states)[1][0] == 1  # Black has all 25 points
+    value, length = game.playouts(states, seed=0, count=3)
+    assert (value[0], length[0]) == (1, 0)
+
+
+def test_ownership_of_slabs():
+    position = Position.parse("XX.\nX..\n..O")
+    game, states = position.states()
+    np.testing.assert_array_equal(game.ownership(np.repeat(states, 3, 0))[2], position.ownership())

@@ -3,6 +3,7 @@ import json
 import math
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -248,3 +249,10 @@ def test_a_match_with_gnu_go():
         pytest.skip("needs GNU Go (Debian's package gnugo)")
     out = match.main(Config("gnugo:0", "random", games=2, size=5, komi=0.5, json=True))
     assert out["games"] == 2 and not out["forfeits"] and out["ended_by_move_cap"] == 0
+
+
+def test_a_missing_folder_is_said_before_the_games():
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        match.main(match.Config("random", "random", games=2, size=5, sgf=Path("nowhere/at/all/games.sgf")))
+    with pytest.raises(ValueError, match="opening-moves"):
+        match.main(match.Config("random", "random", games=2, size=5, opening_moves=-1))

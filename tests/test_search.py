@@ -290,3 +290,35 @@ def test_an_analysis_goes_on_where_it_was():
     assert all(m["pv"][0] == m["move"] and 0 <= m["winrate"] <= 1 for m in second)
     assert [m["visits"] for m in second] == sorted((m["visits"] for m in second), reverse=True)
     assert sum(m["visits"] for m in player.analyze(position.play(12))) == 200
+
+
+def test_equal_visits_are_ranked_by_their_mean():
+    trees = Trees(1, 4, 9, 10)
+    trees.N[0, 0, [1, 5, 7]], trees.W[0, 0, [1, 5, 7]] = [3, 3, 2], [0.5, 1.5, 2.0]
+    assert trees.ranked()[:3].tolist() == [5, 1, 7]
+
+
+def test_a_move_and_what_it_came_from():
+    position, player = Position.empty(5), UCTPlayer(60)
+    for _ in range(3):
+        move = player(position)
+        report = player.analyze(position, 0)
+        assert report[0]["move"] == move and sum(m["visits"] for m in report) == 60
+    with pytest.raises(ValueError, match="over"):
+        player(Position.empty(5).play(25).play(25))
+
+
+def test_a_finished_game_does_not_slow_the_others():
+    calls = []
+    for roots in (3, 4):
+        games = GAME.reset(roots)
+        for move in (0, 3, 1, 4, 2) if roots == 4 else ():  # the last game is over
+            GAME.play(games[3:], np.array([move]))
+        trees = Trees(roots, 130, 9, 10, exploration="ucb1")
+        trees.plant(games, random_order(np.random.default_rng(0), GAME.legal(games)))
+        count = []
+        evaluate = lambda s, count=count: count.append(1) or np.zeros(len(s), np.float32)  # noqa: E731
+        simulate(trees, Playing(), games, evaluate, 100, np.random.default_rng(0))
+        assert (trees.total[:3, 0] == 100).all()
+        calls.append(len(count))
+    assert calls[1] <= calls[0] + 5
