@@ -168,8 +168,7 @@ def play_game(black: Player, white: Player, start: Position) -> Game:
         except IllegalMove as error:
             return ended(other, f"{won}+F", "illegal move", f"illegal move: {error}")
     score = position.score()
-    passes = [move for _, move in position.moves()[-2:]] == [position.pass_move] * 2
-    return ended(BLACK if score > 0 else WHITE if score < 0 else EMPTY, result_text(score), capped=not passes)
+    return ended(BLACK if score > 0 else WHITE if score < 0 else EMPTY, result_text(score), capped=position.passes < 2)
 
 
 def random_openings(empty: Position, count: int, moves: int, seed: int) -> list[Position]:

@@ -3,6 +3,7 @@ import os
 
 import pytest
 
+from envs import compiled
 from rlkit import runtime
 
 
@@ -22,3 +23,11 @@ def resident():
             return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     return megabytes
+
+
+@pytest.fixture
+def threads():
+    """A function: sets the number of threads over many games, for this test only."""
+    before = compiled._threads
+    yield compiled.set_threads
+    compiled.set_threads(before)

@@ -14,13 +14,13 @@ import pytest
 from envs import compiled
 
 ENVS = Path(compiled.__file__).parent
-# `_suicide_one` stands in position.py and calls chains.py, which calls `in_atari` there.
+# `is_suicide_for` stands in board.py and calls chains.py, which calls `in_atari` there.
 PROGRAM = """
 import numba, numpy as np
 from envs import compiled
 from envs.go import board, position
 at = position.Position.parse(".X.\\nX..\\n...")
-kernel = position._suicide_one
+kernel = board.is_suicide_for
 print(compiled.FOLDER)
 print(kernel(at._row, at._words, board.to_point.py_func(at._row, 0), 2))
 print(sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values()))

@@ -11,7 +11,6 @@ import go_reference as reference
 import numpy as np
 import pytest
 
-from envs import compiled
 from envs.go.features import (
     CAPTURES,
     INVERSE,
@@ -280,11 +279,10 @@ def test_one_hot_groups():
     assert (planes[:, 48] == (go.to_play(states) == BLACK)[:, None, None]).all()
 
 
-def test_slabs(monkeypatch):
+def test_slabs(threads):
     """A slab on several threads, and one position at a time."""
     _, states, positions = middle_games()
-    monkeypatch.setattr(compiled, "_threads", 3)
-    monkeypatch.setattr(compiled, "_pool", None)
+    threads(3)
     states, positions = np.tile(states, (4, 1)), positions * 4
     for colour_plane in (False, True):
         slab = alphago_slab(states, 9, 9, colour_plane)

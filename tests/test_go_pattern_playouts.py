@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from test_go_patterns import EXTENDS, SIZES, random_games
 
-from envs import compiled
 from envs.go import board, pattern_playouts, patterns
 from envs.go.board import KO
 from envs.go.chains import BLACK, EMPTY, WHITE
@@ -113,15 +112,14 @@ def test_without_weights_they_are_light_playouts():
         assert abs(ours.mean() - theirs.mean()) < 4 * error
 
 
-def test_same_seed_same_numbers(monkeypatch):
+def test_same_seed_same_numbers(threads):
     policy = random_policy()[1]
     go = Go(7)
     states = go.reset(64)
     go.play(states, np.arange(64) % 49)
     runs = []
-    for threads in (1, 2):
-        monkeypatch.setattr(compiled, "_threads", threads)
-        monkeypatch.setattr(compiled, "_pool", None)
+    for count in (1, 2):
+        threads(count)
         runs.append([pattern_playouts.playouts(states, policy, 3, count=2), patterns.features(np.repeat(states, 4, 0))])
     for first, second in zip(*runs, strict=True):
         np.testing.assert_array_equal(first[0], second[0])

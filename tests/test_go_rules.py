@@ -14,7 +14,7 @@ from go_reference import SUPERKO, Game
 from envs.go import board
 from envs.go.board import PASSES, STATE_SIZE, STORED, TO_PLAY, columns, copy, is_legal_point, to_point
 from envs.go.game import Go
-from envs.go.position import BLACK, EMPTY, WHITE, IllegalMove, Position, _set_up
+from envs.go.position import BLACK, EMPTY, WHITE, IllegalMove, Position
 
 DATA = Path(os.environ.get("RLKIT_DATA", Path(__file__).parents[2] / "shared" / "data")) / "go"
 KO = [".....", ".XO..", "XO.O.", ".XO..", "....."]
@@ -60,7 +60,7 @@ def test_number_of_legal_positions(size, count):
 
 
 @numba.njit(_nrt=False)
-def count_positions(blank, row, words, colours, work):
+def count_positions(blank, row, words, colours, taken):
     """How many of the boards that `colours` counts through are positions, each set up on the empty board."""
     found, points = 0, len(colours)
     for code in range(3**points):
@@ -68,7 +68,7 @@ def count_positions(blank, row, words, colours, work):
             colours[i] = code % 3
             code //= 3
         copy(row, blank, len(row))
-        found += _set_up(row, words, colours, work)
+        found += board.set_up(row, words, colours, taken)
     return found
 
 
@@ -76,9 +76,9 @@ def count_positions(blank, row, words, colours, work):
 @pytest.mark.parametrize("height, width, count", [(3, 3, 12675), (4, 4, 24_318_165)])
 def test_number_of_legal_positions_compiled(height, width, count):
     blank = Go(height, width).position_row()
-    row, work = blank.copy(), np.zeros((1, board.area_of(height, width)), np.int16)
+    row, taken = blank.copy(), np.zeros(board.area_of(height, width), np.int16)
     colours = np.zeros(height * width, np.int16)
-    assert count_positions(blank, row, row.view(np.int64), colours, work) == count
+    assert count_positions(blank, row, row.view(np.int64), colours, taken) == count
 
 
 @pytest.mark.parametrize(

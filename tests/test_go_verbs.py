@@ -7,7 +7,6 @@ import pytest
 from go_reference import BLACK, SUPERKO, WHITE, Game, true_eye
 from test_go_game import check_chains, drawn
 
-from envs import compiled
 from envs.go import board, playouts
 from envs.go.board import MOVES, STORED
 from envs.go.game import MOST_MOVES, Go
@@ -26,14 +25,6 @@ def random_states(go, games, plies, seed):
         go.play(rows, actions[alive])
         states[alive] = rows
     return states
-
-
-@pytest.fixture
-def threads():
-    """Sets the number of threads, for this test only."""
-    before = compiled._threads
-    yield compiled.set_threads
-    compiled.set_threads(before)
 
 
 def followed(go, games, nodes, seed):

@@ -261,3 +261,31 @@ def reset(row, words, height, width, komi, superko, suicide, max_moves, state_si
 @kernel
 def komi_of(words):
     return words[KOMI : KOMI + 1].view(np.float64)[0]
+
+
+@kernel
+def set_up(row, words, colours, taken):
+    """Put the stones of colours [height * width] on an empty board; returns whether each has a liberty."""
+    c = columns(row, words)
+    for move in range(len(colours)):
+        if colours[move] != EMPTY:
+            p = to_point(row, move)
+            if place(c, row[STRIDE], p, colours[move], taken) != 0:
+                return False
+            words[HASH] ^= KEYS[colours[move], p]
+    for i in range(len(c.past)):
+        c.past[i] = (c.colour[i] == BLACK) | ((c.colour[i] == WHITE) << 8)
+    return True
+
+
+# What Python asks about one row: kernels that return views can be called from kernels only.
+
+
+@kernel
+def is_legal_for(row, words, p, colour):
+    return is_legal_point(row, words, columns(row, words), p, colour)
+
+
+@kernel
+def is_suicide_for(row, words, p, colour):
+    return is_suicide(columns(row, words), row[STRIDE], p, colour)

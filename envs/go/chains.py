@@ -64,6 +64,36 @@ def only_liberty(word):
 
 
 @kernel
+def few_liberties(c, stride, stone):
+    """(number, one, another): the liberties of a stone's chain, if they are one or two; a number of 3 means more."""
+    one = another = 0
+    p = stone
+    while True:
+        for i in range(4):
+            q = neighbour(stride, p, i)
+            if c.colour[q] == EMPTY and q != one and q != another:
+                if one == 0:
+                    one = q
+                elif another == 0:
+                    another = q
+                else:
+                    return 3, one, another
+        p = c.link[p]
+        if p == stone:
+            return (one != 0) + (another != 0), one, another
+
+
+@kernel
+def add_once(points, count, p):
+    """Append p to points [:count] unless it is in there; returns how many there are now."""
+    for i in range(count):
+        if points[i] == p:
+            return count
+    points[count] = p
+    return count + 1
+
+
+@kernel
 def _approach(c, q, me, word):
     """A stone of `me` takes a liberty from its neighbour q; returns the liberty that it finds there itself."""
     colour = c.colour[q]

@@ -102,7 +102,7 @@ class GoEnv(gymnasium.Env[NDArray[np.uint8], np.int64]):
         if not illegal:
             self.position = self.position.play(int(action))
             resigned = not self.position.is_over and self._reply()
-        two_passes = _two_passes(self.position)
+        two_passes = self.position.passes >= 2
         reward = 0.0
         if illegal or resigned:
             reward = 1.0 if resigned else -1.0
@@ -137,11 +137,6 @@ class GoEnv(gymnasium.Env[NDArray[np.uint8], np.int64]):
     def _info(self, illegal: bool = False) -> dict[str, Any]:
         info = {"action_mask": self.position.legal_moves().astype(np.int8), "illegal": illegal}
         return info | {"score": self.position.score()} if self._ended else info
-
-
-def _two_passes(position: Position) -> bool:
-    before = position.parent
-    return before is not None and position.last_move == before.last_move == position.pass_move
 
 
 def picture(position: Position) -> NDArray[np.uint8]:

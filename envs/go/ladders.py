@@ -10,7 +10,7 @@ alternative of all is played in place. A copy has no use for the column `past`, 
 
 from envs.compiled import kernel
 from envs.go.board import KO, MOVES, PASSES, RECENT, STATE_SIZE, STRIDE, TO_PLAY, columns, copy
-from envs.go.chains import EMPTY, in_atari, is_suicide, ko_after, neighbour, only_liberty, place
+from envs.go.chains import add_once, few_liberties, in_atari, is_suicide, ko_after, neighbour, only_liberty, place
 
 DEPTH = 100
 """A chain that still runs after so many moves of the attacker has escaped."""
@@ -22,26 +22,6 @@ BUDGET = 10_000
 LEFT = PASSES  # moves that are not tried yet
 ATARIS = MOVES  # moves of the attacker that led there
 TRIED = RECENT  # moves of the whole reading, on the first board
-
-
-@kernel
-def few_liberties(c, stride, stone):
-    """(number, one, another): the liberties of a stone's chain, if they are one or two; a number of 3 means more."""
-    one = another = 0
-    p = stone
-    while True:
-        for i in range(4):
-            q = neighbour(stride, p, i)
-            if c.colour[q] == EMPTY and q != one and q != another:
-                if one == 0:
-                    one = q
-                elif another == 0:
-                    another = q
-                else:
-                    return 3, one, another
-        p = c.link[p]
-        if p == stone:
-            return (one != 0) + (another != 0), one, another
 
 
 @kernel
@@ -58,13 +38,7 @@ def saving_moves(c, stride, stone, moves):
         for i in range(4):
             q = neighbour(stride, p, i)
             if c.colour[q] == them and in_atari(c.liberties[c.head[q]]):
-                move = only_liberty(c.liberties[c.head[q]])
-                known = False
-                for k in range(count):
-                    known |= moves[k] == move
-                if not known:
-                    moves[count] = move
-                    count += 1
+                count = add_once(moves, count, only_liberty(c.liberties[c.head[q]]))
         p = c.link[p]
         if p == stone:
             return count

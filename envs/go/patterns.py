@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from envs.compiled import kernel, over, scratch
 from envs.go.board import HEIGHT, KO, MOVES, RECENT, STRIDE, TO_PLAY, WIDTH, area_of, as_words, columns, to_move
-from envs.go.chains import BLACK, BORDER, EMPTY, WHITE, in_atari, liberty, only_liberty
+from envs.go.chains import BLACK, BORDER, EMPTY, WHITE, add_once, few_liberties, in_atari, liberty, only_liberty
 
 PADDING, RESPONSE, NEIGHBOUR, SAVE_ATARI, NAKADE = 0, 1, 2, 4, 5
 """2 and 3 are straight and diagonal neighbours; 5 to 9 are the five shapes"""
@@ -151,18 +151,7 @@ def liberty_level(c, stride, q):
         return 1
     if (word & 0x7FF) > 8:  # each liberty has four neighbours
         return 3
-    first = second = 0
-    stone = q
-    while True:
-        for i in range(4):
-            p = place_at(stride, stone, i)
-            if c.colour[p] == EMPTY and p != first and p != second:
-                if second != 0:
-                    return 3
-                first, second = p, first
-        stone = c.link[stone]
-        if stone == q:
-            return 2
+    return few_liberties(c, stride, q)[0]
 
 
 @kernel
@@ -284,16 +273,6 @@ def _extends(c, stride, p, me):
 
 
 @kernel
-def _add(points, count, p):
-    """Append p to points [:count] unless it is in there; returns how many there are now."""
-    for i in range(count):
-        if points[i] == p:
-            return count
-    points[count] = p
-    return count + 1
-
-
-@kernel
 def rescues(c, stride, last, me, points):
     """List the moves that save a chain which the opponent's stone on `last` stands beside; returns how many."""
     count = 0
@@ -302,13 +281,13 @@ def rescues(c, stride, last, me, points):
         if c.colour[q] == me and in_atari(c.liberties[c.head[q]]):
             p = only_liberty(c.liberties[c.head[q]])
             if _extends(c, stride, p, me):
-                count = _add(points, count, p)
+                count = add_once(points, count, p)
             stone = q
             while True:
                 for j in range(4):
                     r = place_at(stride, stone, j)
                     if c.colour[r] == 3 - me and in_atari(c.liberties[c.head[r]]):
-                        count = _add(points, count, only_liberty(c.liberties[c.head[r]]))
+                        count = add_once(points, count, only_liberty(c.liberties[c.head[r]]))
                 stone = c.link[stone]
                 if stone == q:
                     break

@@ -1,11 +1,32 @@
-"""Lists of points: where handicap stones go, and the chains on a board."""
+"""Names and lists of points: vertices as in GTP, where handicap stones go, and the chains on a board."""
 
 import contextlib
+import re
 
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.go.position import EMPTY
+from envs.go.chains import EMPTY
+
+LETTERS = "ABCDEFGHJKLMNOPQRST"
+
+
+def to_vertex(move: int, height: int, width: int) -> str:
+    """The name of a move as in GTP: "D4" (no letter I, row 1 at the bottom), or "pass"."""
+    if move == height * width:
+        return "pass"
+    return f"{LETTERS[move % width]}{height - move // width}"
+
+
+def from_vertex(text: str, height: int, width: int) -> int:
+    """The move that a name as in GTP stands for. Raises ValueError."""
+    if text.lower() == "pass":
+        return height * width
+    match = re.fullmatch(r"([A-HJ-T])([1-9][0-9]?)", text, re.ASCII | re.IGNORECASE)
+    column, row = (LETTERS.index(match[1].upper()), height - int(match[2])) if match else (-1, -1)
+    if not (0 <= column < width and 0 <= row < height):
+        raise ValueError(f"{text!r} is no point of a board of {height} x {width}: use a letter and a number, or pass")
+    return row * width + column
 
 
 def fixed_handicap(height: int, width: int, stones: int) -> list[int]:

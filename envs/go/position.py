@@ -8,17 +8,16 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.compiled import kernel
 from envs.go import board, knowledge
 from envs.go.board import KOMI, MAX_MOVES, MOVES, PASSES, RECENT, REMOVED, STATE_SIZE, STORED
-from envs.go.chains import BLACK, EMPTY, WHITE, is_suicide, place
+from envs.go.chains import BLACK, EMPTY, WHITE
 from envs.go.game import MOST_MOVES, RULES, Go, States, Superko
+from envs.go.points import LETTERS, from_vertex, to_vertex
 
 __all__ = ["BLACK", "EMPTY", "RESIGN", "WHITE", "IllegalMove", "Position", "from_vertex", "to_vertex"]
 
 RESIGN = -1
 """What a player may answer instead of a move."""
-LETTERS = "ABCDEFGHJKLMNOPQRST"
 NAMES = {BLACK: "Black", WHITE: "White"}
 SIGNS = ".XO"
 
@@ -27,58 +26,10 @@ class IllegalMove(ValueError):
     """Says which rule forbids a move."""
 
 
-def to_vertex(move: int, height: int, width: int) -> str:
-    """The name of a move as in GTP: "D4" (no letter I, row 1 at the bottom), or "pass"."""
-    if move == height * width:
-        return "pass"
-    return f"{LETTERS[move % width]}{height - move // width}"
-
-
-def from_vertex(text: str, height: int, width: int) -> int:
-    """The move that a name as in GTP stands for. Raises ValueError."""
-    if text.lower() == "pass":
-        return height * width
-    match = re.fullmatch(r"([A-HJ-T])([1-9][0-9]?)", text, re.ASCII | re.IGNORECASE)
-    column, row = (LETTERS.index(match[1].upper()), height - int(match[2])) if match else (-1, -1)
-    if not (0 <= column < width and 0 <= row < height):
-        raise ValueError(f"{text!r} is no point of a board of {height} x {width}: use a letter and a number, or pass")
-    return row * width + column
-
-
 def _colour(colour: int) -> int:
     if colour not in (BLACK, WHITE):
         raise ValueError(f"a colour is BLACK ({BLACK}) or WHITE ({WHITE}), not {colour}")
     return int(colour)
-
-
-@kernel
-def _legal_one(row, words, p, colour):
-    return board.is_legal_point(row, words, board.columns(row, words), p, colour)
-
-
-@kernel
-def _suicide_one(row, words, p, colour):
-    return is_suicide(board.columns(row, words), row[board.STRIDE], p, colour)
-
-
-@kernel
-def _play_one(row, words, p, work):
-    board.play_point(row, words, p, work[0])
-
-
-@kernel
-def _set_up(row, words, colours, work):
-    """Put the stones of colours [points] on an empty board; returns whether each has a liberty."""
-    c = board.columns(row, words)
-    for move in range(len(colours)):
-        if colours[move] != EMPTY:
-            p = board.to_point(row, move)
-            if place(c, row[board.STRIDE], p, colours[move], work[0]) != 0:
-                return False
-            words[board.HASH] ^= board.KEYS[colours[move], p]
-    for i in range(len(c.past)):
-        c.past[i] = (c.colour[i] == BLACK) | ((c.colour[i] == WHITE) << 8)
-    return True
 
 
 class Position:
@@ -207,8 +158,13 @@ class Position:
         return self._header(board.TAKEN + BLACK), self._header(board.TAKEN + WHITE)
 
     @property
+    def passes(self) -> int:
+        """Passes in a row up to here; two end the game."""
+        return self._header(PASSES)
+
+    @property
     def is_over(self) -> bool:
-        return self._header(PASSES) >= 2 or self.move_number >= self.max_moves
+        return self.passes >= 2 or self.move_number >= self.max_moves
 
     @cached_property
     def board(self) -> NDArray[np.int8]:
@@ -313,11 +269,11 @@ class Position:
         if self._row[board.HEADER + p] != EMPTY:
             return "occupied"
         row = self._with_past()
-        if _legal_one(row, row.view(np.int64), p, colour):
+        if board.is_legal_for(row, row.view(np.int64), p, colour):
             return None
         if p == self._header(board.KO):
             return "ko"
-        if not self.suicide and _suicide_one(self._row, self._words, p, colour):
+        if not self.suicide and board.is_suicide_for(self._row, self._words, p, colour):
             return "suicide"
         return f"superko: the board ({self.superko}) has been so before"
 
@@ -338,8 +294,8 @@ class Position:
             raise IllegalMove(f"{NAMES[colour]} may not play {name}: {reason}")
         row = before._row.copy()
         row[board.TO_PLAY] = colour
-        work = np.empty((1, board.area_of(self.height, self.width)), np.int16)
-        _play_one(row, row.view(np.int64), int(board.to_point.py_func(row, int(move))), work)
+        taken = np.empty(board.area_of(self.height, self.width), np.int16)
+        board.play_point(row, row.view(np.int64), int(board.to_point.py_func(row, int(move))), taken)
         return Position(row, self, colour)
 
     def setup(
@@ -361,8 +317,8 @@ class Position:
                 colours[operator.index(move)] = colour
         row = Go(self.height, self.width, self.komi, self.superko, self.suicide, self.max_moves).position_row()
         row[board.TO_PLAY] = self.to_play if to_play is None else _colour(to_play)
-        work = np.empty((1, board.area_of(self.height, self.width)), np.int16)
-        if not _set_up(row, row.view(np.int64), colours, work):
+        taken = np.empty(board.area_of(self.height, self.width), np.int16)
+        if not board.set_up(row, row.view(np.int64), colours, taken):
             raise ValueError("no such position: a chain would have no liberty")
         return Position(row, None, None)
 
