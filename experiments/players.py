@@ -93,10 +93,13 @@ def go_player(spec: str, seed: int = 0, time_limit: float = 60.0) -> Any:
             raise FileNotFoundError(f"{spec}: there is no program {command_line[0]!r}; give its whole path")
         return GTPPlayer(command_line, time_limit=time_limit)
     if spec and Path(spec).is_dir():
+        from agents.alphazero.player import AlphaZero
         from rlkit.checkpoint import load_agent_files
 
-        info, _ = load_agent_files(Path(spec))
-        raise ValueError(f"{spec} holds an agent of kind {info.get('kind')!r}, which does not play Go")
+        info, weights = load_agent_files(Path(spec))
+        if info.get("kind") != "alphazero":
+            raise ValueError(f"{spec} holds an agent of kind {info.get('kind')!r}, which does not play Go")
+        return AlphaZero.from_files(info, weights)
     raise ValueError(f"{spec!r} is no player of Go: it must be {GO_PLAYERS}")
 
 

@@ -33,3 +33,14 @@ def double_q_learning(
 def huber(td_error: Tensor) -> Tensor:
     """Squared error with its gradient clipped to [-1, 1]; any shape, elementwise (the paper's error clipping)."""
     return F.huber_loss(td_error, td_error.new_zeros(()).expand_as(td_error), reduction="none")
+
+
+def policy_value(logits: Tensor, value: Tensor, pi: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """(cross-entropy [B] of the search's policy pi [B, A] under logits [B, A], squared error [B] of value against z).
+
+    pi sums to 1; a logit may be -inf where pi is 0. Source: Silver et al. 2017, eq. 1.
+    """
+    assert logits.shape == pi.shape and value.shape == z.shape == logits.shape[:1], (logits.shape, value.shape)
+    log_p = logits.log_softmax(1)
+    cross_entropy = -(pi * log_p.masked_fill(pi == 0, 0)).sum(1)
+    return cross_entropy, (value - z) ** 2

@@ -46,3 +46,51 @@ def _compute_dtype(weight: Tensor) -> torch.dtype:
     """What autocast will turn a convolution's inputs into: converting once, straight from uint8, saves a pass."""
     device = weight.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+
+
+class GlobalPool(nn.Module):
+    """Each channel's mean, and its maximum, over the board: [B, C, H, W] -> [B, 2 C]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(relu(x)))), with what is pooled from the whole board added in between if `pooled`.
+
+    The second convolution begins at zero, so that a new tower is the identity and needs no normalisation (Zhang et
+    al. 2019, Fixup); it then plays as it learned, and a frozen one needs no folding.
+    """
+
+    def __init__(self, channels: int, pooled: bool = False):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        self.pooled = nn.Sequential(GlobalPool(), nn.Linear(2 * channels, channels)) if pooled else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.conv1(F.relu(x)))
+        if self.pooled is not None:
+            y = y + self.pooled(y)[:, :, None, None]
+        return x + self.conv2(y)
+
+
+class ResidualTower(nn.Module):
+    """AlphaGo Zero's tower for boards of any size: [B, planes, H, W] -> [B, channels, H, W].
+
+    Every third block also hears of the whole board (Wu 2019, section 4.1): without that, nothing of a large board's
+    far side is known to a shallow tower.
+    """
+
+    def __init__(self, planes: int, channels: int, blocks: int):
+        super().__init__()
+        self.conv = nn.Conv2d(planes, channels, 3, padding=1)
+        self.blocks = nn.Sequential(*(ResidualBlock(channels, pooled=i % 3 == 1) for i in range(blocks)))
+        self.out_features = channels
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype == torch.uint8:
+            x = x.to(_compute_dtype(self.conv.weight))
+        return F.relu(self.blocks(self.conv(x.contiguous(memory_format=torch.channels_last))))
