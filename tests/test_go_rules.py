@@ -21,7 +21,6 @@ KO = [".....", ".XO..", "XO.O.", ".XO..", "....."]
 
 
 def data(name):
-    """The text of a file of other people's records, which the project does not carry."""
     if not (DATA / name).is_file():
         pytest.skip(f"there is no {DATA / name}; RLKIT_DATA may name another folder of data")
     return (DATA / name).read_text()
@@ -398,5 +397,4 @@ def test_human_games_are_legal():
 
 def test_games_of_a_program_are_legal():
     games = recorded("azmini_selfplay_9x9.sgf")
-    assert len(games) == 2412
-    assert refusals(games, "simple") == {}
+    assert (len(games), refusals(games, "simple")) == (2412, {})
