@@ -117,7 +117,8 @@ def test_many_random_games(size):
 
 def human_games(start, step):
     for line in (DATA / "goquest_rated_9x9.sgf").read_text().splitlines()[start::step]:
-        position, game = Position.empty(9, 7), reference.Game(9, 9, 7)
+        # five of these games repeat a board
+        position, game = Position.empty(9, 7, superko="simple"), reference.Game(9, 9, 7, superko="simple")
         for number, (name, point) in enumerate(re.findall(r";([BW])\[(\w*)\]", line)):
             if game.is_over:
                 break
