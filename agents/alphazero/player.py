@@ -18,7 +18,6 @@ class AlphaZero:
     def __init__(self, network: BoardNetwork, simulations: int = 400, c: float = 1.5, leaves: int = 4):
         self.network, self.simulations, self.c, self.leaves = network.eval(), simulations, c, leaves
         self.evaluate = evaluator(self.network)
-        self.seconds: float | None = None
         self.name = f"alphazero:{simulations}"
 
     def search(self, position: Any) -> Trees:

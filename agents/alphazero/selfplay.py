@@ -1,7 +1,7 @@
 """Games against itself as an iterator of batches: play a move in every game, remember the games that end, sample."""
 
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,7 +149,7 @@ class SelfPlay:
         self.rng = np.random.default_rng([seed, 2])
         self.halves = [Half(game, cfg, cfg.games // 2, seed + i) for i in range(2)]
         self.window: dict[str, NDArray] = {}
-        self.count = self.positions = self.finished = 0
+        self.positions = self.finished = 0
         self.lengths: list[int] = []
         self.wins: list[float] = []
 
@@ -172,10 +172,10 @@ class SelfPlay:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            other = threading.Thread(target=self.halves[1].play, args=(evaluate,))
-            other.start()
-            self.halves[0].play(evaluate)
-            other.join()
+            with ThreadPoolExecutor(1) as pool:
+                other = pool.submit(self.halves[1].play, evaluate)
+                self.halves[0].play(evaluate)
+                other.result()  # or its error, which a bare thread would only print
         finally:
             torch.set_num_threads(threads)
         for half in self.halves:
