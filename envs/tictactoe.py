@@ -1,23 +1,31 @@
 """Tic-tac-toe with the verbs of a game: a toy that a search solves in a blink, and the contract in its smallest form.
 
-A state is 10 numbers: the nine points (0, 1 or 2) from the top left, and the side to move (1 or 2).
+A state is 10 numbers: the nine points (0, 1 or 2) from the top left, and the side to move (1 or 2). `Board` is one
+position of it for people and matches, `values` solves it.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.go.features import symmetries
+from envs.go.position import BLACK, EMPTY, NAMES, SIGNS, IllegalMove
+
 States = NDArray[np.int16]
 LINES = np.array(
     [[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]]
 )  # fmt: skip
+SYMMETRIES = symmetries(3)[:, :-1]
+"""Where each point comes from, [8, 9]: as `symmetries` of a Go board, without the pass."""
 
 
 class TicTacToe:
     """The verbs, each on many games at once; values are those of the side to move."""
 
     num_actions, state_size, game_size, planes = 9, 10, 10, 2
+    max_moves = 9
 
     def reset(self, games: int) -> States:
         """Empty boards: [games, 10]."""
@@ -47,6 +55,10 @@ class TicTacToe:
         """1 or 2: [games]."""
         return states[:, 9].copy()
 
+    def is_over(self, states: States) -> NDArray[np.bool_]:
+        """[games], by three in a line or a full board."""
+        return self.outcome(states)[0]
+
     def outcome(self, states: States) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """(over [games], value [games]): -1 where the side to move has just lost, else 0."""
         lines = states[:, LINES]
@@ -58,3 +70,104 @@ class TicTacToe:
         points = states[:, :9].reshape(-1, 3, 3)
         own = states[:, 9, None, None]
         return np.stack([points == own, points == 3 - own], 1).astype(np.uint8)
+
+
+class Board:
+    """One position and the moves that led there: what a match and its players ask of a `Position` of Go. Immutable.
+
+    A move is a point, 0 to 8 from the top left; Black (X) begins. Board() is empty; others come from `play`, or from
+    a state [10].
+    """
+
+    pass_move, passes = None, 0  # there is no pass
+
+    def __init__(self, row: States | None = None, parent: "Board | None" = None, last_move: int | None = None):
+        self._row = (TicTacToe().reset(1)[0] if row is None else row).copy()
+        self.parent, self.last_move = parent, last_move
+        self.board = self._row[:9].astype(np.int8).reshape(3, 3)
+        self.board.setflags(write=False)
+        self.to_play, self.move_number = int(self._row[9]), int((self.board != EMPTY).sum())
+        over, value = TicTacToe().outcome(self._row[None])
+        self.is_over, self._value = bool(over[0]), float(value[0])
+
+    def states(self) -> tuple[TicTacToe, States]:
+        """The same game for the verbs: (game, states [1, 10])."""
+        return TicTacToe(), self._row[None].copy()
+
+    def legal_moves(self) -> NDArray[np.bool_]:
+        """[9]; none when the game is over."""
+        return TicTacToe().legal(self._row[None])[0]
+
+    def score(self) -> float:
+        """+1 where Black has three in a line, -1 where White has, 0 otherwise."""
+        return self._value if self.to_play == BLACK else -self._value
+
+    def moves(self) -> list[tuple[int, int]]:
+        """(colour, move) from the first `play` on."""
+        if self.parent is None or self.last_move is None:
+            return []
+        return [*self.parent.moves(), (self.parent.to_play, self.last_move)]
+
+    def play(self, move: int) -> "Board":
+        """The position after a move of the side to move. Raises IllegalMove."""
+        if not 0 <= move < 9 or not self.legal_moves()[move]:
+            why = "the game is over" if self.is_over else "occupied" if 0 <= move < 9 else "there is no such point"
+            raise IllegalMove(f"{NAMES[self.to_play]} may not play {move}: {why}")
+        game, states = self.states()
+        game.play(states, np.array([move]))
+        return Board(states[0], self, int(move))
+
+    def __str__(self) -> str:
+        lines = [" ".join(SIGNS[colour] for colour in row) for row in self.board]
+        return "\n".join([*lines, f"{NAMES[self.to_play]} ({SIGNS[self.to_play]}) to move, move {self.move_number}"])
+
+
+def values(states: States) -> NDArray[np.float32]:
+    """What perfect play on both sides brings the side to move, 1, 0 or -1: [games]."""
+    return np.array([_value(tuple(row[:9]), row[9]) for row in states.tolist()], np.float32)
+
+
+@cache
+def _value(points: tuple[int, ...], own: int) -> int:
+    if any(points[a] == points[b] == points[c] == 3 - own for a, b, c in LINES.tolist()):
+        return -1
+    after = ((*points[:i], own, *points[i + 1 :]) for i, point in enumerate(points) if point == EMPTY)
+    return max((-_value(board, 3 - own) for board in after), default=0)
+
+
+class RandomTicTacToe:
+    """A player, board -> move, that draws among the legal moves."""
+
+    name = "random"
+
+    def __init__(self, seed: int = 0):
+        self.new_game(seed)
+
+    def new_game(self, seed: int) -> None:
+        """From here on the moves are those of this seed."""
+        self._rng = np.random.default_rng(seed)
+
+    def choices(self, board: Board) -> NDArray[np.int64]:
+        """The moves that it draws from; none where the game is over."""
+        return np.flatnonzero(board.legal_moves())
+
+    def __call__(self, board: Board) -> int:
+        """The move. Raises ValueError where the game is over."""
+        if not len(moves := self.choices(board)):
+            raise ValueError("the game is over: there is no move to choose")
+        return int(self._rng.choice(moves))
+
+
+class PerfectPlayer(RandomTicTacToe):
+    """Draws among the moves of the best value: never loses, and wins where the other side lets it."""
+
+    name = "perfect"
+
+    def choices(self, board: Board) -> NDArray[np.int64]:
+        """The best moves."""
+        moves = super().choices(board)
+        game, states = board.states()
+        after = np.repeat(states, len(moves), 0)
+        game.play(after, moves)
+        worth = -values(after)
+        return moves[worth == worth.max(initial=-1)]

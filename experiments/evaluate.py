@@ -2,6 +2,7 @@
 
 python -m experiments.evaluate runs/dqn_atari/<run> --episodes 30 --json
 python -m experiments.evaluate <agent folder> --video game.mp4
+python -m experiments.evaluate runs/alphazero_go/<run> --against mcts:10000 gnugo:10 --episodes 100
 """
 
 import functools
@@ -17,17 +18,21 @@ import tyro
 from agents.dqn.agent import DQN
 from envs.atari import EVALUATION_EPSILON, Atari, game_name, human_normalised
 from envs.catch import Catch
-from experiments.players import load_agent
+from experiments import match
+from experiments.players import agent_folder, agent_info, load_agent
 from rlkit import evaluate, run, runtime
 
 
 @dataclass
 class Config:
-    """Evaluate an agent over whole episodes, with raw scores."""
+    """Evaluate an agent over whole episodes, with raw scores, or in matches where it plays Go."""
 
     path: Annotated[Path, tyro.conf.Positional]
-    """run or agent folder"""
+    """run or agent folder; of an agent that plays Go also alphazero:NAME, and both with :SIMULATIONS"""
     episodes: int = 30
+    """an agent that plays Go: games against each opponent"""
+    against: tuple[str, ...] = ()
+    """opponents of an agent that plays Go, as `match` has them; default: random and mcts:1000"""
     game: str | None = None
     """only to insist: an agent of another game is refused"""
     protocol: Literal["nature", "machado"] | None = None
@@ -39,14 +44,19 @@ class Config:
     seed: int = 0
     device: str = "cpu"
     json: bool = False
-    """print one JSON object"""
+    """print one JSON object, or one for each match"""
     video: Path | None = None
     """write one game of at most 18,000 frames as a video (needs the extra `video`)"""
 
 
 def main(cfg: Config) -> dict:
-    """Evaluate and print; returns what `--json` prints."""
+    """Evaluate and print; returns what `--json` prints (of matches by opponent)."""
     run.at_least(cfg, {"episodes": 1, "seed": 0})
+    folder, _ = agent_folder(str(cfg.path)) or (cfg.path, None)
+    if agent_info(folder).get("kind") == "alphazero":
+        return matches(cfg)
+    if cfg.against:
+        raise ValueError(f"{cfg.path} plays episodes, not matches: leave --against out")
     device = runtime.setup(cfg.seed, cfg.device)
     agent, info = load_agent(cfg.path, device)
     game, trained = info["env"]["game"], info["env"]["protocol"]
@@ -95,6 +105,18 @@ def main(cfg: Config) -> dict:
         score = record(agent, game, protocol, epsilon, cfg.seed, cfg.video, cfg.max_frames)
         print(f"wrote {cfg.video}: one game, score {score:g}", file=sys.stderr)
     return out
+
+
+def matches(cfg: Config) -> dict[str, dict]:
+    """Evaluate an agent that plays Go, on the board that it was trained on: by opponent, what `match` returns."""
+    for name in ("game", "protocol", "epsilon", "max_frames", "video"):
+        if getattr(cfg, name) is not None:
+            raise ValueError(f"{run.flag(name)} is for agents of Atari games; {cfg.path} plays matches, see --against")
+    path, games = str(cfg.path), cfg.episodes
+    return {
+        spec: match.main(match.Config(path, spec, games=games, seed=cfg.seed, device=cfg.device, json=cfg.json))
+        for spec in cfg.against or ("random", "mcts:1000")
+    }
 
 
 def record(

@@ -1,6 +1,7 @@
 """A player behind the Go Text Protocol, for graphical boards, servers and other people's programs.
 
 python -m experiments.gtp --agent mcts:2000 --size 9
+python -m experiments.gtp --agent runs/alphazero_go/<run> --seconds 5 --resign 0.95
 
 then `genmove b`, `showboard`, `quit` from the keyboard, or this command line as the engine of Sabaki, GoGui or Lizzie.
 """
@@ -9,13 +10,16 @@ import contextlib
 import io
 import os
 import sys
+import time
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 import tyro
 
 from envs.go.gtp import Engine
-from experiments.players import go_player
+from envs.go.position import Position
+from experiments.players import agent_folder, board_for, go_player
 from rlkit import run
 
 
@@ -24,20 +28,40 @@ class Config:
     """Speak GTP 2 on standard input and output."""
 
     agent: str = "random"
-    """who plays: random, mcts:SIMULATIONS, gnugo:LEVEL, gtp:COMMAND or an agent's folder"""
-    size: int = 9
-    """lines of the first board, 1 to 19"""
-    komi: float = 7.5
-    """points for White"""
+    """who plays: random, mcts:SIMULATIONS, gnugo:LEVEL, gtp:COMMAND, an agent's or run's folder, or alphazero:NAME"""
+    size: int | None = None
+    """lines of the first board, 1 to 19; default: what the agent was trained on, else 9"""
+    komi: float | None = None
+    """points for White; default: what the agent was trained with, else 7.5"""
+    simulations: int = 0
+    """of an agent with a network for each move; 0: its default, or as many as --seconds allow"""
+    seconds: float = 0.0
+    """for each move, until the clock of the protocol says otherwise; 0: no limit"""
+    resign: float | None = None
+    """an agent with a network resigns where its best move's value, in -1 to 1, is below minus this; default: never"""
+    device: str = "cpu"
+    """where its network is: cpu, cuda or auto"""
     seed: int = 0
     """of the player's randomness"""
 
 
 def main(cfg: Config) -> None:
     """Answer until `quit`, the end of the input, or Ctrl-C."""
-    run.at_least(cfg, {"seed": 0})
-    player = go_player(cfg.agent, cfg.seed)
-    engine = Engine(player, cfg.size, cfg.komi, name=f"rlkit {cfg.agent}", version=_version())
+    run.at_least(cfg, {"seed": 0, "simulations": 0, "seconds": 0})
+    if cfg.resign is not None and not 0 <= cfg.resign <= 1:
+        raise ValueError(f"--resign is a value in 0 to 1, not {cfg.resign:g}")
+    options: dict[str, Any] = {name: value for name in ("simulations", "seconds") if (value := getattr(cfg, name))}
+    if cfg.resign is not None:
+        options["resign"] = cfg.resign
+    if agent_folder(cfg.agent):
+        from rlkit import runtime  # torch comes with it
+
+        options["device"] = runtime.setup(cfg.seed, cfg.device)
+    size, komi = board_for([cfg.agent], cfg.size, cfg.komi)
+    player = go_player(cfg.agent, cfg.seed, **options)
+    if "device" in options:
+        _set_threads(player, Position.empty(size, komi))
+    engine = Engine(player, size, komi, name=f"rlkit {cfg.agent}", version=_version())
     lines, out = sys.stdin, sys.stdout
     for stream in (lines, out):
         if isinstance(stream, io.TextIOWrapper):  # any bytes come in, and only line feeds end a line
@@ -51,6 +75,30 @@ def main(cfg: Config) -> None:
     finally:
         if hasattr(player, "close"):
             player.close()
+
+
+def _set_threads(player: Any, position: Position) -> None:
+    """As many as make its network fastest on this machine as it is now: on small boards, or with company, one."""
+    import torch
+
+    from rlkit import runtime
+
+    player.tree(position, 0)  # which refuses a board that it cannot play on
+    game, states = position.states()
+    planes = game.encode(states).repeat(player.leaves, 0)
+
+    def seconds(threads: int) -> float:
+        torch.set_num_threads(threads)
+        player.evaluate(planes)
+        began = time.perf_counter()
+        for _ in range(3):
+            player.evaluate(planes)
+        return time.perf_counter() - began
+
+    threads, least = 1, seconds(1)
+    while 2 * threads <= runtime.cores() and (took := seconds(2 * threads)) < 0.9 * least:
+        threads, least = 2 * threads, took
+    torch.set_num_threads(threads)
 
 
 def _version() -> str:

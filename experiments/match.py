@@ -1,6 +1,7 @@
 """Two players of Go, many games: who is stronger, and how sure is that?
 
 python -m experiments.match mcts:1000 gnugo:1 --games 100 --size 9 --sgf games.sgf
+python -m experiments.match runs/alphazero_go/<run>:800 mcts:10000
 python -m experiments.match random gtp:"katago gtp -model small.bin.gz" --json
 
 Each random opening is played with both colours. We are the referee: illegal moves, silence and crashes lose the game
@@ -30,7 +31,7 @@ from envs.go.position import BLACK, EMPTY, RESIGN, WHITE, IllegalMove, Position
 from envs.go.random_player import RandomPlayer
 from envs.go.record import GameRecord, result_text
 from envs.go.sgf import write_sgf
-from experiments.players import go_player
+from experiments.players import board_for, go_player
 from rlkit import run, runtime
 from rlkit.evaluate import elo_difference, elo_interval, wilson_interval
 
@@ -44,12 +45,15 @@ class Config:
     """Play a match and say how A does against B."""
 
     a: Annotated[str, tyro.conf.Positional]
-    """random, mcts:SIMULATIONS, gnugo:LEVEL, gtp:COMMAND or an agent's folder"""
+    """random, mcts:SIMULATIONS, gnugo:LEVEL, gtp:COMMAND, an agent's or run's folder or alphazero:NAME, with or
+    without :SIMULATIONS"""
     b: Annotated[str, tyro.conf.Positional]
     """its opponent, of the same kinds"""
     games: int = 100
-    size: int = 9
-    komi: float = 7.5
+    size: int | None = None
+    """lines of the board, 1 to 19; default: what A (or B) was trained on, else 9"""
+    komi: float | None = None
+    """default: what A (or B) was trained with, else 7.5"""
     openings: int = 50
     """random openings, each played twice with changed colours; 0: all games begin on the empty board"""
     opening_moves: int | None = None
@@ -58,6 +62,8 @@ class Config:
     """seconds that a program may take for a move; after that it loses"""
     parallel: int = 0
     """games at once; 0: one a core"""
+    device: str = "cpu"
+    """of agents with a network: cpu, cuda or auto"""
     seed: int = 0
     sgf: Path | None = None
     """write all games to this file"""
@@ -101,19 +107,23 @@ class Game:
 
 def main(cfg: Config) -> dict[str, Any]:
     """Play and print; returns what `--json` prints."""
-    run.at_least(cfg, {"games": 1, "size": 1, "openings": 0, "parallel": 0, "seed": 0, "time_limit": 0.1})
+    run.at_least(cfg, {"games": 1, "openings": 0, "parallel": 0, "seed": 0, "time_limit": 0.1})
     if cfg.sgf and not cfg.sgf.absolute().parent.is_dir():
         raise FileNotFoundError(f"--sgf {cfg.sgf}: there is no folder {cfg.sgf.parent}")
-    empty = Position.empty(cfg.size, cfg.komi, max_moves=3 * cfg.size**2)
-    length = max(cfg.size // 4 * 2, 2 * (cfg.size > 1)) if cfg.opening_moves is None else cfg.opening_moves
+    size, komi = board_for((cfg.a, cfg.b), cfg.size, cfg.komi)
+    empty = Position.empty(size, komi, max_moves=max(3 * size**2, 1))
+    length = max(size // 4 * 2, 2 * (size > 1)) if cfg.opening_moves is None else cfg.opening_moves
     if length < 0:
         raise ValueError(f"--opening-moves must be at least 0, not {length}")
     starts = random_openings(empty, min(cfg.openings, (cfg.games + 1) // 2), length, cfg.seed)
-    make_a, make_b = (functools.partial(go_player, spec, cfg.seed, cfg.time_limit) for spec in (cfg.a, cfg.b))
-    games: list[Game] = []
-    began = time.perf_counter()
     parallel = min(cfg.parallel or runtime.cores(), cfg.games)
     compiled.set_threads(max(1, runtime.cores() // parallel))  # of each game's own search
+    device = runtime.setup(cfg.seed, cfg.device, threads=1)  # a network's small batches gain little from more
+    make_a, make_b = (
+        functools.partial(go_player, spec, cfg.seed, cfg.time_limit, device=device) for spec in (cfg.a, cfg.b)
+    )
+    games: list[Game] = []
+    began = time.perf_counter()
     match = play_match(make_a, make_b, starts, cfg.games, cfg.seed, parallel)
     bar = tqdm(total=cfg.games, unit="game", dynamic_ncols=True, smoothing=0.05, disable=None)
     with contextlib.suppress(KeyboardInterrupt), bar, contextlib.closing(match):
@@ -124,7 +134,7 @@ def main(cfg: Config) -> dict[str, Any]:
             bar.set_postfix_str(f"{running}, {forfeits} forfeits" if forfeits else running, refresh=False)
             bar.update()
     seconds = time.perf_counter() - began
-    out = {name: getattr(cfg, name) for name in ("a", "b", "size", "komi", "seed")} | {
+    out = {"a": cfg.a, "b": cfg.b, "size": size, "komi": komi, "seed": cfg.seed} | {
         "rules": RULES,
         "move_cap": empty.max_moves,
         "openings": len(starts),
@@ -168,20 +178,22 @@ def play_game(black: Player, white: Player, start: Position) -> Game:
         except IllegalMove as error:
             return ended(other, f"{won}+F", "illegal move", f"illegal move: {error}")
     score = position.score()
-    return ended(BLACK if score > 0 else WHITE if score < 0 else EMPTY, result_text(score), capped=position.passes < 2)
+    capped = position.pass_move is not None and position.passes < 2
+    return ended(BLACK if score > 0 else WHITE if score < 0 else EMPTY, result_text(score), capped=capped)
 
 
-def random_openings(empty: Position, count: int, moves: int, seed: int) -> list[Position]:
+def random_openings(empty: Position, count: int, moves: int, seed: int, player: Player | None = None) -> list[Position]:
     """Up to `count` different positions, `moves` random moves after `empty`, no passes; [empty] if `count` is 0.
 
+    player: makes the moves; None: the random player of Go, with this seed.
     Small boards may have fewer: it gives up after a hundred tries for each. Raises ValueError where it finds none.
     """
-    player = RandomPlayer(seed)
+    player = player or RandomPlayer(seed)
     found: dict[bytes, Position] = {}
     for _ in range(100 * count):
         position = empty
         for _ in range(moves):
-            if (move := player(position)) == position.pass_move:
+            if position.is_over or (move := player(position)) == position.pass_move:
                 break
             position = position.play(move)
         else:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import agents.alphazero
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +20,11 @@ if TYPE_CHECKING:
     from agents.dqn.agent import DQN
     from rlkit.evaluate import Scores
 
-GO_PLAYERS = "random, mcts:SIMULATIONS, gnugo:LEVEL, gtp:COMMAND or an agent's folder"
+GO_PLAYERS = (
+    "random, mcts:SIMULATIONS, gnugo:LEVEL, gtp:COMMAND, an agent's or run's folder, or alphazero:NAME, one that ships"
+    " (as alphazero:5x5); the last two may end in :SIMULATIONS"
+)
+PRETRAINED = Path(agents.alphazero.__file__).parent / "pretrained"
 
 
 def save_dqn(folder: Path, agent: DQN, cfg: Any, frames: int, scores: Scores | None = None) -> None:
@@ -48,27 +55,117 @@ def save_dqn(folder: Path, agent: DQN, cfg: Any, frames: int, scores: Scores | N
     save_agent(folder, info, agent.network.state_dict())
 
 
-def load_agent(path: Path, device: torch.device | str = "cpu") -> tuple[DQN, dict[str, Any]]:
-    """The agent of a run or agent folder, and its agent.json. Raises FileNotFoundError, DamagedFile."""
+def load_agent(path: Path, device: torch.device | str = "cpu", **options: Any) -> tuple[Any, dict[str, Any]]:
+    """The agent of a run or agent folder, and its agent.json. Raises FileNotFoundError, DamagedFile.
+
+    options: what its kind takes besides, as simulations of an AlphaZero.
+    """
+    from agents.alphazero.player import AlphaZero
     from agents.dqn.agent import DQN
     from rlkit.checkpoint import load_agent_files
     from rlkit.errors import DamagedFile
 
     info, weights = load_agent_files(Path(path))
-    kinds = {"dqn": DQN}
+    kinds: dict[str, Any] = {"dqn": DQN, "alphazero": AlphaZero}
     try:
-        return kinds[info["kind"]].from_files(info, weights, device), info
+        return kinds[info["kind"]].from_files(info, weights, device, **options), info
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DamagedFile(f"{path}: agent.json does not describe an agent with these weights: {error!r}") from error
 
 
-def go_player(spec: str, seed: int = 0, time_limit: float = 60.0) -> Any:
+def agent_folder(spec: str) -> tuple[Path, int | None] | None:
+    """The folder that a spec names, and its simulations if it says how many; None where it names no agent.
+
+    A folder whose very name ends in a colon and a number goes before the other reading. Raises ValueError,
+    FileNotFoundError.
+    """
+    if spec.partition(":")[0] in ("random", "mcts", "gnugo", "gtp"):
+        return None
+    if spec and Path(spec).is_dir():
+        return Path(spec), None
+    if spec.startswith("alphazero:"):
+        name, colon, rest = spec.removeprefix("alphazero:").partition(":")
+        ships = sorted(path.parent.name for path in PRETRAINED.glob("*/agent.json"))
+        if name not in ships:
+            raise FileNotFoundError(f"no agent {name!r} ships with this version; there are: {', '.join(ships) or None}")
+        return PRETRAINED / name, _number(spec, rest, 1) if colon else None
+    folder, _, rest = spec.rpartition(":")
+    return (Path(folder), _number(spec, rest, 1)) if folder and Path(folder).is_dir() else None
+
+
+def agent_info(folder: Path) -> dict[str, Any]:
+    """Its agent.json."""
+    from rlkit.checkpoint import load_agent_files  # torch comes with it
+
+    return load_agent_files(folder)[0]
+
+
+def board_for(specs: Iterable[str], size: int | None, komi: float | None) -> tuple[int, float]:
+    """Size and komi as asked for; None: those that the first agent among the players was trained with, else 9 and 7.5.
+
+    Says on stderr which agents were trained with another komi.
+    """
+    trained = {spec: agent_info(found[0]).get("env", {}) for spec in specs if (found := agent_folder(spec))}
+    first: dict[str, Any] = next(iter(trained.values()), {})
+    size = first.get("size", 9) if size is None else size
+    komi = first.get("komi", 7.5) if komi is None else komi
+    for spec, env in trained.items():
+        if env.get("komi") not in (None, komi):
+            print(f"{spec} was trained with komi {env['komi']:g} and now plays with {komi:g}", file=sys.stderr)
+    return size, komi
+
+
+def go_player(
+    spec: str,
+    seed: int = 0,
+    time_limit: float = 60.0,
+    *,
+    simulations: int | None = None,
+    seconds: float | None = None,
+    resign: float | None = None,
+    device: torch.device | str = "cpu",
+) -> Any:
     """A player of Go, a callable position -> move, from what a person types (see GO_PLAYERS).
 
-    seed: of its randomness, in 0 .. 2^31 - 1. time_limit: seconds that a program may take for a move (`gnugo:` and
-    `gtp:`). Players that hold a process have `close()`. Raises ValueError for a spec that means nothing,
-    FileNotFoundError for a program or an agent that is not there, DamagedFile.
+    Args:
+        seed: of its randomness, in 0 .. 2^31 - 1.
+        time_limit: seconds that a program may take for a move (`gnugo:` and `gtp:`), or it forfeits.
+        simulations, seconds: what an agent with a network searches for each move at most, where the spec says no
+            simulations; seconds alone: as many as they allow; neither: its default. `mcts:` obeys seconds too.
+        resign: as `AlphaZero` has it. device: of its network.
+
+    Players that hold a process have `close()`. Raises ValueError for a spec that means nothing and for options that
+    the player does not take, FileNotFoundError for a program or an agent that is not there, DamagedFile.
     """
+    if agent := agent_folder(spec):
+        folder, own = agent
+        if own and simulations and own != simulations:
+            raise ValueError(f"{spec} says {own} simulations, and --simulations {simulations}: leave one of them out")
+        count = own or simulations or None
+        limit = {"simulations": count} if count or seconds else {}
+        player = _alphazero(spec, folder, {"resign": resign, "device": device, **limit})
+    elif simulations or resign is not None:
+        raise ValueError(f"{spec} takes neither --simulations nor --resign: only an agent with a network does")
+    else:
+        player = _other_player(spec, seed, time_limit)
+    if seconds:
+        if not hasattr(player, "seconds"):
+            raise ValueError(f"{spec} cannot be told a time for each move")
+        player.seconds = seconds
+    return player
+
+
+def _alphazero(spec: str, folder: Path, options: dict[str, Any]) -> Any:
+    info = agent_info(folder)
+    kind, game = info.get("kind"), info.get("env", {}).get("game", "go")
+    if kind != "alphazero":
+        raise ValueError(f"{spec} holds an agent of kind {kind!r}, which does not play Go")
+    if game != "go":
+        raise ValueError(f"{spec} holds an agent for {game}, which does not play Go")
+    return load_agent(folder, **options)[0]
+
+
+def _other_player(spec: str, seed: int, time_limit: float) -> Any:
     from envs.go.gtp_client import GTPPlayer
     from envs.go.random_player import RandomPlayer
 
@@ -92,14 +189,6 @@ def go_player(spec: str, seed: int = 0, time_limit: float = 60.0) -> Any:
         if not shutil.which(command_line[0]):
             raise FileNotFoundError(f"{spec}: there is no program {command_line[0]!r}; give its whole path")
         return GTPPlayer(command_line, time_limit=time_limit)
-    if spec and Path(spec).is_dir():
-        from agents.alphazero.player import AlphaZero
-        from rlkit.checkpoint import load_agent_files
-
-        info, weights = load_agent_files(Path(spec))
-        if info.get("kind") != "alphazero":
-            raise ValueError(f"{spec} holds an agent of kind {info.get('kind')!r}, which does not play Go")
-        return AlphaZero.from_files(info, weights)
     raise ValueError(f"{spec!r} is no player of Go: it must be {GO_PLAYERS}")
 
 

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -38,11 +40,11 @@ class Timer:
 
 
 class Logger:
-    """Scalars to TensorBoard and to a progress bar, over the clock `x_axis`.
+    """Scalars and pictures to TensorBoard, scalars to a progress bar too, over the clock `x_axis`.
 
     Args:
         folder: of the event files; None writes none.
-        total, unit: what the bar counts.
+        total, unit: what the bar counts; 0: no end is known.
         start: where a resumed run goes on; later points of an earlier attempt are purged from TensorBoard.
         progress: draw the bar.
     """
@@ -57,7 +59,7 @@ class Logger:
             earlier = any(folder.glob("events.*"))
             self._writer = SummaryWriter(str(folder), purge_step=int(start) + 1 if earlier else None, flush_secs=30)
         self._bar = tqdm(
-            total=int(total),
+            total=int(total) or None,
             initial=int(start),
             unit=unit,
             unit_scale=True,
@@ -78,6 +80,12 @@ class Logger:
             if tag in self.BAR:
                 self._shown[self.BAR[tag]] = f"{value:.4g}"
         self._bar.set_postfix(self._shown, refresh=False)
+
+    def images(self, images: Mapping[str, NDArray[np.uint8]], x: float) -> None:
+        """Write pictures [H, W, 3] at clock x."""
+        if self._writer:
+            for tag, image in images.items():
+                self._writer.add_image(tag, image, int(x), dataformats="HWC")
 
     def advance(self, x: float) -> None:
         """Move the bar to clock x."""

@@ -35,12 +35,19 @@ def huber(td_error: Tensor) -> Tensor:
     return F.huber_loss(td_error, td_error.new_zeros(()).expand_as(td_error), reduction="none")
 
 
+def cross_entropy(logits: Tensor, pi: Tensor) -> Tensor:
+    """Cross-entropy [B] of the distribution pi [B, A] under logits [B, A], which may be -inf where pi is 0.
+
+    A row of zeros loses nothing.
+    """
+    assert logits.shape == pi.shape, (logits.shape, pi.shape)
+    return -(pi * logits.log_softmax(1).masked_fill(pi == 0, 0)).sum(1)
+
+
 def policy_value(logits: Tensor, value: Tensor, pi: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """(cross-entropy [B] of the search's policy pi [B, A] under logits [B, A], squared error [B] of value against z).
 
     pi sums to 1; a logit may be -inf where pi is 0. Source: Silver et al. 2017, eq. 1.
     """
-    assert logits.shape == pi.shape and value.shape == z.shape == logits.shape[:1], (logits.shape, value.shape)
-    log_p = logits.log_softmax(1)
-    cross_entropy = -(pi * log_p.masked_fill(pi == 0, 0)).sum(1)
-    return cross_entropy, (value - z) ** 2
+    assert value.shape == z.shape == logits.shape[:1], (logits.shape, value.shape, z.shape)
+    return cross_entropy(logits, pi), (value - z) ** 2

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
 
@@ -83,8 +83,13 @@ def from_dict(kind: type[C], values: dict[str, Any], where: str) -> C:
     hints = get_type_hints(kind)
     if unknown := set(values) - set(hints):
         raise ValueError(f"{where} has unknown keys: {', '.join(sorted(unknown))}")
-    parts = {k: from_dict(hints[k], v, where) if dataclasses.is_dataclass(hints[k]) else v for k, v in values.items()}
-    return kind(**parts)
+
+    def restored(hint: Any, value: Any) -> Any:
+        if dataclasses.is_dataclass(hint):
+            return from_dict(hint, value, where)  # type: ignore[arg-type]
+        return tuple(value) if get_origin(hint) is tuple else value  # JSON has lists only
+
+    return kind(**{key: restored(hints[key], value) for key, value in values.items()})
 
 
 def start(cfg: Any, experiment: str, name: str, fixed: tuple[str, ...] = ("preset",), root: str = "runs") -> Path:

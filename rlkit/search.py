@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 PENDING, OPEN, OVER = 0, 1, 2  # status of a node: waiting for its value, with edges, the end of a game
 UCB1, PUCT = 0, 1
+C_BASE = 19_652  # c(s) = c + log((1 + N + C_BASE) / C_BASE): Silver et al. 2018, pseudocode
+C_VISIT = 50  # weight of a value in -1 .. 1 against logits, (C_VISIT + max N) (Q + 1) / 2: Danihelka et al. 2022
 
 # No reference counts: they cost many times the work where small functions hand views of arrays to each other.
 _options: dict = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
@@ -43,23 +45,54 @@ class Edges:
 
 
 @kernel
-def _choose(N, W, P, total, value, rule, c):
-    """The edge of a node with the highest upper bound."""
-    best, best_score = -1, -np.inf
-    log, root = np.log(max(total, 1)), np.sqrt(max(total, 1))
+def _ucb1(N, W, P, total, c):
+    """The edge of a node with the highest upper bound: Q + c sqrt(ln N / n), unvisited ones by their priors first."""
+    best, best_score, log = -1, -np.inf, np.log(max(total, 1))
     for a in range(len(N)):
-        if P[a] < 0:
-            continue
-        n = N[a]
-        if rule == PUCT:
-            q = W[a] / n if n > 0 else value
-            score = q + c * P[a] * root / (1 + n)
-        elif n == 0:
-            score = 1e9 * (1 + P[a])
-        else:
-            score = W[a] / n + c * np.sqrt(log / n)
-        if score > best_score:
-            best, best_score = a, score
+        if P[a] >= 0:
+            n = N[a]
+            score = W[a] / n + c * np.sqrt(log / n) if n > 0 else 1e9 * (1 + P[a])
+            if score > best_score:
+                best, best_score = a, score
+    return best
+
+
+@kernel
+def _puct(N, W, P, total, value, c, fpu, forced):
+    """The edge with the highest Q + c(s) P sqrt(N) / (1 + n), after those of a root that `forced` asks for."""
+    visited, worth = 0.0, value
+    for a in range(len(N)):
+        if N[a] > 0:
+            visited += P[a]
+            worth += W[a]
+            if forced > 0 and N[a] < np.sqrt(forced * P[a] * total):
+                return a
+    unvisited = worth / (1 + total) - fpu * np.sqrt(visited)
+    scale = (c + np.log((1 + total + C_BASE) / C_BASE)) * np.sqrt(max(total, 1))
+    best, best_score = -1, -np.inf
+    for a in range(len(N)):
+        if P[a] >= 0:
+            n = N[a]
+            score = (W[a] / n if n > 0 else unvisited) + scale * P[a] / (1 + n)
+            if score > best_score:
+                best, best_score = a, score
+    return best
+
+
+@kernel
+def _halving(N, W, P, gumbel, visits):
+    """Of the edges with so many visits, the one that looks best: sequential halving, when `visits` runs through the
+    numbers of `rlkit.root.schedule`.
+    """
+    best, best_score, most = -1, -np.inf, 0
+    for a in range(len(N)):
+        most = max(most, N[a])
+    for a in range(len(N)):
+        if P[a] >= 0 and N[a] == visits:
+            q = W[a] / N[a] if N[a] > 0 else 0.0
+            score = gumbel[a] + (C_VISIT + most) * (q + 1) / 2
+            if score > best_score:
+                best, best_score = a, score
     return best
 
 
@@ -78,13 +111,25 @@ def _back_up(N, W, total, parents, via, node, value, visits, loss):
 
 
 @kernel
-def _select(N, W, P, child, total, value, status, parents, via, used, goal, rule, c, leaves, out, count):
+def _select(
+    N, W, P, child, total, value, status, parents, via, used, goal, rule, c, fpu, forced, gumbel, halving, leaves, out,
+    count,
+):  # fmt: skip
     for g in range(len(N)):
         count[g] = 0
-        while count[g] < leaves and total[g, 0] < goal and status[g, 0] == OPEN:
-            node = 0
+        while count[g] < leaves and total[g, 0] < goal[g] and status[g, 0] == OPEN:
+            node, action = 0, -1
             while status[g, node] == OPEN:
-                action = _choose(N[g, node], W[g, node], P[g, node], total[g, node], value[g, node], rule, c)
+                n, w, p, t = N[g, node], W[g, node], P[g, node], total[g, node]
+                if rule == UCB1:
+                    action = _ucb1(n, w, p, t, c)
+                elif node == 0 and t < len(halving[g]) and halving[g, t] >= 0:
+                    action = _halving(n, w, p, gumbel[g], halving[g, t])
+                else:
+                    root = node == 0
+                    action = _puct(n, w, p, t, value[g, node], c, 0.0 if root else fpu, forced[g] if root else 0.0)
+                if action < 0:
+                    break
                 after = child[g, node, action]
                 if after == 0:
                     break
@@ -131,16 +176,17 @@ def _expand(N, W, P, child, states, total, value, status, parents, via, tree, ne
 
 
 @kernel
-def _advance(N, W, P, child, states, total, value, status, parents, via, used, actions, kept, where):
+def _advance(N, W, P, child, states, total, value, status, parents, via, used, trees, actions, kept, where):
     """Make the node behind each root's action the root, and move what hangs on it to the front.
 
     Nodes are numbered in the order of their opening, a parent before its children, so one pass does it in place.
     """
-    for g in range(len(N)):
-        root = child[g, 0, actions[g]] if used[g] > 0 and actions[g] >= 0 else 0
-        kept[g] = root != 0 and status[g, root] == OPEN
+    for b in range(len(trees)):
+        g = trees[b]
+        root = child[g, 0, actions[b]] if used[g] > 0 and actions[b] >= 0 else 0
+        kept[b] = root != 0 and status[g, root] == OPEN
         count = 0
-        if kept[g]:
+        if kept[b]:
             for i in range(root):
                 where[i] = -1
             for i in range(root, used[g]):
@@ -168,9 +214,12 @@ class Trees:
     Args:
         state_size: numbers (int16) that a node keeps of a state; `bytes_per_node` tells what a node takes in all.
         exploration: "ucb1", Q + c sqrt(ln N / n) with unvisited edges first, in the order of their priors (Kocsis and
-            Szepesvari 2006); or "puct", Q + c P sqrt(N) / (1 + n), where an unvisited edge counts as its node's value
-            (Silver et al. 2016).
+            Szepesvari 2006); or "puct", Q + c(s) P sqrt(N) / (1 + n), where an unvisited edge counts as the mean of
+            all its node's values, less fpu times the root of the priors already visited, except at the root (Silver
+            et al. 2018; first-play urgency: Wu 2019, section 2).
         c: the weight of exploration.
+
+    What makes a root special is set by `rlkit.root`, for each tree and search anew: noise, forced visits, halving.
     """
 
     def __init__(
@@ -181,7 +230,8 @@ class Trees:
         state_size: int,
         *,
         exploration: Literal["ucb1", "puct"] = "puct",
-        c: float = 1.0,
+        c: float = 1.25,
+        fpu: float = 0.0,
     ):
         if nodes < 2:
             raise ValueError(f"a tree needs room for 2 nodes at least, not {nodes}")
@@ -197,12 +247,17 @@ class Trees:
         self.value = np.zeros((trees, nodes), np.float32)
         """a node's own evaluation, for its side to move"""
         self.status, self.used = np.zeros((trees, nodes), np.uint8), np.zeros(trees, np.int32)
-        self.rule, self.c = {"ucb1": UCB1, "puct": PUCT}[exploration], float(c)
+        self.forced = np.zeros(trees, np.float32)
+        """k: a visited edge of the root gets sqrt(k P N) visits at least; 0: none"""
+        self.gumbel = np.zeros((trees, num_actions), np.float32)
+        self.halving = np.full((trees, nodes), -1, np.int32)
+        """visits that the root's edge for each simulation must have had, and its score without a value; -1: PUCT"""
+        self.rule, self.c, self.fpu = {"ucb1": UCB1, "puct": PUCT}[exploration], float(c), float(fpu)
 
     @property
     def bytes_per_node(self) -> int:
         arrays = self.N, self.W, self.P, self.child, self.states, self.parents, self.via, self.total, self.value
-        return sum(a[0, 0].nbytes for a in (*arrays, self.status))
+        return sum(a[0, 0].nbytes for a in (*arrays, self.status, self.halving))
 
     def plant(
         self,
@@ -225,8 +280,8 @@ class Trees:
             )  # fmt: skip
             self.used[g] = 1
 
-    def select(self, leaves: int, goal: int) -> Edges:
-        """Choose up to `leaves` new edges in each tree that has had fewer than `goal` simulations.
+    def select(self, leaves: int, goal: int | NDArray[np.integer]) -> Edges:
+        """Choose up to `leaves` new edges in each tree that has had fewer than `goal` simulations (one number or [G]).
 
         Fewer come where an ended game was met (it counts at once), where a tree is full, and where the best edge
         still waits for its value. None at all means that the search is done.
@@ -234,7 +289,8 @@ class Trees:
         out, count = np.empty((len(self.N), leaves, 4), np.int64), np.zeros(len(self.N), np.int64)
         _select(
             self.N, self.W, self.P, self.child, self.total, self.value, self.status, self.parents, self.via, self.used,
-            goal, self.rule, self.c, leaves, out, count,
+            np.full(len(self.N), goal, np.int64), self.rule, self.c, self.fpu, self.forced,
+            self.gumbel, self.halving, leaves, out, count,
         )  # fmt: skip
         edges = out[0, : count[0]] if len(out) == 1 else out[np.arange(leaves) < count[:, None]]
         return Edges(*np.ascontiguousarray(edges.T))
@@ -266,18 +322,20 @@ class Trees:
         )
         assert priors.shape == (count, self.N.shape[2]), priors.shape
 
-    def advance(self, actions: NDArray[np.integer]) -> NDArray[np.bool_]:
-        """Go on from the positions after actions [G], with all that was found out about them: kept [G].
+    def advance(self, actions: NDArray[np.integer], trees: NDArray[np.integer] | None = None) -> NDArray[np.bool_]:
+        """Go on in the given trees [B] (None: all) from the positions after actions [B], with all that was found out
+        about them: kept [B].
 
         A tree that does not know its action (-1: no matter which), or finds the game's end there, is not kept: it is
         empty until it is planted again. Nothing may be pending.
         """
-        kept = np.zeros(len(self.N), np.bool_)
+        trees = np.arange(len(self.N)) if trees is None else np.asarray(trees, np.int64)
+        kept = np.zeros(len(trees), np.bool_)
         _advance(
             self.N, self.W, self.P, self.child, self.states, self.total, self.value, self.status, self.parents,
-            self.via, self.used, np.asarray(actions, np.int64), kept, np.empty(self.N.shape[1], np.int32),
+            self.via, self.used, trees, np.asarray(actions, np.int64), kept, np.empty(self.N.shape[1], np.int32),
         )  # fmt: skip
-        self.status[~kept, 0] = PENDING
+        self.status[trees[~kept], 0] = PENDING
         return kept
 
     def ranked(self, g: int = 0, node: int = 0) -> NDArray[np.int64]:
@@ -295,3 +353,21 @@ class Trees:
             moves.append(a)
             action, node = None, int(self.child[g, node, a])
         return moves
+
+    _OF_NODES = "N", "W", "P", "child", "states", "parents", "via", "total", "value", "status"
+    _OF_TREES = "used", "forced", "gumbel", "halving"
+
+    def state_dict(self) -> dict[str, NDArray]:
+        """All trees as arrays, of the nodes only those in use: [sum of used, ...]. Nothing may be pending."""
+        rows = np.arange(self.N.shape[1]) < self.used[:, None]
+        nodes = {name: getattr(self, name)[rows] for name in self._OF_NODES}
+        return nodes | {name: getattr(self, name).copy() for name in self._OF_TREES}
+
+    def load_state_dict(self, saved: dict[str, NDArray]) -> None:
+        """Restore `state_dict`, of as many trees with room for as many nodes."""
+        for name in self._OF_TREES:
+            getattr(self, name)[:] = saved[name]
+        rows = np.arange(self.N.shape[1]) < self.used[:, None]
+        for name in self._OF_NODES:
+            getattr(self, name)[rows] = saved[name]
+        self.status[self.used == 0, 0] = PENDING

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -305,6 +306,11 @@ class Trainer:
         self._check_finite()
         with self.timer("log"), self._disk():
             self.logger.scalars(values, self.clock[1]())
+
+    def show(self, images: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Write pictures [H, W, 3] under their tags at the present clock. Raises SaveFailed."""
+        with self.timer("log"), self._disk():
+            self.logger.images(images, self.clock[1]())
 
     def close(self) -> None:
         """Close bar and event files."""

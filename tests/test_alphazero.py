@@ -1,4 +1,4 @@
-"""The parts of AlphaZero that stand so far: loss, network, priors, self-play's records, the player on disk."""
+"""Self-play and its window: records are the games, batches hold together, everything repeats and resumes."""
 
 import math
 
@@ -6,25 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from agents.alphazero.games import Games, SelfPlayConfig
+from agents.alphazero.inference import Inference, priors_of
 from agents.alphazero.network import BoardNetwork
-from agents.alphazero.player import AlphaZero
-from agents.alphazero.selfplay import SelfPlay, SelfPlayConfig, priors_of
+from agents.alphazero.selfplay import SelfPlay
+from agents.alphazero.window import Window, pack
 from envs.go import features
 from envs.go.game import Go
 from envs.go.position import Position
-from experiments import alphazero_go
-from experiments.players import go_player
-from rlkit.losses import policy_value
-from rlkit.trainer import TrainConfig
+from envs.tictactoe import SYMMETRIES, TicTacToe
+from rlkit.trainer import TrainConfig, Trainer
 
-
-def test_policy_value_by_hand():
-    logits = torch.tensor([[0.0, math.log(3.0)], [1.0, 1.0]])
-    pi = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
-    policy, value = policy_value(logits, torch.tensor([0.5, -1.0]), pi, torch.tensor([1.0, 1.0]))
-    expected = [-(math.log(0.25) + math.log(0.75)) / 2, math.log(2)]
-    np.testing.assert_allclose(policy, expected, rtol=1e-6)
-    np.testing.assert_allclose(value, [0.25, 4.0])
+SMALL = {"games": 8, "simulations": 8, "window": 500, "batch_size": 32, "start": 50}
 
 
 def test_priors_are_a_softmax_over_the_legal():
@@ -33,65 +26,228 @@ def test_priors_are_a_softmax_over_the_legal():
     np.testing.assert_allclose(priors, [[0.25, 0.75, -1], [-1, -1, -1]], rtol=1e-6)
 
 
-@pytest.mark.parametrize("size", [3, 5, 9])
-def test_one_network_for_all_sizes_begins_without_an_opinion(size):
-    network = BoardNetwork(17, channels=8, blocks=3)
-    out = network(torch.randint(0, 2, (4, 17, size, size), dtype=torch.uint8))
-    assert out["policy"].shape == (4, size * size + 1) and out["ownership"].shape == (4, size, size)
-    assert not out["policy"].any() and not out["value"].any()
-    loss = sum(((x - 1) ** 2).sum() for x in out.values())
-    loss.backward()
-    assert all(p.grad is not None for p in network.parameters())
+def self_play(size=3, seed=5, on_game=None, **options):
+    torch.manual_seed(3)
+    network = BoardNetwork(17, 8, 1)
+    torch.nn.init.normal_(network.points.weight, std=0.5)
+    options = SMALL | options
+    return SelfPlay(Go(size, komi=0.5), network, SelfPlayConfig(**options), features.symmetries(size), seed, on_game)
 
 
-def self_play(games=8, size=3, **options):
-    network = BoardNetwork(17, 8, 1).eval()
-    cfg = SelfPlayConfig(games=games, simulations=8, window=500, batch_size=32, **options)
-    return SelfPlay(Go(size, komi=0.5), network, cfg, features.symmetries(size), seed=5)
-
-
-def test_records_of_self_play_are_the_games():
-    plays = self_play()
+@pytest.mark.parametrize("root", ["puct", "gumbel"])
+@pytest.mark.parametrize("fast", [0, 3])
+def test_records_of_self_play_are_the_games(root, fast):
+    played = []
+    plays = self_play(
+        on_game=lambda *game: played.append((*game, plays.positions)),
+        root=root,
+        fast_simulations=fast,
+        opening_share=0.5,
+        window=3000,
+    )
     while plays.finished < 20:
         plays.play()
-    window, at = plays.window, 0
-    for length, first in zip(plays.lengths, plays.wins, strict=True):
-        position, owner = Position.empty(3, 0.5, max_moves=18), None
-        for row in range(at, at + length):
-            planes, policy = window["planes"][row], window["policy"][row]
-            assert (planes[0] == (position.board == position.to_play)).all()
-            assert policy.sum() == pytest.approx(1) and not policy[~position.legal_moves()].any()
-            assert window["value"][row] == (first if (row - at) % 2 == 0 else -first)
-            mine = window["ownership"][row] * (1 if (row - at) % 2 == 0 else -1)
-            owner = mine if owner is None else owner
-            assert (mine == owner).all()
-            if row + 1 < at + length:  # the move is what the next position has more
-                after = window["planes"][row + 1]
-                new = np.flatnonzero(after[8] & ~(after[9] != 0))
-                position = position.play(int(new[0]) if len(new) else position.pass_move)
-        at += length
+    rows, at, searched = plays.window.rows, 0, 0
+    positions = {name: rows[name].astype(np.float32) for name in rows}
+    planes = np.unpackbits(rows["planes"], axis=1, count=17 * 9).reshape(-1, 17, 3, 3)
+    for moves, first, resigned, end_row in played:
+        path = [Position.empty(3, 0.5, max_moves=18)]
+        for move in moves:
+            assert path[-1].is_legal(move)
+            path.append(path[-1].play(move))
+        end, score = path[-1], path[-1].score()
+        assert end.is_over and not resigned and first == np.sign(score)
+        game, states = end.states()
+        owner = game.ownership(states)[0]
+        for number, position in enumerate(path[:-1]):
+            game, states = position.states()
+            if at == end_row or not (planes[at] == game.encode(states)[0]).all():
+                assert fast or number < 2, "a position that was searched in full is missing"
+                continue  # part of a random opening, or searched in haste
+            mine, policy = (1 if position.to_play == 1 else -1), positions["policy"][at]
+            assert policy.sum() == pytest.approx(1, abs=2e-3) and not policy[~position.legal_moves()].any()
+            assert positions["value"][at] == mine * first and positions["known"][at] == 1
+            assert positions["score"][at] == pytest.approx(mine * score / 9)
+            np.testing.assert_array_equal(positions["ownership"][at], mine * owner)
+            if not fast and number + 2 < len(path):
+                np.testing.assert_array_equal(positions["reply"][at], positions["policy"][at + 1])
+            if number + 2 == len(path):
+                assert not positions["reply"][at].any()
+            at, searched = at + 1, searched + 1
+        assert at == end_row
+    moves = sum(len(moves) for moves, *_ in played)
+    assert searched > 0.8 * moves if not fast else 0.1 * moves < searched < 0.45 * moves
 
 
-def test_self_play_repeats_with_its_seed_and_batches_hold_together():
-    torch.manual_seed(3)
-    first, second = self_play(games=16), self_play(games=16)
-    second.network.load_state_dict(first.network.state_dict())
-    batches = [next(batch for batch in iter(plays) if batch) for plays in (first, second)]
+def test_every_call_of_the_network_has_a_position_of_each_game():
+    plays = self_play(games=32, parts=1)
+    evaluate, sizes = plays.evaluate, []
+
+    def counting(planes):
+        sizes.append(len(planes))
+        return evaluate(planes)
+
+    for _ in range(200):
+        plays.parts[0].step(counting)
+    assert np.mean(sizes) > 0.7 * 32 and max(sizes) <= 32  # the rest met the end of a game, which costs nothing
+
+
+def test_batches_are_turned_alike_and_repeat_with_their_seed():
+    batches = [next(batch for batch in self_play(games=16) if batch) for _ in range(2)]
+    other = next(batch for batch in self_play(games=16, seed=6) if batch)
     for name, tensor in batches[0].items():
         assert torch.equal(tensor, batches[1][name]), name
-    own, policy = batches[0]["planes"][:, 0].flatten(1), batches[0]["policy"]
-    assert batches[0]["planes"].shape == (32, 17, 3, 3) and not (policy[:, :-1] * own).any()  # turned alike
+    assert not torch.equal(batches[0]["planes"], other["planes"])
+    stones = batches[0]["planes"][:, [0, 8]].amax(1).flatten(1)
+    assert batches[0]["planes"].shape == (32, 17, 3, 3) and not (batches[0]["policy"][:, :-1] * stones).any()
 
 
-def test_main_and_the_player_that_it_saves(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    cfg = alphazero_go.Config(
-        size=3, komi=0.5, minutes=0.05, channels=8, blocks=1, eval_games=2, eval_simulations=10, eval_minutes=9,
-        device="cpu", selfplay=SelfPlayConfig(games=16, simulations=8, batch_size=32, window=1000),
-        trainer=TrainConfig(steps=20, ema=0.9, progress=False, log_every=5),
-    )  # fmt: skip
-    run_dir = alphazero_go.main(cfg)
-    player = go_player(str(run_dir))
-    assert isinstance(player, AlphaZero)
-    position = Position.empty(3, 0.5)
-    assert position.is_legal(player(position)) and player(position) == player(position)
+def test_a_window_turns_all_targets_with_the_planes():
+    board = np.arange(9)
+    window = Window(10, (1, 3, 3), features.symmetries(3))
+    planes = (board == 1).reshape(1, 1, 3, 3).astype(np.uint8)
+    row = {
+        "planes": pack(planes), "policy": np.append(board == 1, 0)[None], "reply": np.append(board == 2, 0)[None],
+        "value": [1.0], "score": [0.25], "ownership": (board == 1).reshape(1, 3, 3), "known": [1.0],
+    }  # fmt: skip
+    window.add(row)
+    seen = set()
+    batch = window.sample(np.random.default_rng(0), 200)
+    for i in range(200):
+        at = int(batch["planes"][i].flatten().argmax())
+        assert batch["policy"][i].argmax() == at and batch["ownership"][i].flatten().argmax() == at
+        seen.add((at, int(batch["reply"][i].argmax())))
+    assert seen == {(1, 0), (1, 2), (3, 0), (3, 6), (5, 2), (5, 8), (7, 6), (7, 8)}  # an edge and a corner beside it
+
+
+def test_a_window_keeps_the_newest_and_resumes_in_another_size():
+    def rows(first, count):
+        numbers = np.arange(first, first + count)
+        zeros = {"planes": 1, "policy": 10, "reply": 10}
+        out = {name: np.zeros((count, width)) for name, width in zeros.items()}
+        return out | {
+            "value": numbers,
+            "score": 0 * numbers,
+            "known": 0 * numbers,
+            "ownership": np.zeros((count, 2, 4)),
+        }
+
+    window = Window(20, (1, 2, 4), features.symmetries(3)[:, :10])
+    for first in range(0, 50, 7):
+        window.add(rows(first, 7))
+    assert len(window) == 20 and window.added == 56
+    assert sorted(window.rows["value"]) == list(range(36, 56))
+    for capacity, newest in ((20, 36), (5, 51), (40, 36)):
+        other = Window(capacity, (1, 2, 4), features.symmetries(3)[:, :10])
+        note = other.load_state_dict(window.state_dict())
+        assert len(other) == 56 - newest and other.added == 56
+        assert (note is None) == (capacity >= 20)
+        drawn = other.rows["value"][(other.added - 1 - np.arange(len(other))) % capacity]
+        np.testing.assert_array_equal(drawn, np.arange(55, newest - 1, -1))
+
+
+@pytest.mark.parametrize("root", ["puct", "gumbel"])
+def test_train_n_is_train_half_stop_resume(tmp_path, root):
+    """Bit for bit: window, open games and trees, generators, weights."""
+
+    def run(folder, steps):
+        plays = self_play(root=root, fast_simulations=4, surprise=0.3, resign=0.05)
+        cfg = TrainConfig(steps=steps, ema=0.9, progress=False, save_every=4)
+        trainer = Trainer(plays.evaluate.network, loss, cfg, folder, state={"experience": plays})
+        trainer.load()
+        for _ in trainer.run(plays):
+            pass
+        trainer.close()
+        return trainer, plays
+
+    whole, games = run(tmp_path / "whole", 16)
+    run(tmp_path / "halves", 7)
+    resumed, others = run(tmp_path / "halves", 16)
+    assert games.finished == others.finished > 3 and games.evaluations == others.evaluations
+    for ours, theirs in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    for name, array in games.window.rows.items():
+        np.testing.assert_array_equal(array, others.window.rows[name])
+
+
+def loss(model, batch):
+    from agents.alphazero.network import alphazero_loss
+
+    return alphazero_loss(model, batch)
+
+
+def test_two_parts_on_threads_repeat_too():
+    def moves(threads):
+        torch.set_num_threads(threads)
+        played = []
+        plays = self_play(games=12, parts=3, on_game=lambda *game: played.append(game))
+        for _ in range(30):
+            plays.play()
+        return played
+
+    assert moves(1) == moves(2) != []
+
+
+def test_resignation_calibrates_itself():
+    """Where the network knows who wins, the losers resign; where it knows nothing, hardly a won game is lost by it."""
+    game = Go(3, komi=0.5)
+
+    def told(value):
+        def evaluate(planes):
+            return np.zeros((len(planes), 10), np.float32), value(planes)
+
+        return evaluate
+
+    plays = SelfPlay(game, BoardNetwork(17, 8, 1), SelfPlayConfig(**SMALL | {"games": 64}, resign=0.05),
+                     features.symmetries(3), 1)  # fmt: skip
+    rng = np.random.default_rng(0)
+    for known in (True, False):
+        plays._hopes.clear()
+        for part in plays.parts:
+            part.resign_below = -2.0
+        before = plays.finished, plays.resigned
+        # black's stones against white's decide; or nothing at all does
+        lead = lambda p: np.tanh(2.0 * (p[:, 0].sum((1, 2), dtype=np.int32) - p[:, 8].sum((1, 2), dtype=np.int32)))  # noqa: E731
+        plays.evaluate = told(lead if known else lambda p: rng.uniform(-1, 1, len(p)))  # type: ignore[assignment]
+        plays.evaluate.refresh = lambda: None
+        while plays.finished < before[0] + 1500:
+            plays.play()
+        share = (plays.resigned - before[1]) / (plays.finished - before[0])
+        assert len(plays._hopes) >= 100
+        threshold = plays.parts[0].resign_below
+        false = np.mean(np.array(plays._hopes) < threshold)
+        assert false <= 0.07, "of the games played out, the winners would have given up more than were allowed"
+        assert threshold <= -0.5 and share < 0.95
+    rows = plays.window.rows
+    assert plays.resigned == 0 or (rows["known"] == 0).any()
+
+
+def test_surprise_gives_weight_to_what_was_learned():
+    games = Games(Go(3), SelfPlayConfig(surprise=0.5), 1, 0)
+    surprise, full = np.array([0.0, 3.0, 1.0, 9.0], np.float32), np.array([True, True, True, False])
+    counts = np.mean([games._copies(surprise, full) for _ in range(4000)], 0)
+    np.testing.assert_allclose(counts, [0.5, 0.5 + 0.5 * 9 / 4, 0.5 + 0.5 * 3 / 4, 0], atol=0.05)
+
+
+def test_inference_takes_new_weights_when_told():
+    network = BoardNetwork(2, 8, 1, has_pass=False, heads=())
+    evaluate, planes = Inference(network, "fp32"), TicTacToe().encode(TicTacToe().reset(3))
+    assert not evaluate(planes)[0].any()
+    torch.nn.init.normal_(network.points.weight)
+    assert not evaluate(planes)[0].any()
+    evaluate.refresh()
+    with torch.no_grad():
+        np.testing.assert_allclose(evaluate(planes)[0], network(torch.from_numpy(planes))["policy"], atol=1e-5)
+    assert set(evaluate.heads(planes)) == {"policy", "value"}
+
+
+def test_another_game_of_other_actions():
+    plays = SelfPlay(TicTacToe(), BoardNetwork(2, 8, 1, has_pass=False, heads=()), SelfPlayConfig(**SMALL), SYMMETRIES)
+    batch = next(batch for batch in plays if batch)
+    assert batch["policy"].shape == (32, 9) and not (batch["policy"] * batch["planes"].amax(1).flatten(1)).any()
+    assert plays.stats()["selfplay/length"] <= 9
+
+
+def test_too_few_games_are_refused():
+    with pytest.raises(ValueError, match="fewer parts"):
+        self_play(games=1, parts=2)

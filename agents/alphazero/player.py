@@ -1,49 +1,207 @@
-"""A trained network as a player."""
+"""A trained network as a player: search without noise from one position, in a tree that is kept from move to move."""
 
+import time
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
+from agents.alphazero.inference import Inference, open_edges, priors_of
 from agents.alphazero.network import BoardNetwork
-from agents.alphazero.selfplay import evaluator, open_edges, priors_of
-from rlkit.search import OPEN, Trees
+from agents.uct.player import deepen, table
+from rlkit.search import OPEN, Edges, Trees
+
+RESIGN = -1
+"""What a player answers instead of a move, as the worlds have it."""
+MEMORY = 10**9
+"""bytes of the largest tree, which those have that only time ends"""
+UNLIMITED = 1 << 30
 
 
 class AlphaZero:
-    """Plays the most visited move after `simulations` evaluations, without noise.
+    """Plays the most visited move. Equal positions of equal games get equal moves, unless `seconds` is set.
 
-    A position answers `states() -> (game, states [1, game_size])`.
+    The position answers `states() -> (game, states [1, game_size])` and has `parent` and `last_move`: what was found
+    out about a position before is known already when moves have led from there to the one that is asked about.
+
+    Args:
+        simulations: of each move, those of the kept tree included; None: as many as `seconds` allow.
+        c: exploration in the search; leaves: positions in one call of the network.
+        resign: None, or answer RESIGN where even the best move's mean value, in -1 .. 1, is below -resign.
+        info: the agent's agent.json; a board larger than its env's "size" is refused.
     """
 
-    def __init__(self, network: BoardNetwork, simulations: int = 400, c: float = 1.5, leaves: int = 4):
-        self.network, self.simulations, self.c, self.leaves = network.eval(), simulations, c, leaves
-        self.evaluate = evaluator(self.network)
-        self.name = f"alphazero:{simulations}"
+    def __init__(
+        self,
+        network: BoardNetwork,
+        simulations: int | None = 400,
+        c: float = 1.5,
+        leaves: int = 8,
+        resign: float | None = None,
+        info: Mapping[str, Any] | None = None,
+    ):
+        if simulations is not None and simulations < 1:
+            raise ValueError(f"a search needs 1 simulation at least, not {simulations}")
+        if resign is not None and not 0 <= resign <= 1:
+            raise ValueError(f"resign is a value in 0 .. 1, not {resign}")
+        self.network, self.evaluate = network, Inference(network)
+        self.simulations, self.c, self.leaves, self.resign, self.info = simulations, c, leaves, resign, info or {}
+        self.seconds: float | None = None
+        """a limit for each move, which still gets one batch of evaluations"""
+        self.name = f"alphazero:{simulations or 'time'}"
+        self._trees: Trees | None = None
+        self.new_game(0)
+
+    def new_game(self, seed: int) -> None:
+        """Forget what is known, so that no game depends on those before it. No move depends on the seed."""
+        self._position: Any = None  # that the tree's root stands for; None: none that counts
+        self._last_end = 0
+        self._heads: dict[str, Any] = {}
+        self._leads: dict[int, float] = {}
+
+    def tree(self, position: Any, simulations: int | None) -> Trees:
+        """The tree of this position with all that is known in it, and room for so many simulations (None: MEMORY)."""
+        game, games = position.states()
+        most = MEMORY // (2 * game.state_size + 16 * game.num_actions)
+        nodes = max(2, most if simulations is None else min(simulations + 1, most))
+        trees = self._trees
+        if trees is not None and trees.N.shape[1] >= nodes and self._went_on(trees, position):
+            return trees
+        planes = self._checked(game, game.encode(games))
+        shape = game.num_actions, game.state_size
+        if trees is None or trees.N.shape[1] < nodes or (trees.N.shape[2], trees.states.shape[2]) != shape:
+            trees = Trees(1, nodes, *shape, exploration="puct", c=self.c)
+        logits, value = self.evaluate(planes)
+        trees.plant(games, priors_of(logits, game.legal(games)), value)
+        self._position, self._trees, self._last_end = position, trees, game.max_moves
+        self._heads, self._leads = {}, {}
+        return trees
+
+    def _went_on(self, trees: Trees, position: Any) -> bool:
+        """Bring the tree from the position searched before to this one, if moves lead there; else it may be spoilt."""
+        moves, before = [], position
+        while before is not None and before is not self._position:
+            moves.append(before.last_move)
+            before = before.parent
+        if before is None:
+            return False
+        if not moves:
+            return True
+        self._position, self._heads, self._leads = None, {}, {}
+        game, games = position.states()
+        # A game without a near end gets one, later with every move: below an old root it would come too early.
+        if game.max_moves > self._last_end + game.num_actions // 2:
+            return False
+        if not all(trees.advance(np.array([move]))[0] for move in reversed(moves)):
+            return False
+        # Komi or the side to move may have been changed on the way, or a side has moved twice.
+        same = getattr(before, "komi", None) == getattr(position, "komi", None)
+        if not same or not np.array_equal(game.encode(games), game.encode(trees.states[:, 0])):
+            return False
+        self._position = position
+        return True
+
+    def _checked(self, game: Any, planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The planes [1, C, H, W]. Raises ValueError where they are not what the network was made for."""
+        channels, height, width = planes.shape[1:]
+        config, size = self.network.config, self.info.get("env", {}).get("size")
+        if channels != config["planes"] or game.num_actions != height * width + config["has_pass"]:
+            raise ValueError(
+                f"this agent plays another game: it looks at {config['planes']} planes"
+                f" {'and may' if config['has_pass'] else 'and cannot'} pass; here are {channels} planes and"
+                f" {game.num_actions} moves on {height} x {width} points"
+            )
+        if size and max(height, width) > size:
+            raise ValueError(
+                f"this agent was trained on boards of up to {size} lines, not {height} x {width}: choose a smaller"
+                " board, or train an agent on this one"
+            )
+        return planes
+
+    def grow(self, trees: Trees, position: Any, goal: int, end: float = np.inf) -> None:
+        """Search on until the root has had `goal` simulations, the tree is full, or `time.monotonic()` is `end`."""
+        game, games = position.states()
+
+        def opened(edges: Edges) -> None:
+            open_edges(trees, game, games, edges, self.evaluate)
+
+        try:
+            deepen(trees, opened, goal, end, self.leaves)
+        except BaseException:
+            self._position = None  # edges wait for their values, and would for ever
+            raise
+
+    @staticmethod
+    def _end(seconds: float | None) -> float:
+        return np.inf if seconds is None else time.monotonic() + seconds
 
     def search(self, position: Any) -> Trees:
-        """The tree that the move comes from."""
-        game, games = position.states()
-        trees = Trees(1, self.simulations + 1, game.num_actions, game.state_size, exploration="puct", c=self.c)
-        logits, value = self.evaluate(game.encode(games))
-        trees.plant(games, priors_of(logits, game.legal(games)), value)
-        while len(edges := trees.select(self.leaves, self.simulations)):
-            open_edges(trees, game, games, edges, self.evaluate)
+        """The tree that the move comes from. The next search may go on in it."""
+        if self.simulations is None and self.seconds is None:
+            raise ValueError("a move needs a limit: set simulations, or seconds")
+        end = self._end(self.seconds)
+        trees = self.tree(position, self.simulations)
+        self.grow(trees, position, self.simulations or UNLIMITED, end)
         return trees
 
     def __call__(self, position: Any) -> int:
-        """The move. Raises ValueError where the game is over."""
+        """The move, or RESIGN. Raises ValueError where the game is over, or is not the network's."""
         trees = self.search(position)
         if trees.status[0, 0] != OPEN:
             raise ValueError("the game is over: there is no move to choose")
+        N, W = trees.N[0, 0], trees.W[0, 0]
+        if self.resign is not None and (W[N > 0] / N[N > 0]).max() < -self.resign:
+            return RESIGN
         return int(trees.ranked()[0])
+
+    def analyze(self, position: Any, seconds: float | None = None) -> list[dict[str, Any]]:
+        """The moves by visits, with win rate (0 to 1), prior and principal variation, and where the network has these
+        heads, "score", the lead in points after that move, and "ownership" [H, W], the same for all moves; all of
+        the side to move.
+
+        seconds: None for as many simulations as a move gets; 0 for what is known, as after a move was chosen here.
+        Asked about the same position again, or about one that moves lead to, it goes on where it was.
+        """
+        if seconds == 0:
+            trees = self.tree(position, 0)
+        else:
+            end = self._end(self.seconds if seconds is None else seconds)
+            trees = self.tree(position, None)
+            most = self.simulations if seconds is None else None
+            self.grow(trees, position, int(trees.total[0, 0]) + most if most else UNLIMITED, end)
+        moves = table(trees, trees.P[0, 0])
+        if moves:
+            self._add_heads(moves, trees, position)
+        return moves
+
+    def _add_heads(self, moves: list[dict[str, Any]], trees: Trees, position: Any) -> None:
+        """What the other heads say of the position and of those after its moves: each is asked once."""
+        game, games = position.states()
+        if not self._heads:
+            self._heads = self.evaluate.heads(game.encode(games))
+        new = np.array([move["move"] for move in moves if move["move"] not in self._leads])
+        if "score" in self._heads and len(new):
+            planes = game.encode(game.follow(games, trees, 0 * new, 0 * new, new))
+            score = -self.evaluate.heads(planes)["score"] * planes[0, 0].size
+            self._leads.update(zip(new.tolist(), score.tolist(), strict=True))
+        for move in moves:
+            if "score" in self._heads:
+                move["score"] = self._leads[move["move"]]
+            if "ownership" in self._heads:
+                move["ownership"] = self._heads["ownership"][0]
 
     def describe(self) -> dict[str, Any]:
         """What agent.json says besides the weights."""
         return {"kind": "alphazero", "config": self.network.config}
 
     @classmethod
-    def from_files(cls, info: dict[str, Any], weights: dict[str, torch.Tensor], **options: Any) -> "AlphaZero":
-        """Rebuild it. Raises KeyError, TypeError, RuntimeError where the files do not fit."""
+    def from_files(
+        cls, info: Mapping[str, Any], weights: dict[str, Tensor], device: torch.device | str = "cpu", **options: Any
+    ) -> "AlphaZero":
+        """Rebuild it. Raises KeyError, TypeError, ValueError, RuntimeError where the files do not fit."""
         network = BoardNetwork(**info["config"])
         network.load_state_dict(weights)
-        return cls(network, **options)
+        return cls(network.to(device), info=info, **options)

@@ -1,8 +1,15 @@
-"""Games against itself as an iterator of batches: play a move in every game, remember the games that end, sample."""
+"""Games against itself as an iterator of batches.
 
+        parts, a thread each:  [select | network | expand]  [select | network | expand] ...
+        a game whose search is done plays its move at once, so that every call of the network has a position of
+        every game; a game that ends goes into the window, from which batches are drawn
+
+While one part is in the network another selects: on a CPU both cores are busy, on a GPU neither side waits.
+"""
+
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,205 +17,156 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.search import Edges, Trees
+from agents.alphazero.games import Games, SelfPlayConfig
+from agents.alphazero.inference import Inference
+from agents.alphazero.window import Window
+from rlkit import runtime
+from rlkit.logger import Timer
 
-Evaluate = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
-
-
-@dataclass
-class SelfPlayConfig:
-    """How games are played, and how batches are drawn from them."""
-
-    games: int = 256
-    """in lock-step, in two halves: one searches while the other's positions are in the network"""
-    simulations: int = 64
-    """of each move, those of a reused subtree included"""
-    c: float = 1.5
-    """exploration in the search"""
-    noise: float = 0.25
-    """share of Dirichlet noise in the root's priors"""
-    alpha: float = 10.0
-    """of that noise, divided by the number of legal moves"""
-    temperature_moves: int = 8
-    """moves drawn in proportion to their visits; later ones by the square of them"""
-    window: int = 60_000
-    """positions that batches are drawn from"""
-    batch_size: int = 256
-    reuse: float = 4.0
-    """samples drawn for each new position"""
-
-
-def priors_of(logits: NDArray[np.float32], legal: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Softmax over the legal actions, -1 at the others: [B, A]. Rows without a legal action are all -1."""
-    shifted = np.where(legal, logits, -np.inf)
-    top = np.where(legal.any(1), shifted.max(1, initial=-np.inf), 0)
-    weights = np.exp(shifted - top[:, None])
-    total = np.maximum(weights.sum(1, keepdims=True), 1e-30)
-    return np.where(legal, weights / total, -1).astype(np.float32)
-
-
-def evaluator(network: torch.nn.Module) -> Evaluate:
-    """The network as a function planes uint8 [B, C, H, W] -> (logits [B, A], value [B])."""
-
-    def evaluate(planes: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        device = next(network.parameters()).device
-        with torch.inference_mode():
-            out = network(torch.from_numpy(planes).to(device))
-        return out["policy"].cpu().numpy(), out["value"].cpu().numpy()
-
-    return evaluate
-
-
-class Half:
-    """Some of the games, with their trees and what they have seen so far."""
-
-    def __init__(self, game: Any, cfg: SelfPlayConfig, games: int, seed: int):
-        self.game, self.cfg, self.rng = game, cfg, np.random.default_rng(seed)
-        self.states = game.reset(games)
-        nodes = 2 * cfg.simulations + 2
-        self.trees = Trees(games, nodes, game.num_actions, game.state_size, exploration="puct", c=cfg.c)
-        self.fresh = np.ones(games, np.bool_)
-        """games whose tree has to begin anew"""
-        self.seen: list[list[tuple]] = [[] for _ in range(games)]
-        self.ended: list[dict[str, NDArray]] = []
-
-    def play(self, evaluate: Evaluate) -> None:
-        """One move in every game; `ended` then has the games that this ended."""
-        self.search(evaluate)
-        visits = self.trees.N[:, 0].astype(np.float32)
-        moves = np.array([len(s) for s in self.seen])
-        sharp = np.where(moves < self.cfg.temperature_moves, 1.0, 2.0)[:, None]
-        odds = (visits**sharp).cumsum(1)
-        actions = (odds < self.rng.random((len(odds), 1)) * odds[:, -1:]).sum(1)
-        planes, to_play = self.game.encode(self.states), self.game.to_play(self.states)
-        policy = (visits / visits.sum(1, keepdims=True)).astype(np.float32)
-        for g, seen in enumerate(self.seen):
-            seen.append((planes[g], policy[g], to_play[g]))
-        self.game.play(self.states, actions)
-        self.fresh = ~self.trees.advance(actions)
-        over = self.game.is_over(self.states)
-        if over.any():
-            self._finish(np.flatnonzero(over))
-
-    def _finish(self, which: NDArray[np.int64]) -> None:
-        _, value = self.game.outcome(self.states[which])
-        last, owner = self.game.to_play(self.states[which]), self.game.ownership(self.states[which])
-        for i, g in enumerate(which):
-            planes, policy, to_play = (np.stack(column) for column in zip(*self.seen[g], strict=True))
-            sign = np.where(to_play == last[i], 1, -1).astype(np.int8)
-            black = np.where(to_play == 1, 1, -1).astype(np.int8)
-            self.ended.append(
-                {
-                    "planes": planes,
-                    "policy": policy,
-                    "value": (sign * value[i]).astype(np.float32),
-                    "ownership": black[:, None, None] * owner[i],
-                }
-            )
-            self.seen[g] = []
-        self.states[which] = self.game.reset(len(which))
-        self.fresh[which] = True
-
-    def search(self, evaluate: Evaluate) -> None:
-        """Grow all trees to cfg.simulations visits, with noise at their roots."""
-        cfg, trees, game = self.cfg, self.trees, self.game
-        begin = np.flatnonzero(self.fresh)
-        if len(begin):
-            states = self.states[begin]
-            logits, value = evaluate(game.encode(states))
-            trees.plant(states, priors_of(logits, game.legal(states)), value, begin)
-        root = trees.P[:, 0]
-        legal = root >= 0
-        draws = self.rng.standard_gamma(np.where(legal, cfg.alpha / legal.sum(1, keepdims=True), 1.0))
-        draws = np.where(legal, draws, 0)
-        draws /= np.maximum(draws.sum(1, keepdims=True), 1e-30)
-        trees.P[:, 0] = np.where(legal, (1 - cfg.noise) * root + cfg.noise * draws, -1)
-        while len(edges := trees.select(1, cfg.simulations)):
-            open_edges(trees, game, self.states, edges, evaluate)
-
-
-def open_edges(trees: Trees, game: Any, games: NDArray, edges: Edges, evaluate: Evaluate) -> None:
-    """Play the edges, evaluate what is not the end of a game, and expand."""
-    states = game.follow(games, trees, edges.tree, edges.node, edges.action)
-    over, value = game.outcome(states)
-    logits, worth = evaluate(game.encode(states))
-    value = np.where(over, value, worth)
-    trees.expand(edges, states, priors_of(logits, game.legal(states)), value, over)
+OnGame = Callable[[list[int], float, bool], None]
 
 
 class SelfPlay:
-    """An iterator of batches {"planes", "policy", "value", "ownership"}, each under a random symmetry.
+    """An iterator of batches, each position under a random symmetry (see `agents.alphazero.window`).
 
     Args:
-        game: with the verbs of a game and `ownership`; network: plays as it is at the moment.
-        symmetries: [K, A], where each action's number comes from under symmetry k.
+        game: with the verbs of a game, `is_over`, `max_moves`, and, for those targets, `ownership` and `score`.
+        network: plays as it is at the moment. symmetries [K, num_actions]: see `Window`.
+        on_game(moves, value for the first player, resigned): told of every game that ends.
     """
 
-    def __init__(self, game: Any, network: torch.nn.Module, cfg: SelfPlayConfig, symmetries: NDArray, seed: int = 0):
-        self.game, self.network, self.cfg, self.symmetries = game, network, cfg, symmetries
-        self.rng = np.random.default_rng([seed, 2])
-        self.halves = [Half(game, cfg, cfg.games // 2, seed + i) for i in range(2)]
-        self.window: dict[str, NDArray] = {}
-        self.positions = self.finished = 0
-        self.lengths: list[int] = []
-        self.wins: list[float] = []
+    def __init__(
+        self,
+        game: Any,
+        network: torch.nn.Module,
+        cfg: SelfPlayConfig,
+        symmetries: NDArray[np.int64],
+        seed: int = 0,
+        on_game: OnGame | None = None,
+        timer: Timer | None = None,
+    ):
+        self.game, self.cfg, self.on_game, self.timer = game, cfg, on_game, timer or Timer()
+        self.evaluate = Inference(network)
+        self.rng = np.random.default_rng(runtime.derive_seed(seed, 0))
+        if cfg.games < cfg.parts:
+            raise ValueError(f"{cfg.games} games cannot be divided among {cfg.parts} parts; ask for fewer parts")
+        sizes = [len(share) for share in np.array_split(np.arange(cfg.games), cfg.parts)]
+        self.parts = [Games(game, cfg, size, runtime.derive_seed(seed, 1 + i)) for i, size in enumerate(sizes)]
+        self.window = Window(cfg.window, self.parts[0].shape, symmetries)
+        self.finished = self.positions = self.evaluations = self.resigned = 0
+        self._due = 0.0
+        self._hopes: deque[float] = deque(maxlen=1000)
+        self._lately: deque[dict[str, float]] = deque(maxlen=200)
+        self._calibration: deque[NDArray] = deque(maxlen=200)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        cfg, due = self.cfg, 0.0
+        cfg = self.cfg
         while True:
-            before = self.positions
-            self.play()
-            if self.positions < cfg.batch_size * 4:
-                yield {}
+            if self._due >= 1:
+                self._due -= 1
+                with self.timer("batch"):
+                    batch = self.window.sample(self.rng, cfg.batch_size)
+                yield batch
                 continue
-            due += (self.positions - before) * cfg.reuse / cfg.batch_size
-            while due >= 1:
-                due -= 1
-                yield self.sample()
+            before = self.positions
+            with self.timer("selfplay"):
+                self.play()
+            if self.positions >= cfg.start:
+                self._due += (self.positions - before) * cfg.reuse / cfg.batch_size
+            yield {}  # a moment for whoever wants to stop
 
     def play(self) -> None:
-        """A move in every game, the halves on a thread each."""
-        evaluate = evaluator(self.network)
+        """About one move in every game, the parts on a thread each."""
+        cfg = self.cfg
+        share = cfg.full_share if cfg.fast_simulations else 1.0
+        rounds = max(1, round(share * cfg.simulations + (1 - share) * cfg.fast_simulations))
+        self.evaluate.refresh()
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            with ThreadPoolExecutor(1) as pool:
-                other = pool.submit(self.halves[1].play, evaluate)
-                self.halves[0].play(evaluate)
-                other.result()  # or its error, which a bare thread would only print
+            with ThreadPoolExecutor(max(1, len(self.parts) - 1)) as pool:
+
+                def run(part: Games) -> int:
+                    return sum(part.step(self.evaluate) for _ in range(rounds))
+
+                others = [pool.submit(run, part) for part in self.parts[1:]]
+                self.evaluations += run(self.parts[0])
+                self.evaluations += sum(other.result() for other in others)  # or an error, not lost in its thread
         finally:
             torch.set_num_threads(threads)
-        for half in self.halves:
-            for game in half.ended:
-                self._remember(game)
-            half.ended.clear()
+        for part in self.parts:
+            for game in part.ended:
+                self._remember(*game)
+            part.ended.clear()
 
-    def _remember(self, game: dict[str, NDArray]) -> None:
-        length = len(game["value"])
-        if not self.window:
-            self.window = {k: np.zeros((self.cfg.window, *v.shape[1:]), v.dtype) for k, v in game.items()}
-        rows = (self.positions + np.arange(length)) % self.cfg.window
-        for k, v in game.items():
-            self.window[k][rows] = v
-        self.positions += length
+    def _remember(self, rows: dict[str, NDArray], moves: list[int], first: float, resigned: bool, hope: float) -> None:
+        self._calibration.append(np.stack([rows["q"], rows["value"]], 1))
+        self.window.add(rows)
+        self.positions += len(rows["value"])
         self.finished += 1
-        self.lengths.append(length)
-        self.wins.append(float(game["value"][0]))
+        self.resigned += resigned
+        self._lately.append({"length": len(moves), "first": first, "opening": moves[0], "passes": self._passes(moves)})
+        if not np.isnan(hope):
+            self._hopes.append(hope)
+        if self.cfg.resign and len(self._hopes) >= 100:
+            # of the games that are played out, so many would have been given up by the side that won them
+            threshold = min(float(np.quantile(self._hopes, self.cfg.resign)), -0.5)
+            for part in self.parts:
+                part.resign_below = threshold
+        if self.on_game:
+            self.on_game(moves, first, resigned)
 
-    def sample(self) -> dict[str, Tensor]:
-        """A batch drawn uniformly from the window."""
-        cfg = self.cfg
-        rows = self.rng.integers(0, min(self.positions, cfg.window), cfg.batch_size)
-        k = self.rng.integers(0, len(self.symmetries), cfg.batch_size)
-        index = self.symmetries[k]
-        points = index[:, None, :-1]
-        planes, owner = self.window["planes"][rows], self.window["ownership"][rows]
-        flat = np.take_along_axis(planes.reshape(*planes.shape[:2], -1), points, 2).reshape(planes.shape)
-        owner = np.take_along_axis(owner.reshape(len(owner), -1), index[:, :-1], 1).reshape(owner.shape)
-        batch = {
-            "planes": flat,
-            "policy": np.take_along_axis(self.window["policy"][rows], index, 1),
-            "value": self.window["value"][rows],
-            "ownership": owner.astype(np.float32),
+    @property
+    def simulations(self) -> int:
+        """Those of all moves played."""
+        return sum(part.simulations for part in self.parts)
+
+    def _passes(self, moves: list[int]) -> int:
+        height, width = self.window.shape[1:]
+        return sum(move == height * width for move in moves)
+
+    def stats(self) -> dict[str, float]:
+        """Of the last 200 games, for the log."""
+        if not self._lately:
+            return {}
+        lately, pairs = list(self._lately), np.concatenate(list(self._calibration))
+        length = np.mean([game["length"] for game in lately])
+        openings = [game["opening"] for game in lately]
+        q, z = pairs.T
+        bins = np.clip(((q + 1) * 5).astype(int), 0, 9)
+        gaps = [abs(q[bins == b].mean() - z[bins == b].mean()) * (bins == b).sum() for b in np.unique(bins)]
+        return {
+            "selfplay/games": self.finished,
+            "selfplay/positions": self.positions,
+            "selfplay/length": float(length),
+            "selfplay/first_player": float(np.mean([game["first"] for game in lately])),
+            "selfplay/pass_rate": float(np.mean([game["passes"] for game in lately]) / length),
+            "selfplay/commonest_first_move": max(openings.count(move) for move in set(openings)) / len(openings),
+            "selfplay/resigned": self.resigned / self.finished,
+            "selfplay/calibration_error": float(sum(gaps) / len(q)),
+            "selfplay/window": len(self.window),
         }
-        return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that later batches depend on, besides the network."""
+        counters = {name: getattr(self, name) for name in self._COUNTERS}
+        return counters | {
+            "hopes": list(self._hopes),
+            "resign_below": self.parts[0].resign_below,
+            "rng": self.rng.bit_generator.state,
+            "window": self.window.state_dict(),
+            "parts": [part.state_dict() for part in self.parts],
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> str | None:
+        """Restore `state_dict`; returns what there is to say about it."""
+        for name in self._COUNTERS:
+            setattr(self, name, saved[name])
+        self._hopes.extend(saved["hopes"])
+        self.rng.bit_generator.state = saved["rng"]
+        for part, state in zip(self.parts, saved["parts"], strict=True):
+            part.load_state_dict(state)
+            part.resign_below = saved["resign_below"]
+        return self.window.load_state_dict(saved["window"])
+
+    _COUNTERS = "finished", "positions", "evaluations", "resigned", "_due"

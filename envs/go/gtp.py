@@ -283,9 +283,10 @@ class Engine:
     def reports(self, command: str, *words: str) -> Iterator[str]:
         """The lines of an analysis, one at once and then one every interval, without end ("" if there is no move).
 
-        words: [colour] [interval in centiseconds] [key value ...], of which the keys interval and maxmoves count.
+        words: [colour] [interval in centiseconds] [key value ...], of which the keys interval, maxmoves and ownership
+        count.
         """
-        position, interval, most = self._question(words)
+        position, interval, most, owners = self._question(words)
         pause, due = min(SLICE, interval), 0.0
         while True:
             began = time.monotonic()
@@ -293,15 +294,15 @@ class Engine:
             self._stop.wait(max(began + pause - time.monotonic(), 0.0))  # some players have nothing more to find out
             if self._stop.is_set() or time.monotonic() >= due:
                 due = time.monotonic() + interval
-                yield self._report(command, infos)
+                yield self._report(command, infos, owners)
 
     def genmove_analyze(self, command: str, *words: str) -> str:
-        position, _, most = self._question(words)
+        position, _, most, owners = self._question(words)
         move = self._choose(position.to_play)
         infos = [] if position.is_over else self.player.analyze(position, 0)[:most]  # what the move came from
-        return f"\n{self._report(command, infos)}play {self._vertices([move])}"
+        return f"\n{self._report(command, infos, owners)}play {self._vertices([move])}"
 
-    def _question(self, words: tuple[str, ...]) -> tuple[Position, float, int | None]:
+    def _question(self, words: tuple[str, ...]) -> tuple[Position, float, int | None, bool]:
         rest = list(words)
         side = COLOURS[rest.pop(0).lower()] if rest and rest[0].lower() in COLOURS else self.position.to_play
         if rest and not rest[0].isalpha():
@@ -314,24 +315,26 @@ class Engine:
         if options.keys() & {"allow", "avoid"}:
             raise Refused("the player cannot analyse chosen moves only")
         most = integer(options["maxmoves"]) if "maxmoves" in options else None
-        return self._turned(side), max(number(options.get("interval", "100"), 0) / 100, 0.01), most
+        interval = max(number(options.get("interval", "100"), 0) / 100, 0.01)
+        return self._turned(side), interval, most, options.get("ownership") == "true"
 
-    def _report(self, command: str, infos: list[dict[str, Any]]) -> str:
-        parts = []
+    def _report(self, command: str, infos: list[dict[str, Any]], owners: bool) -> str:
+        parts, whole = [], command.startswith("lz")
         for order, info in enumerate(infos):
             rates = [info["winrate"], info["prior"], lower_bound(info["winrate"], info["visits"])]
-            whole = command.startswith("lz")
             winrate, prior, lcb = (f"{round(10_000 * x)}" if whole else f"{x:.6f}" for x in rates)
             score = "" if whole or "score" not in info else "scoreMean {0:.3f} scoreLead {0:.3f} ".format(info["score"])
             parts.append(
                 f"info move {self._vertices([info['move']])} visits {info['visits']} winrate {winrate} {score}"
                 f"prior {prior} lcb {lcb} order {order} pv {self._vertices(info['pv'] or [info['move']])}"
             )
+        if owners and not whole and infos and "ownership" in infos[0]:  # of the points from the top left
+            parts.append(" ".join(["ownership", *(f"{x:.3f}" for row in infos[0]["ownership"] for x in row)]))
         return " ".join(parts) + "\n" * bool(parts)
 
     def candidates(self) -> str:
         """What GoGui draws over the board: the chances of the best moves, in percent."""
-        position, _, _ = self._question(())
+        position, *_ = self._question(())
         infos = [] if position.is_over else self.player.analyze(position, 5 * SLICE)
         on_board = [info for info in infos[:10] if info["move"] != position.pass_move]
         labels = " ".join(f"{self._vertices([info['move']])} {100 * info['winrate']:.0f}" for info in on_board)

@@ -1,0 +1,265 @@
+"""Games played against oneself, many at once, each at its own pace."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from agents.alphazero.inference import Evaluate, priors_of
+from agents.alphazero.window import pack
+from rlkit import root
+from rlkit.search import Trees
+
+
+@dataclass
+class SelfPlayConfig:
+    """How games are played, and how batches are drawn from them."""
+
+    games: int = 256
+    """at once"""
+    parts: int = 2
+    """threads that they are divided among; at most the CPU's cores"""
+    simulations: int = 32
+    """of a move; at a puct root those of a kept subtree included"""
+    fast_simulations: int = 0
+    """of the moves that are only played and not learned from (playout-cap randomisation); 0: there are none"""
+    full_share: float = 0.25
+    """of the moves with all simulations, where there are fast ones"""
+    root: Literal["puct", "gumbel"] = "gumbel"
+    """how a root explores: with noise and forced visits, or with Gumbel noise and sequential halving, which learns from
+    fewer simulations"""
+    considered: int = 16
+    """actions that a gumbel root considers at most"""
+    c: float = 1.25
+    """exploration in the search"""
+    fpu: float = 0.2
+    """first-play urgency: how much worse an unvisited move is taken to be, but at the root"""
+    noise: float = 0.25
+    """share of Dirichlet noise in a puct root's priors"""
+    alpha: float = 10.0
+    """of that noise, divided by the number of legal moves"""
+    root_temperature: float = 1.1
+    """of a puct root's priors"""
+    forced: float = 2.0
+    """k of forced visits, sqrt(k P N), at a puct root; they are pruned from what is learned"""
+    temperature_moves: int = 8
+    """moves of a puct root drawn in proportion to their visits; later ones by the square of them"""
+    opening_share: float = 0.1
+    """of the games that begin with random moves"""
+    opening_moves: int = 2
+    """their number is drawn from 1 to this"""
+    resign: float = 0.0
+    """share of won games that a resignation may cost, 0.05 say; 0: all games are played out"""
+    surprise: float = 0.0
+    """share of a position's weight that goes by how much the search changed the policy"""
+    window: int = 100_000
+    """positions that batches are drawn from, at most"""
+    batch_size: int = 256
+    reuse: float = 4.0
+    """samples drawn for each new position"""
+    start: int = 2_000
+    """positions before the first batch"""
+
+
+class Games:
+    """Open games, with their trees and what they have seen so far.
+
+    A game whose search is done plays its move at once, so that every call of the network has a position of each.
+    """
+
+    def __init__(self, game: Any, cfg: SelfPlayConfig, games: int, seed: int):
+        self.game, self.cfg, self.rng = game, cfg, np.random.default_rng(seed)
+        nodes = max(cfg.simulations, cfg.fast_simulations) + 2  # a kept subtree's nodes count among the simulations
+        self.trees = Trees(games, nodes, game.num_actions, game.state_size, c=cfg.c, fpu=cfg.fpu)
+        self.states = game.reset(games)
+        self.resign_below = -2.0
+        self.simulations = 0
+        self.shape: tuple[int, int, int] = game.encode(self.states[:1]).shape[1:]
+        """(C, H, W)"""
+        self.ended: list[tuple[dict[str, NDArray], list[int], float, bool, float]] = []
+        shape = (games, game.max_moves + 1)
+        bits = pack(game.encode(self.states[:1])).shape[-1]
+        self.open = {
+            "planes": np.zeros((*shape, bits), np.uint8),
+            "policy": np.zeros((*shape, game.num_actions), np.float16),
+            "action": np.zeros(shape, np.int16),
+            "to_play": np.zeros(shape, np.int16),
+            "q": np.zeros(shape, np.float32),  # the search's value of the move played
+            "surprise": np.zeros(shape, np.float32),  # from the network's policy to the search's, in nats
+            "full": np.zeros(shape, np.bool_),  # searched with all simulations: to learn from
+        }
+        """the open games so far"""
+        self.length = np.zeros(games, np.int64)
+        self.fresh = np.ones(games, np.bool_)
+        """games whose tree has to begin anew"""
+        self.goal = np.zeros(games, np.int64)
+        self.prior = np.zeros((games, game.num_actions), np.float32)
+        """the network's policy at the roots, before any noise"""
+        self.to_the_end = np.zeros(games, np.bool_)
+        """games in which nobody resigns"""
+        self._begin_games(np.arange(games))
+
+    def _begin_games(self, which: NDArray[np.int64]) -> None:
+        cfg, game = self.cfg, self.game
+        states = game.reset(len(which))
+        self.length[which], self.fresh[which] = 0, True
+        self.to_the_end[which] = self.rng.random(len(which)) < 0.1
+        count = np.where(
+            self.rng.random(len(which)) < cfg.opening_share, self.rng.integers(1, cfg.opening_moves + 1, len(which)), 0
+        )
+        for move in range(count.max(initial=0)):
+            rows = np.flatnonzero(count > move)
+            going = states[rows]
+            odds = self.rng.random((len(rows), game.num_actions)) * game.legal(going)
+            actions = odds.argmax(1)
+            game.play(going, actions)
+            over = game.is_over(going)
+            count[rows[over]] = move  # a random opening does not end a game
+            rows, going, actions = rows[~over], going[~over], actions[~over]
+            states[rows] = going
+            self.open["action"][which[rows], move], self.open["full"][which[rows], move] = actions, False
+            self.length[which[rows]] += 1
+        self.states[which] = states
+
+    def step(self, evaluate: Evaluate) -> int:
+        """One call of the network, with a position of every game; returns how many those were."""
+        game, trees = self.game, self.trees
+        done = np.flatnonzero(~self.fresh & ((trees.total[:, 0] >= self.goal) | (trees.used == trees.N.shape[1])))
+        if len(done):
+            self._move(done)
+        begin = np.flatnonzero(self.fresh)
+        edges = trees.select(1, self.goal)  # fresh trees have none
+        states = game.follow(self.states, trees, edges.tree, edges.node, edges.action)
+        over, value = game.outcome(states)
+        live = np.flatnonzero(~over)
+        going = np.concatenate([self.states[begin], states[live]])
+        priors = np.full((len(edges), game.num_actions), -1, np.float32)
+        if len(going):
+            logits, worth = evaluate(game.encode(going))
+            opened = priors_of(logits, game.legal(going))
+            priors[live], value[live] = opened[len(begin) :], worth[len(begin) :]
+        trees.expand(edges, states, priors, value, over)
+        if len(begin):
+            trees.plant(going[: len(begin)], opened[: len(begin)], worth[: len(begin)], begin)
+            self._begin_searches(begin)
+        return len(going)
+
+    def _begin_searches(self, which: NDArray[np.int64]) -> None:
+        cfg, trees = self.cfg, self.trees
+        self.fresh[which] = False
+        self.prior[which] = np.maximum(trees.P[which, 0], 0)
+        full = self.rng.random(len(which)) < (cfg.full_share if cfg.fast_simulations else 1.0)
+        self.goal[which] = np.where(full, cfg.simulations, cfg.fast_simulations)
+        self.open["full"][which, self.length[which]] = full
+        if cfg.root == "gumbel":
+            for goal in np.unique(self.goal[which]):
+                root.begin_halving(trees, self.rng, which[self.goal[which] == goal], cfg.considered, int(goal))
+        else:
+            explore = which[full]
+            root.perturb(trees, self.rng, explore, cfg.noise, cfg.alpha, cfg.root_temperature, cfg.forced)
+            trees.forced[which[~full]] = 0
+
+    def _move(self, which: NDArray[np.int64]) -> None:
+        """Play a move in these games; `ended` then has those that it ended."""
+        cfg, game, trees = self.cfg, self.game, self.trees
+        at = self.length[which]
+        if cfg.root == "gumbel":
+            policy, actions = root.improved_policy(trees, which), root.halving_choice(trees, which)
+        else:
+            policy = root.visit_policy(trees, which)
+            odds = np.where(at < cfg.temperature_moves, 1.0, 2.0)[:, None]
+            odds = (policy**odds).cumsum(1)
+            actions = (odds <= self.rng.random((len(odds), 1)) * odds[:, -1:]).sum(1)
+        rows, prior = np.arange(len(which)), np.maximum(self.prior[which], 1e-6)
+        q = trees.W[which, 0, actions] / np.maximum(trees.N[which, 0, actions], 1)
+        seen = {
+            "planes": pack(game.encode(self.states[which])),
+            "policy": policy,
+            "action": actions,
+            "to_play": game.to_play(self.states[which]),
+            "q": q,
+            "surprise": (policy * np.log(np.maximum(policy, 1e-6) / prior)).sum(1),
+        }
+        for name, array in seen.items():
+            self.open[name][which, at] = array[rows]
+        self.length[which] += 1
+        states = self.states[which]
+        game.play(states, actions)
+        self.states[which] = states
+        over = game.is_over(states)
+        resigned = (q < self.resign_below) & ~self.to_the_end[which] & ~over
+        over |= resigned
+        self.simulations += int(trees.total[which, 0].sum())
+        forget = over | (cfg.root == "gumbel")  # halving counts on visits of its own
+        kept = trees.advance(np.where(forget, -1, actions), which)
+        self.fresh[which] = ~kept
+        if len(going := which[kept]):
+            self.simulations -= int(trees.total[going, 0].sum())
+            self._begin_searches(going)
+        if over.any():
+            self._finish(which[over], resigned[over])
+
+    def _finish(self, which: NDArray[np.int64], resigned: NDArray[np.bool_]) -> None:
+        game = self.game
+        states = self.states[which]
+        _, value = game.outcome(states)
+        mover = game.to_play(states)  # who would play next: after a resignation the winner
+        value = np.where(resigned, 1.0, value)
+        if hasattr(game, "ownership"):
+            owner, score = game.ownership(states), game.score(states) / np.prod(self.shape[1:])
+        else:
+            owner, score = np.zeros((len(which), *self.shape[1:]), np.int8), np.zeros(len(which))
+        for i, g in enumerate(which):
+            length = self.length[g]
+            seen = {name: array[g, :length] for name, array in self.open.items()}
+            full = seen["full"]
+            sign = np.where(seen["to_play"] == mover[i], 1, -1)
+            black = np.where(seen["to_play"] == 1, 1, -1)
+            reply = np.zeros_like(seen["policy"])
+            reply[:-1] = seen["policy"][1:]
+            rows = {
+                "planes": seen["planes"],
+                "policy": seen["policy"],
+                "reply": reply,
+                "value": (sign * value[i]).astype(np.float32),
+                "score": (black * score[i]).astype(np.float32),
+                "ownership": (black[:, None, None] * owner[i]).astype(np.int8),
+                "known": np.full(length, not resigned[i], np.float32),
+                "q": seen["q"],
+            }
+            # the lowest hope of the side that won in the end: what a resignation would have cost
+            won = full & (rows["value"] > 0)
+            hope = float(seen["q"][won].min(initial=1.0)) if self.to_the_end[g] and value[i] else np.nan
+            keep = np.repeat(np.arange(length), self._copies(seen["surprise"], full))
+            first = float(value[i] if mover[i] == 1 else -value[i])
+            moves = seen["action"].tolist()
+            self.ended.append(({k: v[keep].copy() for k, v in rows.items()}, moves, first, bool(resigned[i]), hope))
+        self._begin_games(which)
+
+    def _copies(self, surprise: NDArray[np.float32], full: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """How often each position enters the window: once on average (Wu 2019's surprise weighting, made later)."""
+        share, total = self.cfg.surprise, float(surprise[full].sum())
+        if not share or total <= 0:
+            return full.astype(np.int64)
+        weight = (1 - share) * full + share * full * surprise * full.sum() / total
+        return np.floor(weight + self.rng.random(len(weight))).astype(np.int64)
+
+    _ARRAYS = "states", "length", "fresh", "goal", "prior", "to_the_end"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Open games, trees, generator."""
+        arrays = {name: getattr(self, name) for name in self._ARRAYS} | self.open
+        saved: dict[str, Any] = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        trees = {name: torch.from_numpy(array) for name, array in self.trees.state_dict().items()}
+        return saved | {"trees": trees, "rng": self.rng.bit_generator.state, "simulations": self.simulations}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Restore `state_dict`."""
+        for name in self._ARRAYS:
+            getattr(self, name)[:] = saved[name].numpy()
+        for name, array in self.open.items():
+            array[:] = saved[name].numpy()
+        self.trees.load_state_dict({name: tensor.numpy() for name, tensor in saved["trees"].items()})
+        self.rng.bit_generator.state, self.simulations = saved["rng"], saved["simulations"]
