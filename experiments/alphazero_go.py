@@ -59,10 +59,10 @@ class Config:
     blocks: int = 0
     heads: tuple[str, ...] = ("ownership", "score", "reply")
     """targets beside policy and value; each may be left out"""
-    rungs: tuple[str, ...] = ("random", "mcts:100", "mcts:1000", "gnugo:10", "mcts:10000")
+    rungs: tuple[str, ...] = ("random", "mcts:100", "mcts:1000", "mcts:10000", "gnugo:10")
     """opponents by growing strength: it is measured against the one that it does not beat yet, and its past self"""
-    eval_minutes: float = 4
-    """between evaluations; the agent's folder is saved then"""
+    eval_minutes: float = 0
+    """between evaluations; the agent's folder is saved then. 0: a fifth of all minutes"""
     eval_games: int = 20
     """of each match in an evaluation"""
     eval_simulations: int = 200
@@ -155,6 +155,7 @@ def settled(cfg: Config) -> Config:
         channels=cfg.channels or channels,
         blocks=cfg.blocks or blocks,
         minutes=cfg.minutes or minutes,
+        eval_minutes=cfg.eval_minutes or (cfg.minutes or minutes) / 5,
     )
 
 
@@ -249,6 +250,7 @@ def main(cfg: Config) -> Path:
     experience = SelfPlay(
         game, past if cfg.gate else plays, cfg.selfplay, world.symmetries, cfg.seed, on_game=on_game, timer=timer
     )
+    say(experience.memory())
     parallel = min(2, cfg.threads or runtime.cores())
     ladder = Ladder(cfg.rungs, world.player, world.starts, cfg.eval_games, cfg.seed, parallel)
     trainer.state |= {"experience": experience, "past": past, "ladder": ladder}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from envs.tictactoe import TicTacToe
+from envs.tictactoe import TicTacToe, values
 from rlkit import root
 from rlkit.search import C_BASE, Trees
 
@@ -193,3 +193,58 @@ def test_a_tree_describes_itself():
     assert text.splitlines()[0] == "30 simulations, value +0.500"
     best = text.splitlines()[2].split()
     assert best[0] == "b" and int(best[1]) == trees.N[0, 0, 1] and best[2] == "+0.500" and best[4] == "b"
+
+
+def solve(states, simulations):
+    """The most visited moves after a search that knows nothing but the rules, and the roots' mean values: [games]."""
+    games = len(states)
+    trees = Trees(games, simulations + 2, 9, 10, c=1.25)
+    legal = GAME.legal(states)
+    trees.plant(states, np.where(legal, 1 / legal.sum(1, keepdims=True), -1).astype(np.float32))
+    while len(edges := trees.select(1, simulations)):
+        after = GAME.follow(states, trees, edges.tree, edges.node, edges.action)
+        over, value = GAME.outcome(after)
+        legal = GAME.legal(after)
+        priors = np.where(legal, 1 / np.maximum(legal.sum(1, keepdims=True), 1), -1).astype(np.float32)
+        trees.expand(edges, after, priors, value, over)
+    rows, best = np.arange(games), trees.N[:, 0].argmax(1)
+    return best, trees.W[rows, 0, best] / trees.N[rows, 0, best]
+
+
+@pytest.mark.slow
+def test_tictactoe_is_solved():
+    """500 games at once against random moves, half as each side: none lost, none illegal."""
+    rng = np.random.default_rng(4)
+    states, result = GAME.reset(500), np.zeros(500, np.float32)
+    first = np.arange(500) % 2 == 0  # who the search is
+    going = np.arange(500)
+    for move in range(9):
+        mine = going[first[going] == (move % 2 == 0)]
+        other = going[first[going] != (move % 2 == 0)]
+        actions = np.zeros(500, np.int64)
+        if len(mine):
+            actions[mine] = solve(states[mine], 1500)[0]
+        if len(other):
+            actions[other] = (rng.random((len(other), 9)) * GAME.legal(states[other])).argmax(1)
+        assert GAME.legal(states[going])[np.arange(len(going)), actions[going]].all()
+        rows = states[going]
+        GAME.play(rows, actions[going])
+        states[going] = rows
+        over, value = GAME.outcome(rows)
+        result[going[over]] = np.where(first[going[over]] == (move % 2 == 0), -value[over], value[over])
+        going = going[~over]
+    assert not len(going) and (result >= 0).all() and result.mean() > 0.7
+
+
+def test_values_are_right_at_known_positions():
+    #  the empty board: a draw; X . . / . O . / . . X: a draw if O plays an edge; X X . / O O . / . . .: won
+    games = [[], [0, 4, 8], [0, 3, 1, 4], [0, 1, 4]]
+    states = GAME.reset(len(games))
+    for row, moves in enumerate(games):
+        for move in moves:
+            GAME.play(states[row : row + 1], np.array([move]))
+    best, value = solve(states, 3000)
+    exact = values(states)
+    assert exact.tolist() == [0, 0, 1, -1]
+    np.testing.assert_allclose(value, exact, atol=0.25)
+    assert best[1] in (1, 3, 5, 7) and best[2] == 2

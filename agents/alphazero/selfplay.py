@@ -52,6 +52,7 @@ class SelfPlay:
             raise ValueError(f"{cfg.games} games cannot be divided among {cfg.parts} parts; ask for fewer parts")
         sizes = [len(share) for share in np.array_split(np.arange(cfg.games), cfg.parts)]
         self.parts = [Games(game, cfg, size, runtime.derive_seed(seed, 1 + i)) for i, size in enumerate(sizes)]
+        self._pool = ThreadPoolExecutor(max(1, cfg.parts - 1))  # kept: a thread has its own graphs on a GPU
         self.window = Window(cfg.window, self.parts[0].shape, symmetries)
         self.finished = self.positions = self.evaluations = self.resigned = 0
         self._due = 0.0
@@ -81,17 +82,16 @@ class SelfPlay:
         share = cfg.full_share if cfg.fast_simulations else 1.0
         rounds = max(1, round(share * cfg.simulations + (1 - share) * cfg.fast_simulations))
         self.evaluate.refresh()
+
+        def run(part: Games) -> int:
+            return sum(part.step(self.evaluate) for _ in range(rounds))
+
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            with ThreadPoolExecutor(max(1, len(self.parts) - 1)) as pool:
-
-                def run(part: Games) -> int:
-                    return sum(part.step(self.evaluate) for _ in range(rounds))
-
-                others = [pool.submit(run, part) for part in self.parts[1:]]
-                self.evaluations += run(self.parts[0])
-                self.evaluations += sum(other.result() for other in others)  # or an error, not lost in its thread
+            others = [self._pool.submit(run, part) for part in self.parts[1:]]
+            self.evaluations += run(self.parts[0])
+            self.evaluations += sum(other.result() for other in others)  # or an error, not lost in its thread
         finally:
             torch.set_num_threads(threads)
         for part in self.parts:
@@ -120,6 +120,17 @@ class SelfPlay:
     def simulations(self) -> int:
         """Those of all moves played."""
         return sum(part.simulations for part in self.parts)
+
+    def memory(self) -> str:
+        """What it holds, for people who plan: trees and window."""
+        trees = [part.trees for part in self.parts]
+        nodes, per_node = trees[0].N.shape[1], trees[0].bytes_per_node
+        total = sum(len(tree.N) for tree in trees) * nodes * per_node
+        window = sum(array.nbytes for array in self.window.rows.values())
+        return (
+            f"{self.cfg.games} trees of {nodes} nodes of {per_node:,} bytes: {total / 1e6:,.0f} MB;"
+            f" a window of {self.window.capacity:,} positions: {window / 1e6:,.0f} MB"
+        )
 
     def _passes(self, moves: list[int]) -> int:
         height, width = self.window.shape[1:]

@@ -1,0 +1,301 @@
+"""AlphaZero's search on 9x9: self-play against the network alone, search alone, and a single move.
+
+An evaluation is a position that the network looks at. A part of self-play is a thread with a batch of its own.
+"""
+
+import atexit
+import copy
+import importlib.util
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from agents.alphazero.games import Games, SelfPlayConfig
+from agents.alphazero.inference import Evaluate, Inference
+from agents.alphazero.network import BoardNetwork
+from agents.alphazero.player import AlphaZero
+from agents.alphazero.selfplay import SelfPlay
+from envs import compiled
+from envs.go import features
+from envs.go.game import Go
+from envs.go.position import Position
+from experiments import gtp
+from experiments.alphazero_go import PRESETS
+from experiments.bench.go import middle_game
+from experiments.bench.turns import Config, in_turns, repeat, report
+from rlkit import runtime
+from rlkit.checkpoint import save_agent
+
+CHANNELS, BLOCKS = 64, 6
+ROWS = 128
+"""games of a part: the default is two parts, and here is one for each core"""
+MOVE = 400
+"""simulations of a single move"""
+AGES: dict[str, Any] = {"opening_share": 1.0, "opening_moves": 80}
+"""random openings, so that games are of all ages, as after the first minutes of self-play"""
+
+
+def board_network(channels: int, blocks: int, seed: int = 1) -> BoardNetwork:
+    """An untrained one, but with heads that do not begin at zero: a search would see no difference between moves."""
+    torch.manual_seed(seed)
+    network = BoardNetwork(Go.planes, channels, blocks, size=9)
+    for head in (network.points, network.board):
+        nn.init.normal_(head.weight, std=0.5)  # type: ignore[arg-type]
+    return network.eval()
+
+
+@cache
+def boards(rows: int) -> np.ndarray:
+    """Planes of the middle game: [rows, C, 9, 9]."""
+    planes = Go(9).encode(middle_game(Go(9)))
+    return np.resize(planes, (rows, *planes.shape[1:]))
+
+
+def frozen(network: BoardNetwork, precision: str, form: str) -> Evaluate:
+    """The network "traced" or "compiled" as it is now: it has to be made anew for other weights."""
+    weights = copy.deepcopy(network).requires_grad_(False)
+    weights.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+    model: Any
+    if form == "traced":  # its check would run without gradients, where the network calls what cannot be traced
+        trace = torch.jit.trace(weights, torch.from_numpy(boards(ROWS)), strict=False, check_trace=False)
+        model = torch.jit.freeze(trace)
+    else:
+        from torch._inductor import config as inductor
+
+        inductor.freezing = True
+        torch._dynamo.reset()
+        model = torch.compile(weights)
+
+    def evaluate(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.inference_mode():
+            out = model(torch.from_numpy(planes))
+        return out["policy"].numpy(), out["value"].numpy()
+
+    evaluate(boards(ROWS))
+    return evaluate
+
+
+def alone(evaluate: Evaluate, rows: int, parts: int) -> Callable[[], int]:
+    """The network and nothing else, on a thread for each part, with so many rows in all."""
+    pool, batches, times = ThreadPoolExecutor(parts), np.array_split(boards(rows), parts), 16
+
+    def work() -> int:
+        list(pool.map(lambda batch: [evaluate(batch) for _ in range(times)], batches))
+        return times * rows
+
+    return work
+
+
+def self_play(network: BoardNetwork, cfg: SelfPlayConfig, evaluate: Any = None) -> Callable[[], int]:
+    """Whole self-play, about a move in every game at a time; `evaluate`: instead of the network."""
+    selfplay = SelfPlay(Go(9), network, replace(cfg, window=20_000, **AGES), features.symmetries(9), seed=1)
+    selfplay.evaluate = evaluate or selfplay.evaluate
+
+    def work() -> int:
+        before = selfplay.evaluations
+        selfplay.play()
+        return selfplay.evaluations - before
+
+    return work
+
+
+class Constant:
+    """An evaluator that knows nothing and takes no time."""
+
+    logits, value = np.zeros((1 << 13, 82), np.float32), np.zeros(1 << 13, np.float32)
+
+    def __call__(self, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.logits[: len(planes)], self.value[: len(planes)]
+
+    def refresh(self) -> None:
+        pass
+
+
+def search_alone(root: Any, simulations: int = 200, count: int = 64) -> Callable[[], int]:
+    """All of self-play's own work, the search and the game's verbs; units are simulations."""
+    games = Games(Go(9), SelfPlayConfig(root=root, simulations=simulations, **AGES), count, seed=1)
+    evaluate = Constant()
+
+    def done() -> int:
+        return games.simulations + int(games.trees.total[:, 0].sum())  # of moves played, and of those to come
+
+    def work() -> int:
+        before = done()
+        for _ in range(simulations):
+            games.step(evaluate)
+        games.ended.clear()
+        return done() - before
+
+    return work
+
+
+PEER = """
+import sys
+import numpy as np
+import pyspiel
+import torch
+from open_spiel.python.algorithms import mcts
+from open_spiel.python.utils.lru_cache import LRUCache
+from agents.alphazero.inference import Inference, priors_of
+from experiments.bench.search import board_network
+
+simulations, channels, blocks, threads = map(int, sys.argv[1:])
+torch.set_num_threads(threads or torch.get_num_threads())
+network, cache = Inference(board_network(channels, blocks), "fp32"), LRUCache(2**16)
+
+class Evaluator(mcts.Evaluator):  # as open_spiel.python.algorithms.alpha_zero.evaluator, which is bound to jax
+    def ask(self, state):
+        board, mask = np.asarray(state.observation_tensor()), np.asarray(state.legal_actions_mask())
+        def infer():
+            planes = np.zeros((1, 17, 9, 9), np.uint8)  # not what it was made for, but as much work
+            planes[0, :4] = board.reshape(4, 9, 9)
+            logits, value = network(planes)
+            return value[0], priors_of(logits, mask[None] > 0)[0]
+        return cache.make(board.tobytes() + mask.tobytes(), infer)
+
+    def evaluate(self, state):
+        value, _ = self.ask(state)
+        return np.array([value, -value])
+
+    def prior(self, state):
+        _, policy = self.ask(state)
+        return [(action, policy[action]) for action in state.legal_actions()]
+
+game, best = pyspiel.load_game("go(board_size=9)"), mcts.SearchNode.puct_value
+bot = mcts.MCTSBot(game, 1.41, simulations, Evaluator(), False, None, best, dont_return_chance_node=True)
+for _ in sys.stdin:
+    cache.clear()
+    bot.step(game.new_initial_state())
+    print(1, flush=True)
+"""
+
+
+def openspiel(threads: int) -> Callable[[], int]:
+    """A move by OpenSpiel's Python MCTSBot as its AlphaZero sets it up, with the same network in fp32, on so many
+    threads of torch (0: its default). It sits in a process of its own, asleep between its turns.
+    """
+    if not importlib.util.find_spec("pyspiel"):
+        raise ModuleNotFoundError("the comparison needs the extra `bench`: pip install -e '.[bench]'")
+    command = [sys.executable, "-c", PEER, str(MOVE), str(CHANNELS), str(BLOCKS), str(threads)]
+    peer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(peer.kill)
+
+    def work() -> int:
+        assert peer.stdin and peer.stdout
+        print("go", file=peer.stdin, flush=True)
+        return int(peer.stdout.readline())
+
+    return work
+
+
+def first_move(network: BoardNetwork) -> float:
+    """Seconds from the start of `experiments.gtp` to the answer of its first genmove."""
+    with tempfile.TemporaryDirectory() as folder:
+        info = AlphaZero(network).describe() | {"env": {"game": "go", "size": 9, "komi": 7.5}}
+        save_agent(Path(folder), info, network.state_dict())
+        command = [sys.executable, "-m", "experiments.gtp", "--agent", folder, "--simulations", str(MOVE)]
+        began = time.perf_counter()
+        subprocess.run(command, input=b"genmove b\nquit\n", check=True, capture_output=True)
+        return time.perf_counter() - began
+
+
+def left_out(cfg: Config, bench: str, reason: str) -> None:
+    """A row without a figure."""
+    row = {"bench": bench, "value": None, "unit": reason, "peer": "", "peer_value": None, "ratio": None}
+    print(json.dumps(row) if cfg.json else f"{bench:<44}{reason:>12}", flush=True)
+
+
+def on_cpu(cfg: Config, network: BoardNetwork) -> None:
+    """Self-play, and the network alone in all its forms."""
+    parts, fast = runtime.cores(), runtime.fastest_precision(torch.device("cpu"))
+    forms: dict[str, Evaluate] = {f"eager {precision}": Inference(network, precision) for precision in ("fp32", fast)}
+    at_once = list(forms)
+    for form in ("traced", "compiled"):
+        name = f"{fast}, {form} and frozen"
+        if form == "compiled" and not shutil.which(os.environ.get("CXX", "g++")):
+            left_out(cfg, f"network alone, {name}", "not measured: no C++ compiler")
+            continue
+        frozen(board_network(CHANNELS, BLOCKS, seed=2), fast, form)  # imports, and what caches may keep
+        began = time.perf_counter()
+        forms[name] = frozen(network, fast, form)
+        report(cfg, f"{name}: for each new weights", time.perf_counter() - began, "s")
+    gumbel = SelfPlayConfig(games=parts * ROWS, parts=parts)
+    plays = {"gumbel": gumbel, "puct": replace(gumbel, root="puct", simulations=64)}
+    contestants = {name: alone(evaluate, parts * ROWS, parts) for name, evaluate in forms.items()}
+    rates = in_turns(cfg, contestants | {root: self_play(network, how) for root, how in plays.items()})
+    unit = "evaluations/s"
+    for name in forms:
+        report(cfg, f"network alone, {name}", rates[name], unit, "eager fp32", rates["eager fp32"])
+    for root, how in plays.items():
+        for which, names in (("that takes new weights at once", at_once), ("form", list(forms))):
+            best = max(names, key=rates.__getitem__)
+            peer = f"network alone, the fastest {which}: {best}"
+            report(cfg, f"self-play, {root}, {how.simulations} simulations", rates[root], unit, peer, rates[best])
+
+
+def on_gpu(cfg: Config) -> None:
+    """Self-play of the preset `gpu`, and its bounds."""
+    preset = PRESETS["gpu"]
+    plays = replace(preset.selfplay, parts=min(preset.selfplay.parts, runtime.cores()))
+    title = f"GPU, {preset.blocks}x{preset.channels}, {plays.parts} parts"
+    if not torch.cuda.is_available():
+        left_out(cfg, title, "not measured: no GPU")
+        return
+    network = board_network(preset.channels, preset.blocks).to(runtime.setup(1, "cuda", threads=1))
+    contestants = {
+        "network alone": alone(Inference(network), plays.games, plays.parts),
+        "network alone, 2 batches of 4096": alone(Inference(network), 8192, 2),
+        "search alone, a constant for the network": self_play(network, plays, Constant()),
+        f"self-play, gumbel, {plays.simulations} simulations": self_play(network, plays),
+        "self-play, puct, 64 simulations": self_play(network, replace(plays, root="puct", simulations=64)),
+    }
+    rates = in_turns(cfg, contestants)
+    for name, rate in rates.items():
+        report(cfg, f"{title}: {name}", rate, "evaluations/s", "network alone", rates["network alone"])
+
+
+def main(cfg: Config) -> None:
+    """All rows; what is compared takes turns."""
+    runtime.setup(1, "cpu", threads=1)
+    compiled.set_threads(1)
+    network = board_network(CHANNELS, BLOCKS)
+    on_cpu(cfg, network)
+    for root, rate in in_turns(cfg, {root: search_alone(root) for root in ("gumbel", "puct")}).items():
+        report(cfg, f"search alone, {root}, 200 simulations a move", rate, "simulations/s", "target", 150_000)
+
+    player, empty = AlphaZero(network, MOVE), Position.empty(9)
+    gtp._set_threads(player, empty)  # those that it plays with
+    threads = torch.get_num_threads()
+
+    def move() -> int:
+        player.new_game(0)
+        return player(empty) >= 0
+
+    def call(rows: int) -> Callable[[], int]:
+        planes = boards(rows)
+        return repeat(20, lambda: player.evaluate(planes), 1)
+
+    peers = {"torch's default threads": openspiel(0), "one thread": openspiel(1)}
+    rates = in_turns(cfg, {"ours": move, "1": call(1), "8": call(8)} | peers)
+    for name in peers:
+        bench, peer = f"a move of {MOVE} simulations, threads: {threads}", f"OpenSpiel's MCTSBot, {name}"
+        report(cfg, bench, rates["ours"], "moves/s", peer, rates[name])
+    for rows in ("1", "8"):
+        report(cfg, f"a call of the network, batch {rows}, threads: {threads}", 1000 / rates[rows], "ms")
+    report(cfg, "start to the first move by GTP", statistics.median(first_move(network) for _ in range(3)), "s")
+    on_gpu(cfg)
