@@ -23,12 +23,13 @@ from agents.alphazero.selfplay import SelfPlay
 from envs import compiled, tictactoe
 from envs.go import features
 from envs.go.game import Go
-from envs.go.picture import draw_board, draw_game, side_by_side
+from envs.go.picture import draw_game
 from envs.go.position import Position
 from envs.go.record import GameRecord, result_text
 from envs.go.sgf import to_sgf
 from experiments.ladder import Ladder
 from experiments.match import random_openings
+from experiments.pictures import draw_thoughts
 from experiments.players import go_player
 from rlkit import run, runtime
 from rlkit.checkpoint import load_agent_files, save_agent
@@ -200,21 +201,11 @@ class World:
         size, middle = self.empty.height, self.empty
         for move in moves[: len(moves) // 2]:
             middle = middle.play(move, force=True)
-        out = {"board/game": draw_game(moves, size, size)}
-        for name, position in (("empty", self.empty), ("middle", middle)):
-            game, states = position.states()
-            heads = {k: v[0] for k, v in player.evaluate.heads(game.encode(states)).items()}
-            visits = player.search(position).N[0, 0]
-            policy = np.exp(heads["policy"] - heads["policy"].max()) * position.legal_moves()
-            boards = [
-                draw_board(position, heat=policy, title=f"policy, value {heads['value']:+.2f}"),
-                draw_board(position, heat=visits, title="visits"),
-            ]
-            if "ownership" in heads:
-                black = heads["ownership"] if position.to_play == 1 else -heads["ownership"]
-                boards.append(draw_board(position, ownership=black, title="ownership"))
-            out[f"board/{name}"] = side_by_side(*boards)
-        return out
+        return {
+            "board/game": draw_game(moves, size, size),
+            "board/empty": draw_thoughts(player, self.empty),
+            "board/middle": draw_thoughts(player, middle),
+        }
 
 
 def main(cfg: Config) -> Path:

@@ -14,12 +14,15 @@ from typing import Annotated, Literal
 
 import numpy as np
 import tyro
+from PIL import Image
 
 from agents.dqn.agent import DQN
 from envs.atari import EVALUATION_EPSILON, Atari, game_name, human_normalised
 from envs.catch import Catch
+from envs.go.position import Position
 from experiments import match
-from experiments.players import agent_folder, agent_info, load_agent
+from experiments.pictures import draw_first_moves
+from experiments.players import agent_folder, agent_info, board_for, go_player, load_agent
 from rlkit import evaluate, run, runtime
 
 
@@ -47,6 +50,8 @@ class Config:
     """print one JSON object, or one for each match"""
     video: Path | None = None
     """write one game of at most 18,000 frames as a video (needs the extra `video`)"""
+    picture: Path | None = None
+    """write what an agent that plays Go thinks after 1 and 8 moves of its own, as a PNG"""
 
 
 def main(cfg: Config) -> dict:
@@ -55,8 +60,8 @@ def main(cfg: Config) -> dict:
     folder, _ = agent_folder(str(cfg.path)) or (cfg.path, None)
     if agent_info(folder).get("kind") == "alphazero":
         return matches(cfg)
-    if cfg.against:
-        raise ValueError(f"{cfg.path} plays episodes, not matches: leave --against out")
+    if cfg.against or cfg.picture:
+        raise ValueError(f"{cfg.path} plays episodes, not Go: leave --against and --picture out")
     device = runtime.setup(cfg.seed, cfg.device)
     agent, info = load_agent(cfg.path, device)
     game, trained = info["env"]["game"], info["env"]["protocol"]
@@ -113,6 +118,10 @@ def matches(cfg: Config) -> dict[str, dict]:
         if getattr(cfg, name) is not None:
             raise ValueError(f"{run.flag(name)} is for agents of Atari games; {cfg.path} plays matches, see --against")
     path, games = str(cfg.path), cfg.episodes
+    if cfg.picture:
+        size, komi = board_for([path], None, None)
+        Image.fromarray(draw_first_moves(go_player(path), Position.empty(size, komi))).save(cfg.picture)
+        print(f"wrote {cfg.picture}", file=sys.stderr)
     return {
         spec: match.main(match.Config(path, spec, games=games, seed=cfg.seed, device=cfg.device, json=cfg.json))
         for spec in cfg.against or ("random", "mcts:1000")

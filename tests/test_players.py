@@ -7,11 +7,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from test_alphazero_player import network
 
 from agents.alphazero.player import AlphaZero
-from envs.go.position import Position
+from envs.go.position import BLACK, Position
 from experiments import evaluate, gtp, match, players
+from experiments.match import play_game
 from experiments.players import agent_folder, board_for, go_player, load_agent
 from rlkit.checkpoint import save_agent
 from rlkit.errors import DamagedFile
@@ -125,3 +127,23 @@ def test_the_engine_from_the_command_line(saved, monkeypatch, capsys):
             gtp.main(gtp.Config(str(saved), **options))
     with pytest.raises(ValueError, match="up to 3 lines, not 5 x 5"):
         gtp.main(gtp.Config(str(saved), size=5))
+
+
+def test_the_agent_that_ships_knows_5x5():
+    """Black opens in the centre and takes the whole board, whatever White does (25 points, so a win at komi 24.5)."""
+    player = go_player("alphazero:5x5:100")
+    empty = Position.empty(5, 24.5)
+    assert player(empty) == 12
+    trees = player.search(empty)
+    assert trees.W[0, 0, 12] / trees.N[0, 0, 12] > 0.8
+    for seed in range(3):
+        player.new_game(seed)
+        game = play_game(player, go_player("mcts:200", seed), Position.empty(5, 24.5, max_moves=75))
+        assert game.winner == BLACK and game.moves[0] == (BLACK, 12)
+
+
+def test_a_picture_of_its_thoughts(tmp_path):
+    save(tmp_path / "agent")
+    picture = tmp_path / "thoughts.png"
+    evaluate.main(evaluate.Config(tmp_path / "agent", episodes=2, against=("random",), picture=picture))
+    assert np.asarray(Image.open(picture)).shape[2] == 3
