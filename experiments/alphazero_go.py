@@ -29,7 +29,7 @@ from envs.go.record import GameRecord, result_text
 from envs.go.sgf import to_sgf
 from experiments.ladder import Ladder
 from experiments.match import random_openings
-from experiments.pictures import draw_thoughts
+from experiments.pictures import thoughts
 from experiments.players import go_player
 from rlkit import run, runtime
 from rlkit.checkpoint import load_agent_files, save_agent
@@ -201,11 +201,10 @@ class World:
         size, middle = self.empty.height, self.empty
         for move in moves[: len(moves) // 2]:
             middle = middle.play(move, force=True)
-        return {
-            "board/game": draw_game(moves, size, size),
-            "board/empty": draw_thoughts(player, self.empty),
-            "board/middle": draw_thoughts(player, middle),
-        }
+        out = {"board/game": draw_game(moves, size, size)}
+        for name, position in (("empty", self.empty), ("middle", middle)):
+            out |= {f"board/{name}_{what}": picture for what, picture in thoughts(player, position).items()}
+        return out
 
 
 def main(cfg: Config) -> Path:

@@ -58,7 +58,8 @@ def test_main_leaves_an_agent_games_pictures_and_curves(tmp_path, monkeypatch):
         "search/simulations_per_second",
     }  # fmt: skip
     assert wanted <= tags, wanted - tags
-    assert images == {"board/game", "board/empty", "board/middle"}
+    boards = {f"board/{name}_{what}" for name in ("empty", "middle") for what in ("policy", "visits", "owners")}
+    assert images == boards | {"board/game"}
 
 
 def test_a_run_goes_on_bit_for_bit(tmp_path, monkeypatch):

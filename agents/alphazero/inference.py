@@ -19,10 +19,10 @@ Evaluate = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.f
 class Inference:
     """A network as a function planes uint8 [B, C, H, W] -> (logits [B, A], value [B]), both float32.
 
-    It works on a copy of the weights in the precision that the device multiplies fastest (bf16 where it is native:
-    1.8 times fp32 on a CPU with AVX512-BF16; compiling or freezing it gains nothing there, see LOG.md), so that a
-    learner may change the network meanwhile: `refresh` takes its present weights. Several threads may call it. On a
-    GPU each thread has a stream and graphs of its own, captured for batches of 8, 16, 32, ... rows.
+    It works on a copy of the weights, so that a learner may change the network meanwhile; `refresh` takes the present
+    ones. Their precision is the one that the device multiplies fastest: bf16, where it is native, does 1.9 times fp32 on
+    a CPU with AVX512-BF16 (compiled and frozen 8 % more, but after a second for each new weights). Several threads may
+    call it. On a GPU each thread has a stream and graphs of its own, captured for batches of 8, 16, 32, ... rows.
     """
 
     def __init__(self, network: nn.Module, precision: str = "auto"):
@@ -38,11 +38,14 @@ class Inference:
         ours = self._copy.state_dict()
         for name, tensor in self.network.state_dict().items():
             ours[name].copy_(tensor)
+        if self.device.type == "cuda":  # the streams of other threads do not wait for this one
+            torch.cuda.current_stream(self.device).synchronize()
 
     def __call__(self, planes: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(logits [B, A], value [B]) of the sides to move."""
         if self.device.type == "cuda":
-            return self._captured(planes)
+            with torch.cuda.device(self.device):  # a thread begins with the first
+                return self._captured(planes)
         with torch.inference_mode():
             out = self._copy(torch.from_numpy(planes))
         return out["policy"].numpy(), out["value"].numpy()
