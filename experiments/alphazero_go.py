@@ -5,36 +5,36 @@ python -m experiments.alphazero_go --preset tictactoe                 # seconds
 python -m experiments.alphazero_go --resume runs/alphazero_go/<run>   # goes on where the run was stopped
 """
 
+import contextlib
 import copy
+import functools
+import os
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from agents.alphazero.games import SelfPlayConfig
+from agents.alphazero.games import Finished, SelfPlayConfig
 from agents.alphazero.network import BoardNetwork, alphazero_loss
 from agents.alphazero.player import AlphaZero
 from agents.alphazero.selfplay import SelfPlay
-from envs import compiled, tictactoe
-from envs.go import features
-from envs.go.game import Go
-from envs.go.picture import draw_game
-from envs.go.position import Position
-from envs.go.record import GameRecord, result_text
-from envs.go.sgf import to_sgf
+from envs import compiled
 from experiments.ladder import Ladder
-from experiments.match import random_openings
-from experiments.pictures import thoughts
-from experiments.players import go_player
+from experiments.players import agent_folder
+from experiments.worlds import World
 from rlkit import run, runtime
-from rlkit.checkpoint import load_agent_files, save_agent
+from rlkit.checkpoint import checkpoints, load_agent_files, save_agent
 from rlkit.logger import Timer, say
-from rlkit.trainer import TrainConfig, Trainer
+from rlkit.trainer import Batch, TrainConfig, Trainer
+
+BASE = TrainConfig(
+    steps=10_000_000, optimizer="adamw", lr=2e-3, weight_decay=1e-4, clip=4.0, ema=0.995, precision="auto",
+    save_every=2000,
+)  # fmt: skip
 
 
 @dataclass
@@ -77,18 +77,7 @@ class Config:
     device: str = "auto"
     """cpu, cuda, cuda:1, ..."""
     selfplay: SelfPlayConfig = field(default_factory=SelfPlayConfig)
-    trainer: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            steps=10_000_000,
-            optimizer="adamw",
-            lr=2e-3,
-            weight_decay=1e-4,
-            clip=4.0,
-            ema=0.995,
-            precision="auto",
-            save_every=2000,
-        )
-    )
+    trainer: TrainConfig = field(default_factory=lambda: replace(BASE))
 
 
 PRESETS = {
@@ -101,17 +90,7 @@ PRESETS = {
         blocks=6,
         device="cuda",
         selfplay=SelfPlayConfig(games=6144, parts=12, window=1_000_000, batch_size=1024, start=50_000),
-        trainer=TrainConfig(
-            steps=10_000_000,
-            optimizer="adamw",
-            lr=2e-3,
-            weight_decay=1e-4,
-            clip=4.0,
-            ema=0.999,
-            precision="auto",
-            mode="cudagraph",
-            save_every=5000,
-        ),
+        trainer=replace(BASE, ema=0.999, mode="cudagraph", save_every=5000),
     ),
     "tictactoe": Config(
         preset="tictactoe",
@@ -125,9 +104,7 @@ PRESETS = {
         rungs=("random", "perfect"),
         sgf_every=0,
         selfplay=SelfPlayConfig(games=64, simulations=32, window=20_000, batch_size=128, start=500),
-        trainer=TrainConfig(
-            steps=600, optimizer="adamw", lr=3e-3, weight_decay=1e-4, clip=4.0, ema=0.98, save_every=200
-        ),
+        trainer=replace(BASE, steps=600, lr=3e-3, ema=0.98, precision="fp32", save_every=200),
     ),
 }
 BY_SIZE = {5: (24.5, 32, 3, 15.0), 7: (9.0, 48, 4, 60.0), 9: (7.5, 64, 6, 600.0)}
@@ -140,13 +117,26 @@ LEAST: dict[str, float] = {
     "size": 2, "seed": 0, "minutes": 0, "channels": 1, "blocks": 1, "eval_minutes": 0, "eval_games": 2,
     "eval_simulations": 1, "sgf_every": 0, "threads": 0, "selfplay.games": 1, "selfplay.parts": 1,
     "selfplay.simulations": 2, "selfplay.fast_simulations": 0, "selfplay.window": 1, "selfplay.batch_size": 1,
-    "selfplay.reuse": 1e-3, "selfplay.considered": 1, "selfplay.opening_moves": 1, "trainer.save_every": 1,
-    "trainer.log_every": 1, "trainer.accumulate": 1,
+    "selfplay.reuse": 1e-3, "selfplay.alpha": 1e-3, "selfplay.root_temperature": 0.01, "selfplay.c_puct": 0,
+    "selfplay.forced": 0, "selfplay.temperature_moves": 0, "selfplay.considered": 1, "selfplay.opening_moves": 1,
+    "trainer.save_every": 1, "trainer.log_every": 1, "trainer.accumulate": 1,
 }  # fmt: skip
+SHARES = ("noise", "full_share", "opening_share", "resign", "surprise")
+"""of SelfPlayConfig: numbers in 0 .. 1"""
 
 
 def settled(cfg: Config) -> Config:
-    """With the numbers that suit the board."""
+    """With the numbers that suit the board. Raises ValueError for those that make no sense."""
+    run.at_least(cfg, LEAST)
+    for name in SHARES:
+        if not 0 <= (value := getattr(cfg.selfplay, name)) <= 1:
+            raise ValueError(f"--selfplay.{name.replace('_', '-')} is a share in 0 to 1, not {value:g}")
+    if not 0 <= cfg.gate <= 1:
+        raise ValueError(f"--gate is a score in 0 to 1, not {cfg.gate:g}")
+    if cfg.selfplay.fast_simulations and not cfg.selfplay.full_share:
+        raise ValueError("--selfplay.full-share 0 leaves nothing to learn from; 0.25, say")
+    if cfg.selfplay.opening_moves > cfg.size**2:
+        raise ValueError(f"--selfplay.opening-moves can be {cfg.size**2} at most on this board")
     komi, channels, blocks, minutes = BY_SIZE[min(BY_SIZE, key=lambda size: abs(size - cfg.size))]
     if cfg.game == "tictactoe" and cfg.size != 3:
         raise ValueError(f"tic-tac-toe has 3 lines, not {cfg.size}: use --preset tictactoe")
@@ -162,8 +152,8 @@ def settled(cfg: Config) -> Config:
 
 def begin_with(network: BoardNetwork, folder: str) -> None:
     """Give it the weights of an agent, of whatever board. Raises ValueError where the networks differ."""
-    info, weights = load_agent_files(Path(folder))
-    theirs = info.get("config", {})
+    info, weights = load_agent_files((agent_folder(folder) or (Path(folder), None))[0])
+    theirs = info.get("config") or {}
     fixed = [name for name in network.config if name != "size" or network.config["backbone"] == "alphago"]
     for name in fixed:
         if theirs.get(name) != network.config[name]:
@@ -171,117 +161,124 @@ def begin_with(network: BoardNetwork, folder: str) -> None:
     network.load_state_dict(weights)
 
 
-class World:
-    """A game with what evaluations and pictures need of it."""
+class Lines:
+    """A file that grows by lines, and that a resumed run cuts off where its checkpoint was."""
 
-    def __init__(self, cfg: Config):
-        self.game: Any
-        self.empty: Any
-        if cfg.game == "tictactoe":
-            self.game, self.empty, self.symmetries = tictactoe.TicTacToe(), tictactoe.Board(), tictactoe.SYMMETRIES
-            self.starts = [self.empty]
-        else:
-            assert cfg.komi is not None
-            self.game, self.symmetries = Go(cfg.size, komi=cfg.komi), features.symmetries(cfg.size)
-            self.empty = Position.empty(cfg.size, cfg.komi, max_moves=3 * cfg.size**2)
-            count = cfg.eval_games // 2
-            # 5x5 is decided by its first moves: from the empty board both colours play what they know
-            self.starts = [self.empty] if cfg.size <= 5 else random_openings(self.empty, count, 2, cfg.seed)
+    def __init__(self, path: Path):
+        self.path = path
 
-    def player(self, spec: str, seed: int) -> Any:
-        """A rung of the ladder."""
-        if isinstance(self.empty, Position):
-            return go_player(spec, seed)
-        return (tictactoe.PerfectPlayer if spec == "perfect" else tictactoe.RandomTicTacToe)(seed)
+    def append(self, line: str) -> None:
+        with open(self.path, "a", newline="\n") as f:
+            f.write(line + "\n")
 
-    def pictures(self, player: AlphaZero, moves: list[int]) -> dict[str, NDArray[np.uint8]]:
-        """The latest game of self-play; and what the player thinks of its middle, and of the empty board."""
-        if not isinstance(self.empty, Position) or not moves:
-            return {}
-        size, middle = self.empty.height, self.empty
-        for move in moves[: len(moves) // 2]:
-            middle = middle.play(move, force=True)
-        out = {"board/game": draw_game(moves, size, size)}
-        for name, position in (("empty", self.empty), ("middle", middle)):
-            out |= {f"board/{name}_{what}": picture for what, picture in thoughts(player, position).items()}
-        return out
+    def state_dict(self) -> dict[str, int]:
+        return {"bytes": self.path.stat().st_size if self.path.exists() else 0}
+
+    def load_state_dict(self, saved: dict[str, int]) -> None:
+        if self.path.exists() and self.path.stat().st_size > saved["bytes"]:
+            os.truncate(self.path, saved["bytes"])
+
+
+class Elapsed:
+    """Minutes of training, also those before a resume."""
+
+    def __init__(self) -> None:
+        self.before, self.began = 0.0, time.monotonic()
+
+    @property
+    def here(self) -> float:
+        """of this process"""
+        return (time.monotonic() - self.began) / 60
+
+    @property
+    def all(self) -> float:
+        return self.before + self.here
+
+    def state_dict(self) -> dict[str, float]:
+        return {"minutes": self.all}
+
+    def load_state_dict(self, saved: dict[str, float]) -> None:
+        self.before = saved["minutes"]
 
 
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
-    began = time.monotonic()
-    cfg = settled(cfg)
-    run.at_least(cfg, LEAST)
+    elapsed, cfg = Elapsed(), settled(cfg)
+    assert cfg.komi is not None
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     compiled.set_threads(1)  # self-play has a thread a part
-    world = World(cfg)
-    game, timer = world.game, Timer()
+    world = World(cfg.game, cfg.size, cfg.komi, cfg.eval_games // 2, cfg.seed)
     network = BoardNetwork(
-        game.planes, cfg.channels, cfg.blocks, cfg.backbone, cfg.heads, cfg.game == "go", cfg.size
+        world.game.planes, cfg.channels, cfg.blocks, cfg.backbone, cfg.heads, cfg.game == "go", cfg.size
     ).to(device)
-    if cfg.start_from and not cfg.resume:
+    if cfg.start_from and not (cfg.resume and checkpoints(Path(cfg.resume) / "checkpoints")):
         begin_with(network, cfg.start_from)
-    run_dir = run.start(cfg, "alphazero_go", cfg.game if cfg.game != "go" else f"{cfg.size}x{cfg.size}", FIXED)
-    latest: list[int] = []
+    timer, latest = Timer(), Finished({}, [], 0.0, False, 0.0)
 
-    def on_game(moves: list[int], first: float, resigned: bool) -> None:
-        latest[:] = moves
+    def on_game(game: Finished) -> None:
+        latest.moves = game.moves
         if cfg.sgf_every and experience.finished % cfg.sgf_every == 0:
-            position = world.empty
-            for move in moves:
-                position = position.play(move, force=True)
-            result = f"{'B' if first > 0 else 'W'}+R" if resigned else result_text(position.score())
-            with open(run_dir / "games.sgf", "a") as f:
-                f.write(to_sgf(GameRecord.from_position(position, result=result)) + "\n")
+            games.append(world.record(game.moves, game.value if game.resigned else None))
 
+    run_dir = run.start(cfg, "alphazero_go", cfg.game if cfg.game != "go" else f"{cfg.size}x{cfg.size}", FIXED)
+    games = Lines(run_dir / "games.sgf")
     trainer = Trainer(network, alphazero_loss, cfg.trainer, run_dir, timer=timer)
     plays: Any = trainer.ema.module if trainer.ema else network
-    past = copy.deepcopy(plays)
+    past = copy.deepcopy(plays)  # as it was measured last, or, with a gate, as it last passed
     experience = SelfPlay(
-        game, past if cfg.gate else plays, cfg.selfplay, world.symmetries, cfg.seed, on_game=on_game, timer=timer
+        world.game, past if cfg.gate else plays, cfg.selfplay, world.symmetries, cfg.seed, on_game, timer
     )
     say(experience.memory())
-    parallel = min(2, cfg.threads or runtime.cores())
-    ladder = Ladder(cfg.rungs, world.player, world.starts, cfg.eval_games, cfg.seed, parallel)
-    trainer.state |= {"experience": experience, "past": past, "ladder": ladder}
+    parallel = cfg.threads or runtime.cores()
+    ladder = Ladder(cfg.rungs, world.player, world.starts, cfg.eval_games, cfg.seed, parallel, world.varied)
+    trainer.state |= {"experience": experience, "past": past, "ladder": ladder, "elapsed": elapsed, "games": games}
     trainer.clock = ("positions", lambda: experience.positions, 0)
     if cfg.resume and not trainer.load():
-        say(f"{run_dir} holds no whole checkpoint: starting at the beginning")
+        say(f"{run_dir} holds no checkpoint: starting at the beginning")
+        games.load_state_dict({"bytes": 0})
 
-    def player(weights: Any) -> AlphaZero:
-        return AlphaZero(weights, cfg.eval_simulations)
-
-    def save(score: dict[str, float] | None = None) -> None:
+    def save(scores: dict[str, float] | None = None) -> None:
         info = {
+            "kind": "alphazero",
+            "config": network.config,
             "env": {"game": cfg.game, "size": cfg.size, "komi": cfg.komi},
             "trained": {
                 "games": experience.finished, "positions": experience.positions, "updates": trainer.step,
-                "seed": cfg.seed, "minutes": (time.monotonic() - began) / 60,
+                "seed": cfg.seed, "minutes": round(elapsed.all, 1),
             },
-            "score": score,
+            "score": scores and scores | {"games": cfg.eval_games, "simulations": cfg.eval_simulations},
             "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
             "git": run.git_hash(),
         }  # fmt: skip
-        save_agent(run_dir / "agent", AlphaZero(plays).describe() | info, plays.state_dict())
+        save_agent(run_dir / "agent", info, plays.state_dict())
 
     def evaluation() -> None:
+        trainer.save()  # the games take a while, and all should outlive a kill
         save()
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # the match has a thread a game
-        with timer("evaluate"):
-            against = (lambda: player(past)) if ladder.results else None
-            scores = ladder.play(f"game {experience.finished}", lambda: player(plays), against)
-        torch.set_num_threads(threads)
+        present, name = copy.deepcopy(plays), f"game {experience.finished}"
+        against = (ladder.past, functools.partial(AlphaZero, past, cfg.eval_simulations)) if ladder.past else None
+        with timer("evaluate"), runtime.torch_threads(1):  # the match has a thread a game
+            ours = functools.partial(AlphaZero, present, cfg.eval_simulations)
+            scores = ladder.play(name, ours, against, stop=lambda: trainer.stopped)
+        if trainer.stopped:
+            return
         if not cfg.gate or scores.get("eval/against_past", 1.0) >= cfg.gate:
-            past.load_state_dict(plays.state_dict())
+            past.load_state_dict(present.state_dict())
+            ladder.past = name
         trainer.log(scores)
-        trainer.show(world.pictures(player(plays), latest))
+        trainer.show(world.pictures(AlphaZero(present, cfg.eval_simulations), latest.moves))
         save(scores)
-        minutes, results = (time.monotonic() - began) / 60, {tag[5:]: round(value, 2) for tag, value in scores.items()}
-        say(f"{minutes:.1f} min, {experience.finished:,} games, {trainer.step:,} updates: {results}")
+        results = {tag[5:]: round(value, 2) for tag, value in scores.items()}
+        say(f"{elapsed.all:.1f} min, {experience.finished:,} games, {trainer.step:,} updates: {results}")
+
+    def in_time() -> Iterator[Batch]:
+        for batch in experience:
+            if elapsed.here > cfg.minutes:
+                return
+            yield batch
 
     next_eval, before = cfg.eval_minutes, (0, 0, 0.0)
-    for step, _, _ in trainer.run(experience):
+    for step, _, _ in trainer.run(in_time()):
         if step % cfg.trainer.log_every == 0:
             now = experience.evaluations, experience.simulations, timer.seconds["selfplay"]
             evaluations, simulations, seconds = (b - a for a, b in zip(before, now, strict=True))
@@ -290,23 +287,21 @@ def main(cfg: Config) -> Path:
                 trainer.log({"search/simulations_per_second": simulations / seconds})
             before = now
             trainer.log(experience.stats())
-        minutes = (time.monotonic() - began) / 60
-        if minutes > cfg.minutes:
-            trainer.save()
-            break
-        if minutes > next_eval:
-            next_eval = minutes + cfg.eval_minutes
+        if elapsed.here > next_eval:
             evaluation()
+            next_eval = elapsed.here + cfg.eval_minutes
     if trainer.stopped:  # whoever stops a run does not want to wait for games
         save()
     else:
-        evaluation()
-        say(ladder.table())
+        with contextlib.suppress(KeyboardInterrupt):
+            evaluation()
+            trainer.save()  # with its result
+            say(ladder.table())
     trainer.close()
     say(timer.table())
     say(f"go on: {sys.executable} -m experiments.alphazero_go --resume {run_dir}")
     if cfg.game == "go":
-        say(f"play:  {sys.executable} -m experiments.match {run_dir} mcts:10000 --size {cfg.size} --komi {cfg.komi}")
+        say(f"play:  {sys.executable} -m experiments.match {run_dir} mcts:10000")
     return run_dir
 
 

@@ -190,7 +190,7 @@ def main(cfg: Config) -> Path:
     run_dir = run.start(cfg, "dqn_atari", cfg.game, FIXED)
     trainer, experience, agent = build(cfg, device, run_dir)
     if cfg.resume and not trainer.load():
-        say(f"{run_dir} holds no whole checkpoint: starting at the beginning")
+        say(f"{run_dir} holds no checkpoint: starting at the beginning")
 
     player = copy.copy(agent)  # what is evaluated and saved
     if trainer.ema:

@@ -32,7 +32,7 @@ class Ladder:
             where GNU Go is not installed; all others must be there (FileNotFoundError, ValueError of `make`).
         starts: positions that the games begin from, each with both colours; give half as many as `games`, or players
             without randomness repeat themselves and the intervals are too narrow.
-        games: of a match. parallel: of them at once.
+        games: of a match. parallel: of them at once. varied: positions for matches against a past self.
     """
 
     def __init__(
@@ -43,7 +43,9 @@ class Ladder:
         games: int = 40,
         seed: int = 0,
         parallel: int = 1,
+        varied: Sequence[Any] = (),
     ):
+        self.varied = list(varied or starts)
         self.make, self.starts, self.games, self.seed, self.parallel = make, list(starts), games, seed, parallel
         self.rungs: list[str] = []
         for spec in rungs:
@@ -59,6 +61,8 @@ class Ladder:
             raise ValueError("a ladder needs a rung that can play, a position to start from and a game at least")
         self.results: list[dict[str, Any]] = []
         """of each match in turn: a against b, games that count, score of a in points"""
+        self.past: str | None = None
+        """the name of the past self, for whoever holds its weights"""
 
     @property
     def rung(self) -> int:
@@ -66,38 +70,47 @@ class Ladder:
         beaten = [r["b"] for r in self.results if r["score"] >= ENOUGH * r["games"]]
         return min(max((self.rungs.index(b) + 1 for b in beaten if b in self.rungs), default=0), len(self.rungs) - 1)
 
-    def play(self, name: str, make_ours: Maker, make_past: Maker | None = None) -> dict[str, float]:
+    def play(
+        self, name: str, make_ours: Maker, past: tuple[str, Maker] | None = None, stop: Callable[[], bool] = bool
+    ) -> dict[str, float]:
         """Measure the present player under `name`; returns scalars for the log.
 
-        It plays its rung, and the next ones while it wins; then its past self, which is the player of the latest
-        evaluation under another name. Ratings come from all results so far. Games that an opponent forfeits (a
+        It plays its rung, and the next ones while it wins; then its past self, from the varied positions: two networks
+        would play one game again and again. Ratings come from all results so far. Games that an opponent forfeits (a
         program that died or fell silent) do not count, and a rung that forfeits a whole match is passed; our own
-        forfeits are losses. Raises ValueError for the name of a rung, or a past self where nobody has played.
+        forfeits are losses. Raises ValueError for the name of a rung.
+
+        past: the name under which it was measured, and its maker. stop: asked between games; if it says so, the match
+        at hand does not count, and no other is played.
         """
         if name in self.rungs:
             raise ValueError(f"{name!r} is a rung of the ladder; call the player otherwise")
-        past = next((r["a"] for r in reversed(self.results) if r["a"] != name), None)
-        if make_past and not past:
-            raise ValueError("there is no past self: nobody has played on this ladder yet")
         scalars = {}
         for _ in range(CLIMB):
             at = self.rungs[self.rung]
             tag = re.sub(r"[^\w.-]+", "_", at)  # what TensorBoard takes
             make = functools.partial(self.make, at, derive_seed(self.seed, len(self.results)))
-            scalars[f"eval/against_{tag}"] = self._match(name, make_ours, at, make)
-            if self.rungs[self.rung] == at:
+            scalars[f"eval/against_{tag}"] = self._match(name, make_ours, at, make, self.starts, stop)
+            if self.rungs[self.rung] == at or stop():
                 break
-        if make_past and past:
-            scalars["eval/against_past"] = self._match(name, make_ours, past, make_past)
-        elo, low, high = self.ratings()[name]
-        scalars |= {"eval/elo": elo, "eval/elo_low": low, "eval/elo_high": high, "eval/rung": self.rung}
+        if past and past[0] != name and not stop():
+            scalars["eval/against_past"] = self._match(name, make_ours, *past, self.varied, stop)
+        ratings = self.ratings()
+        if name in ratings.names:
+            elo, low, high = ratings[name]
+            scalars |= {"eval/elo": elo, "eval/elo_low": low, "eval/elo_high": high, "eval/rung": self.rung}
         return {tag: value for tag, value in scalars.items() if math.isfinite(value)}
 
-    def _match(self, a: str, make_a: Maker, b: str, make_b: Maker) -> float:
+    def _match(self, a: str, make_a: Maker, b: str, make_b: Maker, starts: Sequence[Any], stop: Callable) -> float:
         """Play it and keep the result; returns the score of a, 0 .. 1, or nan where no game counts."""
         seed = derive_seed(self.seed, len(self.results))
-        with contextlib.closing(play_match(make_a, make_b, self.starts, self.games, seed, self.parallel)) as match:
-            out = summary(list(match))
+        with contextlib.closing(play_match(make_a, make_b, list(starts), self.games, seed, self.parallel)) as match:
+            played = []
+            for game in match:
+                played.append(game)
+                if stop():
+                    return math.nan
+            out = summary(played)
         for loser, theirs in itertools.groupby(sorted(out["forfeits"], key=lambda f: f["loser"]), lambda f: f["loser"]):
             lost = list(theirs)
             say(f"{a} against {b}: {a if loser == 'a' else b} forfeited {len(lost)} games, first: {lost[0]['story']}")
@@ -123,8 +136,8 @@ class Ladder:
         return str(self.ratings())
 
     def state_dict(self) -> dict[str, Any]:
-        return {"results": [dict(r) for r in self.results]}
+        return {"results": [dict(r) for r in self.results], "past": self.past}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with these results; the rungs may be others by now."""
-        self.results = [dict(r) for r in state["results"]]
+        self.results, self.past = [dict(r) for r in state["results"]], state["past"]

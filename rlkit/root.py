@@ -9,19 +9,24 @@ Two ways through a search, for any of the trees at any time:
 
 AlphaGo Zero's on the left: noise, visits in proportion to which it plays and learns. Gumbel AlphaZero's on the right
 (Danihelka et al. 2022): it considers a few actions drawn without replacement and halves their number as the visits
-grow; its policy improves on the prior from a few simulations on. `which` are numbers of trees: [B].
+grow; its policy improves on the prior from a few simulations on. (Below the root both go by PUCT; the paper's "full"
+form does not.) `which` are numbers of trees: [B]. `deepen` is the loop around one tree or some.
 """
 
 import math
+import time
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlkit.search import C_BASE, C_VISIT, Trees
+from rlkit.search import C_BASE, C_VISIT, OPEN, Edges, Trees
 
 Which = NDArray[np.integer]
+LEAVES = 8
+"""new edges a tree opens at once: so many share a call's overhead, and more would blur the search"""
 
 
 def perturb(
@@ -140,12 +145,51 @@ def halving_choice(trees: Trees, which: Which) -> NDArray[np.int64]:
     return np.where(N.max(1, keepdims=True) == N, scores, -np.inf).argmax(1)
 
 
+def deepen(
+    trees: Trees, open_edges: Callable[[Edges], None], goal: int, end: float = np.inf, leaves: int = LEAVES
+) -> None:
+    """Search until each root has had `goal` simulations, until nothing can grow, or until `time.monotonic()` is `end`.
+
+    Args:
+        trees: planted; open_edges: plays the edges, evaluates, and expands. One batch at least is searched.
+        leaves: new edges a tree opens at once, when it is no longer small.
+    """
+    while True:
+        # few at a time while a tree is small, or all of them would go to the first edges
+        growing, before = trees.total[trees.status[:, 0] == OPEN, 0], int(trees.total[:, 0].sum())
+        edges = trees.select(min(leaves, 1 + int(growing.min(initial=goal)) // 8), goal)
+        if len(edges):
+            open_edges(edges)
+        elif trees.total[:, 0].sum() == before:
+            return
+        if time.monotonic() > end:
+            return
+
+
+def table(trees: Trees, g: int = 0, priors: NDArray | None = None) -> list[dict[str, Any]]:
+    """The visited moves of a tree by visits: move, visits, winrate (0 to 1), prior, and pv, the line that follows.
+
+    priors: [num_actions], where those in the tree are not probabilities.
+    """
+    N, W, P = trees.N[g, 0], trees.W[g, 0], trees.P[g, 0] if priors is None else priors
+    return [
+        {
+            "move": a,
+            "visits": int(N[a]),
+            "winrate": float(W[a] / N[a] + 1) / 2,
+            "prior": float(P[a]),
+            "pv": trees.line(g, a),
+        }
+        for a in map(int, trees.ranked(g))
+        if N[a] > 0
+    ]
+
+
 def describe(trees: Trees, g: int = 0, name: Callable[[int], str] = str, most: int = 10) -> str:
-    """A table of the root's moves, most visited first: visits N, mean value Q, prior P, and the line that follows."""
-    N, W, P = trees.N[g, 0], trees.W[g, 0], trees.P[g, 0]
+    """A table of the root's moves for people: visits N, mean value Q, prior P, and the line that follows."""
     lines = [f"{trees.total[g, 0]} simulations, value {trees.value[g, 0]:+.3f}", "move      N       Q      P  line"]
-    for a in map(int, trees.ranked(g)[:most]):
-        if N[a]:
-            line = " ".join(map(name, trees.line(g, a)))
-            lines.append(f"{name(a):<5}{N[a]:>6}{W[a] / N[a]:>+8.3f}{P[a]:>7.3f}  {line}")
+    for row in table(trees, g)[:most]:
+        line = " ".join(map(name, row["pv"]))
+        q = 2 * row["winrate"] - 1
+        lines.append(f"{name(row['move']):<5}{row['visits']:>6}{q:>+8.3f}{row['prior']:>7.3f}  {line}")
     return "\n".join(lines)

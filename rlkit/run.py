@@ -108,11 +108,32 @@ def start(cfg: Any, experiment: str, name: str, fixed: tuple[str, ...] = ("prese
     else:
         run_dir = Path(root) / experiment / f"{name}__{cfg.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
         run_dir.mkdir(parents=True)
+    _lock(run_dir)
     config = dataclasses.asdict(cfg) | {"resume": None}
     write_atomically(run_dir / "config.json", json.dumps(config, indent=1).encode())
     with open(run_dir / "command.txt", "a") as f:
         f.write(shlex.join([sys.executable, *sys.orig_argv[1:]]) + "\n")
     return run_dir
+
+
+_locks: list[Any] = []
+"""held until this process ends"""
+
+
+def _lock(run_dir: Path) -> None:
+    """Raise ValueError where another process goes on with this run: the two would overwrite each other's files."""
+    try:
+        import fcntl
+    except ImportError:  # not on this system
+        return
+    file = open(run_dir / ".lock", "w")  # noqa: SIM115
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(f"{run_dir} is in use by another process; wait for its end, or begin a new run") from None
+    except OSError:  # a file system without locks
+        return
+    _locks.append(file)
 
 
 def git_hash() -> str:

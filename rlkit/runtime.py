@@ -7,6 +7,8 @@ import ctypes
 import math
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,17 +59,30 @@ def setup(seed: int, device: str = "auto", threads: int = 0) -> torch.device:
 
     keep_freed_memory()
     seed_everything(seed)
-    threads = threads or cores()
+    threads = min(threads or cores(), cores())
     torch.set_num_threads(threads)
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise ValueError(f"there is no device {device!r}: it is cpu, cuda, cuda:1 and so on, or auto")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"there is no device {device!r}: torch sees no GPU; use --device cpu")
     if device.startswith("cuda"):
         torch.cuda.set_device(device if ":" in device else 0)  # streams, graphs and random states go by the current one
         torch.set_float32_matmul_precision("high")  # TF32
     return torch.device(device)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many threads for torch's operations, until the end of the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def fastest_precision(device: torch.device) -> Literal["fp32", "bf16"]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 PENDING, OPEN, OVER = 0, 1, 2  # status of a node: waiting for its value, with edges, the end of a game
 UCB1, PUCT = 0, 1
+ENDED = 10_000  # simulations of a tree in one call of select that may meet an ended game
 C_BASE = 19_652  # c(s) = c + log((1 + N + C_BASE) / C_BASE): Silver et al. 2018, pseudocode
 C_VISIT = 50  # weight of a value in -1 .. 1 against logits, (C_VISIT + max N) (Q + 1) / 2: Danihelka et al. 2022
 
@@ -117,7 +118,8 @@ def _select(
 ):  # fmt: skip
     for g in range(len(N)):
         count[g] = 0
-        while count[g] < leaves and total[g, 0] < goal[g] and status[g, 0] == OPEN:
+        most = total[g, 0] + ENDED  # where all lines end there is no new edge: the caller may want to look at the clock
+        while count[g] < leaves and total[g, 0] < min(goal[g], most) and status[g, 0] == OPEN:
             node, action = 0, -1
             while status[g, node] == OPEN:
                 n, w, p, t = N[g, node], W[g, node], P[g, node], total[g, node]
@@ -249,9 +251,10 @@ class Trees:
         self.status, self.used = np.zeros((trees, nodes), np.uint8), np.zeros(trees, np.int32)
         self.forced = np.zeros(trees, np.float32)
         """k: a visited edge of the root gets sqrt(k P N) visits at least; 0: none"""
-        self.gumbel = np.zeros((trees, num_actions), np.float32)
         self.halving = np.full((trees, nodes), -1, np.int32)
-        """visits that the root's edge for each simulation must have had, and its score without a value; -1: PUCT"""
+        """visits that the root's edge for each simulation must have had; -1: by PUCT"""
+        self.gumbel = np.zeros((trees, num_actions), np.float32)
+        """the scores of the root's edges in halving, without a value"""
         self.rule, self.c, self.fpu = {"ucb1": UCB1, "puct": PUCT}[exploration], float(c), float(fpu)
 
     @property
@@ -271,6 +274,7 @@ class Trees:
         """
         trees = np.arange(len(self.N)) if trees is None else trees
         self._check(states, priors, len(trees))
+        self._forget_root(trees)
         worth = np.broadcast_to(np.asarray(value, np.float32), len(trees))
         over: NDArray[np.bool_] = np.all(priors < 0, axis=1)
         for b, g in enumerate(trees):
@@ -283,8 +287,9 @@ class Trees:
     def select(self, leaves: int, goal: int | NDArray[np.integer]) -> Edges:
         """Choose up to `leaves` new edges in each tree that has had fewer than `goal` simulations (one number or [G]).
 
-        Fewer come where an ended game was met (it counts at once), where a tree is full, and where the best edge
-        still waits for its value. None at all means that the search is done.
+        Fewer come where ended games were met (they count at once, at most ENDED a call), where a tree is full, and
+        where the best edge still waits for its value. None at all, and no more visits than before, means that the
+        search is done.
         """
         out, count = np.empty((len(self.N), leaves, 4), np.int64), np.zeros(len(self.N), np.int64)
         _select(
@@ -336,7 +341,12 @@ class Trees:
             self.via, self.used, trees, np.asarray(actions, np.int64), kept, np.empty(self.N.shape[1], np.int32),
         )  # fmt: skip
         self.status[trees[~kept], 0] = PENDING
+        self._forget_root(trees)
         return kept
+
+    def _forget_root(self, trees: NDArray[np.integer]) -> None:
+        """What made the last root special does not hold for the next."""
+        self.forced[trees], self.halving[trees] = 0, -1
 
     def ranked(self, g: int = 0, node: int = 0) -> NDArray[np.int64]:
         """The actions of a node by visits, those of equal visits by mean value, best first: [num_actions]."""

@@ -220,16 +220,24 @@ class Trainer:
             return checkpoint.save_checkpoint(self._folder, self.step, self.state_dict())
 
     def load(self) -> bool:
-        """Go on from the newest whole checkpoint of `run_dir`; False where there is none. Says what it did."""
+        """Go on from the newest whole checkpoint of `run_dir`; False where there is none. Says what it did.
+
+        Raises DamagedFile where there are checkpoints, but none that is whole or fits.
+        """
         for path in checkpoint.checkpoints(self._folder):
             try:
                 state = checkpoint.load_checkpoint(path)
             except DamagedFile as error:
                 say(f"{error}; trying the one before")
                 continue
-            notes = self.load_state_dict(state)
+            try:
+                notes = self.load_state_dict(state)
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise DamagedFile(f"{path} belongs to another configuration: {error}") from error
             say("; ".join([f"resumed at step {self.step:,} from {path}", *notes]))
             return True
+        if checkpoint.checkpoints(self._folder):
+            raise DamagedFile(f"no checkpoint in {self._folder} is whole; remove them to begin again in this folder")
         return False
 
     def state_dict(self) -> dict[str, Any]:
@@ -256,6 +264,8 @@ class Trainer:
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.ema and saved["ema"]:
             self.ema.load_state_dict(saved["ema"])
+        elif self.ema:  # it was off before
+            self.ema.module.load_state_dict(saved["model"])
         notes = [thing.load_state_dict(saved["state"][name]) for name, thing in self.state.items()]
         rng = saved["rng"]
         torch.set_rng_state(rng["torch"])
@@ -324,7 +334,7 @@ class Trainer:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM asks the loop to end; a second SIGINT finds the default handler."""
+        """The first SIGINT or SIGTERM asks the loop to end; a second one finds the default handler."""
         self.stopped = False
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -333,7 +343,8 @@ class Trainer:
 
         def ask(signum, frame) -> None:
             self.stopped = True
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            for s in before:
+                signal.signal(s, signal.SIG_DFL)
             say(f"{signal.Signals(signum).name}: saving and ending; once more to end at once")
 
         for s in before:

@@ -1,6 +1,8 @@
 """Self-play and its window: records are the games, batches hold together, everything repeats and resumes."""
 
+import copy
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,13 +10,15 @@ import torch
 
 from agents.alphazero.games import Games, SelfPlayConfig
 from agents.alphazero.inference import Inference, priors_of
-from agents.alphazero.network import BoardNetwork
+from agents.alphazero.network import BoardNetwork, alphazero_loss
 from agents.alphazero.selfplay import SelfPlay
 from agents.alphazero.window import Window, pack
 from envs.go import features
 from envs.go.game import Go
 from envs.go.position import Position
 from envs.tictactoe import SYMMETRIES, TicTacToe
+from rlkit import root
+from rlkit.errors import NonFiniteLoss
 from rlkit.trainer import TrainConfig, Trainer
 
 SMALL = {"games": 8, "simulations": 8, "window": 500, "batch_size": 32, "start": 50}
@@ -34,13 +38,13 @@ def self_play(size=3, seed=5, on_game=None, **options):
     return SelfPlay(Go(size, komi=0.5), network, SelfPlayConfig(**options), features.symmetries(size), seed, on_game)
 
 
-@pytest.mark.parametrize("root", ["puct", "gumbel"])
+@pytest.mark.parametrize("way", ["puct", "gumbel"])
 @pytest.mark.parametrize("fast", [0, 3])
-def test_records_of_self_play_are_the_games(root, fast):
+def test_records_of_self_play_are_the_games(way, fast):
     played = []
     plays = self_play(
-        on_game=lambda *game: played.append((*game, plays.positions)),
-        root=root,
+        on_game=lambda game: played.append((game, plays.positions)),
+        root=way,
         fast_simulations=fast,
         opening_share=0.5,
         window=3000,
@@ -50,7 +54,8 @@ def test_records_of_self_play_are_the_games(root, fast):
     rows, at, searched = plays.window.rows, 0, 0
     positions = {name: rows[name].astype(np.float32) for name in rows}
     planes = np.unpackbits(rows["planes"], axis=1, count=17 * 9).reshape(-1, 17, 3, 3)
-    for moves, first, resigned, end_row in played:
+    for ended, end_row in played:
+        moves, first, resigned = ended.moves, ended.value, ended.resigned
         path = [Position.empty(3, 0.5, max_moves=18)]
         for move in moves:
             assert path[-1].is_legal(move)
@@ -75,7 +80,7 @@ def test_records_of_self_play_are_the_games(root, fast):
                 assert not positions["reply"][at].any()
             at, searched = at + 1, searched + 1
         assert at == end_row
-    moves = sum(len(moves) for moves, *_ in played)
+    moves = sum(len(game.moves) for game, _ in played)
     assert searched > 0.8 * moves if not fast else 0.1 * moves < searched < 0.45 * moves
 
 
@@ -146,15 +151,16 @@ def test_a_window_keeps_the_newest_and_resumes_in_another_size():
         np.testing.assert_array_equal(drawn, np.arange(55, newest - 1, -1))
 
 
-@pytest.mark.parametrize("root", ["puct", "gumbel"])
-def test_train_n_is_train_half_stop_resume(tmp_path, root):
+@pytest.mark.parametrize("way", ["puct", "gumbel"])
+def test_train_n_is_train_half_stop_resume(tmp_path, way):
     """Bit for bit: window, open games and trees, generators, weights."""
 
     def run(folder, steps):
-        plays = self_play(root=root, fast_simulations=4, surprise=0.3, resign=0.05)
+        plays = self_play(root=way, fast_simulations=4, surprise=0.3, resign=0.05)
         cfg = TrainConfig(steps=steps, ema=0.9, progress=False, save_every=4)
-        trainer = Trainer(plays.evaluate.network, loss, cfg, folder, state={"experience": plays})
-        trainer.load()
+        trainer = Trainer(plays.evaluate.network, alphazero_loss, cfg, folder, state={"experience": plays})
+        if not trainer.load():
+            plays._lowest.extend(np.linspace(-0.9, 0.9, 120).tolist())  # enough to resign by
         for _ in trainer.run(plays):
             pass
         trainer.close()
@@ -164,23 +170,18 @@ def test_train_n_is_train_half_stop_resume(tmp_path, root):
     run(tmp_path / "halves", 7)
     resumed, others = run(tmp_path / "halves", 16)
     assert games.finished == others.finished > 3 and games.evaluations == others.evaluations
+    assert games._lowest == others._lowest and -1 < games.parts[0].resign_below < -0.5
     for ours, theirs in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     for name, array in games.window.rows.items():
         np.testing.assert_array_equal(array, others.window.rows[name])
 
 
-def loss(model, batch):
-    from agents.alphazero.network import alphazero_loss
-
-    return alphazero_loss(model, batch)
-
-
 def test_two_parts_on_threads_repeat_too():
     def moves(threads):
         torch.set_num_threads(threads)
         played = []
-        plays = self_play(games=12, parts=3, on_game=lambda *game: played.append(game))
+        plays = self_play(games=12, parts=3, on_game=lambda game: played.append((game.moves, game.value)))
         for _ in range(30):
             plays.play()
         return played
@@ -202,7 +203,7 @@ def test_resignation_calibrates_itself():
                      features.symmetries(3), 1)  # fmt: skip
     rng = np.random.default_rng(0)
     for known in (True, False):
-        plays._hopes.clear()
+        plays._lowest.clear()
         for part in plays.parts:
             part.resign_below = -2.0
         before = plays.finished, plays.resigned
@@ -213,13 +214,93 @@ def test_resignation_calibrates_itself():
         while plays.finished < before[0] + 1500:
             plays.play()
         share = (plays.resigned - before[1]) / (plays.finished - before[0])
-        assert len(plays._hopes) >= 100
+        assert len(plays._lowest) >= 100
         threshold = plays.parts[0].resign_below
-        false = np.mean(np.array(plays._hopes) < threshold)
+        false = np.mean(np.array(plays._lowest) < threshold)
         assert false <= 0.07, "of the games played out, the winners would have given up more than were allowed"
         assert threshold <= -0.5 and share < 0.95
-    rows = plays.window.rows
-    assert plays.resigned == 0 or (rows["known"] == 0).any()
+
+
+def test_a_resigned_game_teaches_that_the_other_side_won():
+    game, seen = Go(3, komi=0.5), []
+    plays = SelfPlay(
+        game, BoardNetwork(17, 8, 1), SelfPlayConfig(**SMALL, opening_share=0.0), features.symmetries(3), 1, seen.append
+    )
+
+    def black_wins(planes):  # and White knows it
+        return np.zeros((len(planes), 10), np.float32), np.where(planes[:, 16, 0, 0], 0.9, -0.9).astype(np.float32)
+
+    plays.evaluate = black_wins  # type: ignore[assignment]
+    black_wins.refresh = lambda: None
+    for part in plays.parts:
+        part.resign_below, part.to_the_end = -0.5, np.zeros_like(part.to_the_end)
+    while plays.finished < 20:
+        plays.play()
+    resigned = [ended for ended in seen if ended.resigned]
+    assert len(resigned) > 5 and all(ended.value == 1 and not ended.rows["known"].any() for ended in resigned)
+    for ended in resigned:
+        black = np.unpackbits(ended.rows["planes"], axis=1, count=17 * 9)[:, -1] == 1
+        np.testing.assert_array_equal(ended.rows["value"], np.where(black, 1, -1))
+
+
+def test_the_window_forgets_the_older_half(monkeypatch):
+    monkeypatch.setattr("agents.alphazero.window.KEPT", 4)
+    window = Window(100, (1, 3, 3), features.symmetries(3))
+    row = {name: np.zeros((1, *array.shape[1:]), array.dtype) for name, array in window.rows.items()}
+    sizes = []
+    for number in range(12):
+        window.add(row | {"value": np.full(1, number, np.float32)})
+        sizes.append(len(window))
+        drawn = window.sample(np.random.default_rng(number), 300)["value"]
+        assert drawn.min() == number + 1 - len(window) and drawn.max() == number
+    assert sizes == [1, 2, 3, 4, 4, 4, 4, 4, 4, 5, 5, 6]
+
+
+def test_who_gets_noise(monkeypatch):
+    """Positions that are searched in full, with or without a kept tree; the prior is remembered without it."""
+    perturbed, perturb = [], root.perturb
+
+    def spying(trees, rng, which, *args):
+        perturbed.append(len(which))
+        perturb(trees, rng, which, *args)
+
+    monkeypatch.setattr("rlkit.root.perturb", spying)
+    plays = self_play(root="puct", fast_simulations=3, games=32)
+    part = plays.parts[0]
+    for _ in range(60):
+        part.step(plays.evaluate)
+    searching = ~part.fresh
+    full = part.open["full"][np.arange(16), part.length]
+    np.testing.assert_allclose(part.prior[searching].sum(1), 1, atol=1e-5)
+    changed = np.abs(part.prior - np.maximum(part.trees.P[:, 0], 0)).max(1) > 1e-6
+    np.testing.assert_array_equal(changed[searching], full[searching])
+    assert sum(perturbed) > 10 and (part.trees.forced[searching] > 0).tolist() == full[searching].tolist()
+
+
+def test_a_network_gone_mad_is_noticed():
+    plays = self_play()
+    torch.nn.init.constant_(plays.evaluate.network.board.bias, float("nan"))
+    with pytest.raises(NonFiniteLoss, match="go back to a checkpoint"):
+        plays.play()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="captured graphs need a GPU")
+def test_captured_graphs_say_what_the_cpu_says():
+    network = BoardNetwork(17, 8, 1)
+    torch.nn.init.normal_(network.points.weight, std=0.5)
+    on_cpu, on_gpu = Inference(network, "fp32"), Inference(copy.deepcopy(network).to("cuda"), "fp32")
+    planes = np.random.default_rng(0).integers(0, 2, (300, 17, 5, 5), dtype=np.uint8)
+    sizes = [1, 9, 70, 300] * 6
+    for _ in range(2):
+        with ThreadPoolExecutor(12) as pool:
+            answers = list(pool.map(lambda size: on_gpu(planes[:size]), sizes))
+        for size, (logits, value) in zip(sizes, answers, strict=True):
+            expected = on_cpu(planes[:size])
+            np.testing.assert_allclose(logits, expected[0], atol=1e-2)
+            np.testing.assert_allclose(value, expected[1], atol=1e-2)
+        for side in (on_cpu, on_gpu):
+            torch.nn.init.constant_(side.network.points.weight, 0.01)
+            side.refresh()
 
 
 def test_surprise_gives_weight_to_what_was_learned():

@@ -10,6 +10,7 @@ import torch
 
 from agents.alphazero.games import SelfPlayConfig
 from agents.alphazero.player import AlphaZero
+from envs.go.position import Position
 from envs.go.sgf import read_collection
 from envs.tictactoe import Board, PerfectPlayer, RandomTicTacToe, TicTacToe, values
 from experiments import alphazero_go
@@ -42,7 +43,7 @@ def test_main_leaves_an_agent_games_pictures_and_curves(tmp_path, monkeypatch):
     run_dir = alphazero_go.main(tiny(eval_minutes=0.005))
     player = go_player(str(run_dir))
     assert isinstance(player, AlphaZero)
-    position = alphazero_go.World(tiny()).empty
+    position = Position.empty(3, 0.5)
     assert position.is_legal(player(position))
     info = json.loads((run_dir / "agent" / "agent.json").read_text())
     assert info["env"] == {"game": "go", "size": 3, "komi": 0.5} and info["trained"]["updates"] == 12
@@ -99,11 +100,52 @@ def test_weights_of_a_smaller_board_begin_a_larger_one(tmp_path, monkeypatch):
         alphazero_go.main(tiny(start_from=str(small), channels=16))
 
 
-def test_the_gate_keeps_the_better_network(tmp_path, monkeypatch):
+def test_bad_luck_before_the_first_checkpoint(tmp_path, monkeypatch):
+    """A run that began with another's weights, and died, begins with them again; lines after a checkpoint are cut."""
     monkeypatch.chdir(tmp_path)
-    run_dir = alphazero_go.main(tiny(gate=0.9, eval_minutes=0.002, steps=20))
-    _, tags, _ = scalars(run_dir)
-    assert "eval/against_past" in tags
+    small = alphazero_go.main(tiny())
+    run_dir = alphazero_go.main(tiny(start_from=str(small), steps=1, minutes=1e-9))
+    for path in (run_dir / "checkpoints").iterdir():
+        path.unlink()
+    (run_dir / "games.sgf").write_text("(;a torn li")
+    alphazero_go.main(tiny(start_from=str(small), resume=str(run_dir), steps=1, minutes=1e-9))
+    ours, theirs = (load_agent(folder)[0].network for folder in (small, run_dir))
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert (run_dir / "games.sgf").read_text() == ""
+    lines = alphazero_go.Lines(tmp_path / "lines")
+    lines.append("one")
+    state = lines.state_dict()
+    lines.append("two")
+    lines.load_state_dict(state)
+    assert (tmp_path / "lines").read_text() == "one\n"
+
+
+@pytest.mark.parametrize(("score", "accepted"), [(0.8, False), (0.95, True)])
+def test_the_gate_keeps_the_better_network(tmp_path, monkeypatch, score, accepted):
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    class SelfPlay(alphazero_go.SelfPlay):
+        def __init__(self, game, network, *args):
+            super().__init__(game, network, *args)
+            seen.append((network, copy.deepcopy(network.state_dict())))
+
+    class Ladder(alphazero_go.Ladder):
+        def play(self, name, ours, past=None):
+            return {"eval/against_past": score}
+
+        def table(self):
+            return ""
+
+    monkeypatch.setattr(alphazero_go, "SelfPlay", SelfPlay)
+    monkeypatch.setattr(alphazero_go, "Ladder", Ladder)
+    run_dir = alphazero_go.main(tiny(gate=0.9, steps=8))
+    network, before = seen[0]
+    kept = all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    assert kept != accepted
+    trained = load_agent(run_dir)[0].network.state_dict()
+    assert accepted == all(torch.equal(trained[name], tensor) for name, tensor in network.state_dict().items())
 
 
 def test_bad_numbers_are_refused():
@@ -111,6 +153,8 @@ def test_bad_numbers_are_refused():
         alphazero_go.main(tiny(size=1))
     with pytest.raises(ValueError, match="fewer parts"):
         alphazero_go.main(tiny(selfplay={"games": 1}))
+    with pytest.raises(ValueError, match=r"--selfplay.full-share is a share in 0 to 1, not 1.5"):
+        alphazero_go.main(tiny(selfplay={"full_share": 1.5}))
     with pytest.raises(ValueError, match="3 lines"):
         alphazero_go.main(tiny(game="tictactoe", size=5))
 

@@ -1,5 +1,7 @@
 """The trained network as a player: its tree, its limits, and what it says of a position."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -163,6 +165,15 @@ def test_a_time_limit_shorter_than_an_evaluation():
     player.seconds = None
     with pytest.raises(ValueError, match="needs a limit: set simulations, or seconds"):
         player(position)
+
+
+def test_a_time_limit_where_every_line_ends_the_game():
+    """On 1x1 only a pass is legal, and the second ends it: no simulation ever needs the network."""
+    player = AlphaZero(network(heads=()), None)
+    player.seconds = 0.05
+    position, began = Position.empty(1, 0.5), time.monotonic()
+    assert player(position) == position.pass_move
+    assert time.monotonic() - began < 5  # it was half a minute, whatever the limit
 
 
 def test_time_alone_is_no_bound_on_simulations_and_both_bind():

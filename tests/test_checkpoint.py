@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from rlkit import checkpoint
+from rlkit import checkpoint, run
 from rlkit.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from rlkit.errors import DamagedFile
 
@@ -96,6 +96,18 @@ def test_kill_9_in_the_middle_of_saving_loses_at_most_one_save(tmp_path):
         assert newest["w"].unique().tolist() == [float(newest["step"])]
         for old in tmp_path.iterdir():
             old.unlink()
+
+
+def test_a_run_belongs_to_one_process(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    code = "import sys, pathlib, rlkit.run as run; run._lock(pathlib.Path(sys.argv[1])); print(1, flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdout.readline() == "1\n"
+        with pytest.raises(ValueError, match="in use by another process"):
+            run._lock(tmp_path)
+        other.kill()
+    run._lock(tmp_path)
+    run._lock(tmp_path)  # the same process may
 
 
 def test_agent_folder_round_trip_and_damage(tmp_path):

@@ -56,7 +56,7 @@ def test_a_player_climbs_as_it_grows_and_its_rating_follows():
     assert weak["eval/rung"] == 0 and weak["eval/elo_low"] < 0 < weak["eval/elo_high"]
     score = weak["eval/against_random"]
     assert weak["eval/elo"] == pytest.approx(400 * math.log10((40 * score + 0.5) / (40 * (1 - score) + 0.5)))
-    strong = ladder.play("step 1", PerfectPlayer, RandomTicTacToe)
+    strong = ladder.play("step 1", PerfectPlayer, ("step 0", RandomTicTacToe))
     assert strong["eval/against_random"] >= 0.9 and "eval/against_mixed_0.5" in strong and strong["eval/rung"] == 1
     assert strong["eval/against_past"] >= 0.9 and strong["eval/elo_low"] > weak["eval/elo_high"]
     assert [(r["a"], r["b"]) for r in ladder.results] == [
@@ -100,13 +100,13 @@ def test_a_resumed_run_goes_on_with_the_curve(tmp_path):
     whole, first = ladder_of("random", "perfect"), ladder_of("random", "perfect")
     for ladder in (whole, first):
         ladder.play("a", RandomTicTacToe)
-        ladder.play("b", PerfectPlayer, RandomTicTacToe)
+        ladder.play("b", PerfectPlayer, ("a", RandomTicTacToe))
     save_checkpoint(tmp_path, 1, {"ladder": first.state_dict(), "x": torch.zeros(1)})
     second = ladder_of("random", "perfect")
     second.load_state_dict(load_checkpoint(next(tmp_path.glob("*.ckpt")))["ladder"])
     assert json.loads(json.dumps(second.state_dict())) == whole.state_dict()  # plain values
     assert second.rung == 1
-    assert second.play("c", PerfectPlayer, PerfectPlayer) == whole.play("c", PerfectPlayer, PerfectPlayer)
+    assert second.play("c", PerfectPlayer, ("b", PerfectPlayer)) == whole.play("c", PerfectPlayer, ("b", PerfectPlayer))
     assert second.table() == whole.table() and len(first.results) == len(whole.results) - 2 == 4
     fewer = ladder_of("random")  # the rung it stood at is gone
     fewer.load_state_dict(whole.state_dict())
@@ -147,12 +147,18 @@ def test_names_that_would_mix_players_up_are_refused():
     ladder = ladder_of("random", games=2)
     with pytest.raises(ValueError, match="is a rung"):
         ladder.play("random", RandomTicTacToe)
-    with pytest.raises(ValueError, match="no past self"):
-        ladder.play("a", RandomTicTacToe, RandomTicTacToe)
     ladder.play("a", RandomTicTacToe)
-    ladder.play("b", RandomTicTacToe)
-    ladder.play("b", RandomTicTacToe, RandomTicTacToe)  # again, with more games: the past self is a
+    ladder.play("b", RandomTicTacToe, ("a", RandomTicTacToe))
     assert ladder.results[-1]["b"] == "a" and ladder_module.ENOUGH == 0.9
+    ladder.play("b", RandomTicTacToe, ("b", RandomTicTacToe))  # evaluated again: it is no past self of its own
+    assert ladder.results[-1]["b"] == "random"
+
+
+def test_whoever_stops_a_match_gets_no_result_of_it():
+    ladder, asked = ladder_of("random", "perfect", games=6), []
+    scalars = ladder.play("a", PerfectPlayer, ("b", RandomTicTacToe), stop=lambda: asked.append(1) or len(asked) > 3)
+    assert ladder.results == [] and scalars == {}
+    assert ladder.play("a", PerfectPlayer)["eval/elo"] > 0
 
 
 def test_the_table_shows_the_strongest_first():

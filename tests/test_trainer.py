@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rlkit import checkpoint
-from rlkit.errors import NonFiniteLoss, SaveFailed
+from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
 from rlkit.schedule import Schedule
 from rlkit.trainer import TrainConfig, Trainer
 
@@ -204,6 +204,27 @@ def test_falls_back_to_the_checkpoint_before_and_says_so(tmp_path, capsys):
     assert "truncated or altered" in (said := capsys.readouterr().err) and "resumed at step 30" in said
 
 
+def test_no_whole_checkpoint_is_an_error_and_another_model_too(tmp_path):
+    trainer, data = make(tmp_path, steps=10)
+    losses_of(trainer, data)
+    other = Trainer(nn.Linear(3, 1), squared_error, trainer.cfg, tmp_path)
+    with pytest.raises(DamagedFile, match="belongs to another configuration"):
+        other.load()
+    for path in checkpoint.checkpoints(tmp_path / "checkpoints"):
+        path.write_bytes(b"")
+    with pytest.raises(DamagedFile, match=r"no checkpoint in .* is whole"):
+        make(tmp_path)[0].load()
+
+
+def test_a_moving_average_that_begins_late_begins_with_the_weights(tmp_path):
+    trainer, data = make(tmp_path, steps=10)
+    losses_of(trainer, data)
+    again, _ = make(tmp_path, ema=0.9)
+    again.load()
+    for ours, theirs in zip(again.ema.module.parameters(), trainer.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_a_full_disk_ends_the_run_clearly_and_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     trainer, data = make(tmp_path)
     real = os.fsync
@@ -248,21 +269,22 @@ def test_sigint_saves_and_ends_and_gives_the_handlers_back(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_second_sigint_ends_at_once():
-    code = """
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_second_signal_ends_at_once(name):
+    code = f"""
 import os, signal, sys, time
 sys.path.insert(0, "tests")
 from test_trainer import make
 trainer, data = make(steps=10**9)
 for step, _, _ in trainer.run(data):
     if step == 3:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.{name})
+        os.kill(os.getpid(), signal.{name})
         time.sleep(5)
         print("still here")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == -signal.SIGINT and "still here" not in done.stdout
+    assert done.returncode == -signal.Signals[name] and "still here" not in done.stdout
 
 
 def test_cudagraph_without_a_gpu_says_what_to_use():

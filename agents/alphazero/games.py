@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agents.alphazero.inference import Evaluate, priors_of
+from agents.alphazero.inference import Evaluate, open_edges
 from agents.alphazero.window import pack
 from rlkit import root
 from rlkit.search import Trees
@@ -32,7 +32,7 @@ class SelfPlayConfig:
     fewer simulations"""
     considered: int = 16
     """actions that a gumbel root considers at most"""
-    c: float = 1.25
+    c_puct: float = 1.25
     """exploration in the search"""
     fpu: float = 0.2
     """first-play urgency: how much worse an unvisited move is taken to be, but at the root"""
@@ -63,6 +63,20 @@ class SelfPlayConfig:
     """positions before the first batch"""
 
 
+@dataclass
+class Finished:
+    """A game that has ended."""
+
+    rows: dict[str, NDArray]
+    """its positions to learn from, as `Window.add` takes them, and the search's values "q" """
+    moves: list[int]
+    value: float
+    """1 a win of the first player, -1 a loss, 0 a draw"""
+    resigned: bool
+    lowest: float
+    """the winner's lowest q, if nobody could resign; else nan"""
+
+
 class Games:
     """Open games, with their trees and what they have seen so far.
 
@@ -72,13 +86,13 @@ class Games:
     def __init__(self, game: Any, cfg: SelfPlayConfig, games: int, seed: int):
         self.game, self.cfg, self.rng = game, cfg, np.random.default_rng(seed)
         nodes = max(cfg.simulations, cfg.fast_simulations) + 2  # a kept subtree's nodes count among the simulations
-        self.trees = Trees(games, nodes, game.num_actions, game.state_size, c=cfg.c, fpu=cfg.fpu)
+        self.trees = Trees(games, nodes, game.num_actions, game.state_size, c=cfg.c_puct, fpu=cfg.fpu)
         self.states = game.reset(games)
         self.resign_below = -2.0
         self.simulations = 0
         self.shape: tuple[int, int, int] = game.encode(self.states[:1]).shape[1:]
         """(C, H, W)"""
-        self.ended: list[tuple[dict[str, NDArray], list[int], float, bool, float]] = []
+        self.ended: list[Finished] = []
         shape = (games, game.max_moves + 1)
         bits = pack(game.encode(self.states[:1])).shape[-1]
         self.open = {
@@ -86,7 +100,7 @@ class Games:
             "policy": np.zeros((*shape, game.num_actions), np.float16),
             "action": np.zeros(shape, np.int16),
             "to_play": np.zeros(shape, np.int16),
-            "q": np.zeros(shape, np.float32),  # the search's value of the move played
+            "q": np.zeros(shape, np.float32),  # what the search thinks of the position, for its side to move
             "surprise": np.zeros(shape, np.float32),  # from the network's policy to the search's, in nats
             "full": np.zeros(shape, np.bool_),  # searched with all simulations: to learn from
         }
@@ -119,7 +133,8 @@ class Games:
             count[rows[over]] = move  # a random opening does not end a game
             rows, going, actions = rows[~over], going[~over], actions[~over]
             states[rows] = going
-            self.open["action"][which[rows], move], self.open["full"][which[rows], move] = actions, False
+            for name, what in (("action", actions), ("full", False), ("q", 1.0)):  # 1: nothing to resign for
+                self.open[name][which[rows], move] = what
             self.length[which[rows]] += 1
         self.states[which] = states
 
@@ -131,20 +146,12 @@ class Games:
             self._move(done)
         begin = np.flatnonzero(self.fresh)
         edges = trees.select(1, self.goal)  # fresh trees have none
-        states = game.follow(self.states, trees, edges.tree, edges.node, edges.action)
-        over, value = game.outcome(states)
-        live = np.flatnonzero(~over)
-        going = np.concatenate([self.states[begin], states[live]])
-        priors = np.full((len(edges), game.num_actions), -1, np.float32)
-        if len(going):
-            logits, worth = evaluate(game.encode(going))
-            opened = priors_of(logits, game.legal(going))
-            priors[live], value[live] = opened[len(begin) :], worth[len(begin) :]
-        trees.expand(edges, states, priors, value, over)
+        states = self.states[begin]
+        priors, value, count = open_edges(trees, game, self.states, edges, evaluate, more=states)
         if len(begin):
-            trees.plant(going[: len(begin)], opened[: len(begin)], worth[: len(begin)], begin)
+            trees.plant(states, priors, value, begin)
             self._begin_searches(begin)
-        return len(going)
+        return count
 
     def _begin_searches(self, which: NDArray[np.int64]) -> None:
         cfg, trees = self.cfg, self.trees
@@ -159,7 +166,6 @@ class Games:
         else:
             explore = which[full]
             root.perturb(trees, self.rng, explore, cfg.noise, cfg.alpha, cfg.root_temperature, cfg.forced)
-            trees.forced[which[~full]] = 0
 
     def _move(self, which: NDArray[np.int64]) -> None:
         """Play a move in these games; `ended` then has those that it ended."""
@@ -173,7 +179,8 @@ class Games:
             odds = (policy**odds).cumsum(1)
             actions = (odds <= self.rng.random((len(odds), 1)) * odds[:, -1:]).sum(1)
         rows, prior = np.arange(len(which)), np.maximum(self.prior[which], 1e-6)
-        q = trees.W[which, 0, actions] / np.maximum(trees.N[which, 0, actions], 1)
+        N, W = trees.N[which, 0], trees.W[which, 0]  # the move itself may have been drawn for the sake of variety
+        q = np.where(N.max(1, keepdims=True) == N, W / np.maximum(N, 1), -np.inf).max(1)
         seen = {
             "planes": pack(game.encode(self.states[which])),
             "policy": policy,
@@ -229,13 +236,12 @@ class Games:
                 "known": np.full(length, not resigned[i], np.float32),
                 "q": seen["q"],
             }
-            # the lowest hope of the side that won in the end: what a resignation would have cost
-            won = full & (rows["value"] > 0)
-            hope = float(seen["q"][won].min(initial=1.0)) if self.to_the_end[g] and value[i] else np.nan
+            won = rows["value"] > 0
+            lowest = float(seen["q"][won].min(initial=1.0)) if self.to_the_end[g] and won.any() else np.nan
             keep = np.repeat(np.arange(length), self._copies(seen["surprise"], full))
             first = float(value[i] if mover[i] == 1 else -value[i])
-            moves = seen["action"].tolist()
-            self.ended.append(({k: v[keep].copy() for k, v in rows.items()}, moves, first, bool(resigned[i]), hope))
+            learned = {name: array[keep] for name, array in rows.items()}
+            self.ended.append(Finished(learned, seen["action"].tolist(), first, bool(resigned[i]), lowest))
         self._begin_games(which)
 
     def _copies(self, surprise: NDArray[np.float32], full: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -248,9 +254,14 @@ class Games:
 
     _ARRAYS = "states", "length", "fresh", "goal", "prior", "to_the_end"
 
+    def _begun(self) -> NDArray[np.bool_]:
+        """Which rows of `open` hold something, those of the present searches included: [games, max_moves + 1]."""
+        return np.arange(self.open["full"].shape[1]) <= self.length[:, None]
+
     def state_dict(self) -> dict[str, Any]:
         """Open games, trees, generator."""
-        arrays = {name: getattr(self, name) for name in self._ARRAYS} | self.open
+        arrays = {name: getattr(self, name) for name in self._ARRAYS}
+        arrays |= {name: array[self._begun()] for name, array in self.open.items()}
         saved: dict[str, Any] = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         trees = {name: torch.from_numpy(array) for name, array in self.trees.state_dict().items()}
         return saved | {"trees": trees, "rng": self.rng.bit_generator.state, "simulations": self.simulations}
@@ -260,6 +271,6 @@ class Games:
         for name in self._ARRAYS:
             getattr(self, name)[:] = saved[name].numpy()
         for name, array in self.open.items():
-            array[:] = saved[name].numpy()
+            array[self._begun()] = saved[name].numpy()
         self.trees.load_state_dict({name: tensor.numpy() for name, tensor in saved["trees"].items()})
         self.rng.bit_generator.state, self.simulations = saved["rng"], saved["simulations"]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rlkit import runtime
+from rlkit.errors import NonFiniteLoss
 from rlkit.search import Edges, Trees
 
 Evaluate = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -20,9 +21,9 @@ class Inference:
     """A network as a function planes uint8 [B, C, H, W] -> (logits [B, A], value [B]), both float32.
 
     It works on a copy of the weights, so that a learner may change the network meanwhile; `refresh` takes the present
-    ones. Their precision is the one that the device multiplies fastest: bf16, where it is native, does 1.9 times fp32 on
-    a CPU with AVX512-BF16 (compiled and frozen 8 % more, but after a second for each new weights). Several threads may
-    call it. On a GPU each thread has a stream and graphs of its own, captured for batches of 8, 16, 32, ... rows.
+    ones. Their precision is the one that the device multiplies fastest: bf16, where it is native, does 1.9 times fp32
+    on a CPU with AVX512-BF16 (compiled and frozen 8 % more, but after a second for each new weights). Several threads
+    may call it. On a GPU each has a stream and graphs of its own, captured for batches of 8, 16, 32, ... rows.
     """
 
     def __init__(self, network: nn.Module, precision: str = "auto"):
@@ -59,20 +60,27 @@ class Inference:
     def _captured(self, planes: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         rows = len(planes)
         size = max(8, 1 << (rows - 1).bit_length())
-        graphs = self._own.__dict__.setdefault("graphs", {})
+        own = self._own
+        if not hasattr(own, "graphs"):
+            own.graphs, own.stream = {}, torch.cuda.Stream(self.device)  # torch has 32 streams to give
         key = size, *planes.shape[1:]
-        if key not in graphs:
-            graphs[key] = _Graph(self._copy, key, self.device)
-        return graphs[key](planes, rows)
+        if key not in own.graphs:
+            with _CAPTURING:
+                own.graphs[key] = _Graph(self._copy, key, own.stream)
+        return own.graphs[key](planes, rows)
+
+
+_CAPTURING = threading.Lock()
+"""only one capture may be under way in a process"""
 
 
 class _Graph:
     """One forward pass of a fixed shape, with its input and outputs in pinned memory."""
 
-    def __init__(self, network: nn.Module, shape: tuple[int, ...], device: torch.device):
-        self.stream = torch.cuda.Stream(device)
+    def __init__(self, network: nn.Module, shape: tuple[int, ...], stream: torch.cuda.Stream):
+        self.stream = stream
         self.host = torch.zeros(shape, dtype=torch.uint8, pin_memory=True)
-        self.input = self.host.to(device)
+        self.input = self.host.to(stream.device)
         with torch.inference_mode(), torch.cuda.stream(self.stream):
             for _ in range(3):  # cuDNN chooses its kernels before the capture
                 out: dict[str, Tensor] = network(self.input)
@@ -104,14 +112,26 @@ def priors_of(logits: NDArray[np.float32], legal: NDArray[np.bool_]) -> NDArray[
     return np.where(legal, weights / total, -1).astype(np.float32)
 
 
-def open_edges(trees: Trees, game: Any, games: NDArray, edges: Edges, evaluate: Evaluate) -> None:
-    """Play the edges, evaluate what is not the end of a game, and expand."""
+def open_edges(
+    trees: Trees, game: Any, games: NDArray, edges: Edges, evaluate: Evaluate, more: NDArray | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
+    """Play the edges, evaluate what is not the end of a game, and expand.
+
+    The states `more` [M, game_size] go through the network in the same call. Returns their (priors [M, A], value [M]),
+    and how many states the network saw. Raises NonFiniteLoss where it has nothing to say.
+    """
     states = game.follow(games, trees, edges.tree, edges.node, edges.action)
     over, value = game.outcome(states)
-    priors = np.full((len(states), game.num_actions), -1, np.float32)
     live = np.flatnonzero(~over)
-    if len(live):
-        going = states if len(live) == len(states) else states[live]
+    going = states[live] if more is None else np.concatenate([more, states[live]])
+    first = len(going) - len(live)
+    priors = np.full((len(states), game.num_actions), -1, np.float32)
+    opened, worth = np.empty((0, game.num_actions), np.float32), np.empty(0, np.float32)
+    if len(going):
         logits, worth = evaluate(game.encode(going))
-        priors[live], value[live] = priors_of(logits, game.legal(going)), worth
+        if not np.isfinite(worth).all():
+            raise NonFiniteLoss("the network's values are not finite: go back to a checkpoint before that")
+        opened = priors_of(logits, game.legal(going))
+        priors[live], value[live] = opened[first:], worth[first:]
     trees.expand(edges, states, priors, value, over)
+    return opened[:first], worth[:first], len(going)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from agents.alphazero.inference import Inference, open_edges, priors_of
 from agents.alphazero.network import BoardNetwork
-from agents.uct.player import deepen, table
+from rlkit.root import deepen, table
 from rlkit.search import OPEN, Edges, Trees
 
 RESIGN = -1
@@ -29,7 +29,7 @@ class AlphaZero:
 
     Args:
         simulations: of each move, those of the kept tree included; None: as many as `seconds` allow.
-        c: exploration in the search; leaves: positions in one call of the network.
+        c_puct: exploration in the search; leaves: positions in one call of the network.
         resign: None, or answer RESIGN where even the best move's mean value, in -1 .. 1, is below -resign.
         info: the agent's agent.json; a board larger than its env's "size" is refused.
     """
@@ -38,7 +38,7 @@ class AlphaZero:
         self,
         network: BoardNetwork,
         simulations: int | None = 400,
-        c: float = 1.5,
+        c_puct: float = 1.5,
         leaves: int = 8,
         resign: float | None = None,
         info: Mapping[str, Any] | None = None,
@@ -48,7 +48,13 @@ class AlphaZero:
         if resign is not None and not 0 <= resign <= 1:
             raise ValueError(f"resign is a value in 0 .. 1, not {resign}")
         self.network, self.evaluate = network, Inference(network)
-        self.simulations, self.c, self.leaves, self.resign, self.info = simulations, c, leaves, resign, info or {}
+        self.simulations, self.c_puct, self.leaves, self.resign, self.info = (
+            simulations,
+            c_puct,
+            leaves,
+            resign,
+            info or {},
+        )
         self.seconds: float | None = None
         """a limit for each move, which still gets one batch of evaluations"""
         self.name = f"alphazero:{simulations or 'time'}"
@@ -73,7 +79,7 @@ class AlphaZero:
         planes = self._checked(game, game.encode(games))
         shape = game.num_actions, game.state_size
         if trees is None or trees.N.shape[1] < nodes or (trees.N.shape[2], trees.states.shape[2]) != shape:
-            trees = Trees(1, nodes, *shape, exploration="puct", c=self.c)
+            trees = Trees(1, nodes, *shape, exploration="puct", c=self.c_puct)
         logits, value = self.evaluate(planes)
         trees.plant(games, priors_of(logits, game.legal(games)), value)
         self._position, self._trees, self._last_end = position, trees, game.max_moves
@@ -172,7 +178,7 @@ class AlphaZero:
             trees = self.tree(position, None)
             most = self.simulations if seconds is None else None
             self.grow(trees, position, int(trees.total[0, 0]) + most if most else UNLIMITED, end)
-        moves = table(trees, trees.P[0, 0])
+        moves = table(trees)
         if moves:
             self._add_heads(moves, trees, position)
         return moves

@@ -17,13 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.alphazero.games import Games, SelfPlayConfig
+from agents.alphazero.games import Finished, Games, SelfPlayConfig
 from agents.alphazero.inference import Inference
 from agents.alphazero.window import Window
 from rlkit import runtime
 from rlkit.logger import Timer
-
-OnGame = Callable[[list[int], float, bool], None]
 
 
 class SelfPlay:
@@ -32,7 +30,7 @@ class SelfPlay:
     Args:
         game: with the verbs of a game, `is_over`, `max_moves`, and, for those targets, `ownership` and `score`.
         network: plays as it is at the moment. symmetries [K, num_actions]: see `Window`.
-        on_game(moves, value for the first player, resigned): told of every game that ends.
+        on_game: told of every game that ends.
     """
 
     def __init__(
@@ -42,7 +40,7 @@ class SelfPlay:
         cfg: SelfPlayConfig,
         symmetries: NDArray[np.int64],
         seed: int = 0,
-        on_game: OnGame | None = None,
+        on_game: Callable[[Finished], None] | None = None,
         timer: Timer | None = None,
     ):
         self.game, self.cfg, self.on_game, self.timer = game, cfg, on_game, timer or Timer()
@@ -56,7 +54,7 @@ class SelfPlay:
         self.window = Window(cfg.window, self.parts[0].shape, symmetries)
         self.finished = self.positions = self.evaluations = self.resigned = 0
         self._due = 0.0
-        self._hopes: deque[float] = deque(maxlen=1000)
+        self._lowest: deque[float] = deque(maxlen=1000)
         self._lately: deque[dict[str, float]] = deque(maxlen=200)
         self._calibration: deque[NDArray] = deque(maxlen=200)
 
@@ -86,35 +84,33 @@ class SelfPlay:
         def run(part: Games) -> int:
             return sum(part.step(self.evaluate) for _ in range(rounds))
 
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with runtime.torch_threads(1):
             others = [self._pool.submit(run, part) for part in self.parts[1:]]
             self.evaluations += run(self.parts[0])
             self.evaluations += sum(other.result() for other in others)  # or an error, not lost in its thread
-        finally:
-            torch.set_num_threads(threads)
         for part in self.parts:
             for game in part.ended:
-                self._remember(*game)
+                self._remember(game)
             part.ended.clear()
 
-    def _remember(self, rows: dict[str, NDArray], moves: list[int], first: float, resigned: bool, hope: float) -> None:
+    def _remember(self, game: Finished) -> None:
+        rows, moves = game.rows, game.moves
         self._calibration.append(np.stack([rows["q"], rows["value"]], 1))
         self.window.add(rows)
         self.positions += len(rows["value"])
         self.finished += 1
-        self.resigned += resigned
-        self._lately.append({"length": len(moves), "first": first, "opening": moves[0], "passes": self._passes(moves)})
-        if not np.isnan(hope):
-            self._hopes.append(hope)
-        if self.cfg.resign and len(self._hopes) >= 100:
+        self.resigned += game.resigned
+        passes = moves.count(int(np.prod(self.window.shape[1:])))
+        self._lately.append({"length": len(moves), "first": game.value, "opening": moves[0], "passes": passes})
+        if not np.isnan(game.lowest):
+            self._lowest.append(game.lowest)
+        if self.cfg.resign and len(self._lowest) >= 100:
             # of the games that are played out, so many would have been given up by the side that won them
-            threshold = min(float(np.quantile(self._hopes, self.cfg.resign)), -0.5)
+            threshold = min(float(np.quantile(self._lowest, self.cfg.resign)), -0.5)
             for part in self.parts:
                 part.resign_below = threshold
         if self.on_game:
-            self.on_game(moves, first, resigned)
+            self.on_game(game)
 
     @property
     def simulations(self) -> int:
@@ -127,17 +123,15 @@ class SelfPlay:
         nodes, per_node = trees[0].N.shape[1], trees[0].bytes_per_node
         total = sum(len(tree.N) for tree in trees) * nodes * per_node
         window = sum(array.nbytes for array in self.window.rows.values())
+        games = sum(array.nbytes for part in self.parts for array in part.open.values())
         return (
-            f"{self.cfg.games} trees of {nodes} nodes of {per_node:,} bytes: {total / 1e6:,.0f} MB;"
+            f"{self.cfg.games} trees of {nodes} nodes of {per_node:,} bytes: {total / 1e6:,.0f} MB; their games:"
+            f" {games / 1e6:,.0f} MB;"
             f" a window of {self.window.capacity:,} positions: {window / 1e6:,.0f} MB"
         )
 
-    def _passes(self, moves: list[int]) -> int:
-        height, width = self.window.shape[1:]
-        return sum(move == height * width for move in moves)
-
     def stats(self) -> dict[str, float]:
-        """Of the last 200 games, for the log."""
+        """For the log: totals, and means over the last 200 games."""
         if not self._lately:
             return {}
         lately, pairs = list(self._lately), np.concatenate(list(self._calibration))
@@ -162,7 +156,7 @@ class SelfPlay:
         """All that later batches depend on, besides the network."""
         counters = {name: getattr(self, name) for name in self._COUNTERS}
         return counters | {
-            "hopes": list(self._hopes),
+            "lowest": list(self._lowest),
             "resign_below": self.parts[0].resign_below,
             "rng": self.rng.bit_generator.state,
             "window": self.window.state_dict(),
@@ -173,7 +167,7 @@ class SelfPlay:
         """Restore `state_dict`; returns what there is to say about it."""
         for name in self._COUNTERS:
             setattr(self, name, saved[name])
-        self._hopes.extend(saved["hopes"])
+        self._lowest.extend(saved["lowest"])
         self.rng.bit_generator.state = saved["rng"]
         for part, state in zip(self.parts, saved["parts"], strict=True):
             part.load_state_dict(state)

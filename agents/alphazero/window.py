@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-LEAST = 10_000
+KEPT = 10_000
 """positions that are drawn from before the older half of all goes"""
 
 
@@ -20,7 +20,7 @@ def pack(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 class Window:
     """A ring of positions with what they are to teach.
 
-    Batches come from the newest half of all positions ever seen (at least LEAST of them, at most `capacity`): what an
+    Batches come from the newest half of all positions ever seen (at least KEPT of them, at most `capacity`): what an
     almost untrained network played is soon forgotten, and later nothing is forgotten too fast.
 
     Args:
@@ -45,7 +45,7 @@ class Window:
 
     def __len__(self) -> int:
         """How many positions the next batch is drawn from."""
-        return min(self.held, max(self.added // 2, LEAST))
+        return min(self.held, max(self.added // 2, KEPT))
 
     def add(self, rows: Mapping[str, NDArray]) -> None:
         """Remember positions, planes packed; the oldest go."""

@@ -7,30 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlkit.root import deepen, table
 from rlkit.search import OPEN, Edges, Trees
-
-LEAVES = 8
-"""new edges a tree opens at once: so many share a call's overhead, and more would blur the search"""
-
-
-def deepen(
-    trees: Trees, open_edges: Callable[[Edges], None], goal: int, end: float = np.inf, leaves: int = LEAVES
-) -> None:
-    """Search until each root has had `goal` simulations, until nothing can grow, or until `time.monotonic()` is `end`.
-
-    Args:
-        trees: planted; open_edges: plays the edges, evaluates, and expands. One batch at least is searched.
-        leaves: new edges a tree opens at once, when it is no longer small.
-    """
-    while True:
-        # few at a time while a tree is small, or all of them would go to the first edges
-        growing = trees.total[trees.status[:, 0] == OPEN, 0]
-        edges = trees.select(min(leaves, 1 + int(growing.min(initial=goal)) // 8), goal)
-        if not len(edges):
-            return
-        open_edges(edges)
-        if time.monotonic() > end:
-            return
 
 
 def simulate(
@@ -57,25 +35,6 @@ def simulate(
 
     if seconds != 0:
         deepen(trees, opened, goal, np.inf if seconds is None else time.monotonic() + seconds)
-
-
-def table(trees: Trees, priors: NDArray[np.float32]) -> list[dict[str, Any]]:
-    """The visited moves of the first tree by visits, with win rate (0 to 1), prior and principal variation.
-
-    priors: [num_actions].
-    """
-    visits, total = trees.N[0, 0], trees.W[0, 0]
-    return [
-        {
-            "move": a,
-            "visits": int(visits[a]),
-            "winrate": float(total[a] / visits[a] + 1) / 2,
-            "prior": float(priors[a]),
-            "pv": trees.line(0, a),
-        }
-        for a in map(int, trees.ranked())
-        if visits[a] > 0
-    ]
 
 
 def random_order(rng: np.random.Generator, moves: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -152,4 +111,4 @@ class UCTPlayer:
             goal = int(trees.total[0, 0]) + self.simulations if seconds is None else 1 << 30
             self.grow(trees, position, goal, seconds)
         legal = int((trees.P[0, 0] >= 0).sum())
-        return table(trees, np.full(len(trees.P[0, 0]), 1 / max(legal, 1)))
+        return table(trees, priors=np.full(len(trees.P[0, 0]), 1 / max(legal, 1)))
