@@ -272,10 +272,9 @@ def main(cfg: Config) -> Path:
         say(f"{elapsed.all:.1f} min, {experience.finished:,} games, {trainer.step:,} updates: {results}")
 
     def in_time() -> Iterator[Batch]:
-        for batch in experience:
-            if elapsed.here > cfg.minutes:
-                return
-            yield batch
+        batches = iter(experience)
+        while elapsed.here <= cfg.minutes:  # asked before a batch is drawn, or a resumed run would lack it
+            yield next(batches)
 
     next_eval, before = cfg.eval_minutes, (0, 0, 0.0)
     for step, _, _ in trainer.run(in_time()):
