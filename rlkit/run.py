@@ -4,8 +4,10 @@ runs/<experiment>/<name>__<seed>__<time>/ holds config.json, command.txt, checkp
 """
 
 import argparse
+import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import shlex
@@ -106,8 +108,12 @@ def start(cfg: Any, experiment: str, name: str, fixed: tuple[str, ...] = ("prese
             if (old := field(before, name)) != field(cfg, name):
                 raise ValueError(f"{flag(name)} cannot change when a run goes on: {run_dir} has {old}; begin a new run")
     else:
-        run_dir = Path(root) / experiment / f"{name}__{cfg.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
-        run_dir.mkdir(parents=True)
+        stem = f"{name}__{cfg.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+        for again in itertools.count(1):
+            run_dir = Path(root) / experiment / (stem if again == 1 else f"{stem}-{again}")
+            with contextlib.suppress(FileExistsError):  # begun in the same second
+                run_dir.mkdir(parents=True)
+                break
     _lock(run_dir)
     config = dataclasses.asdict(cfg) | {"resume": None}
     write_atomically(run_dir / "config.json", json.dumps(config, indent=1).encode())

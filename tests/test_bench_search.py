@@ -47,9 +47,6 @@ def test_units_are_what_was_done():
 
 def test_main_prints_every_row(capsys, monkeypatch):
     """With stand-ins for the peer and for what starts processes, and without compiling."""
-    import torch._inductor.config as inductor
-
-    monkeypatch.setattr(inductor, "freezing", False)  # and back
     monkeypatch.setattr(torch, "compile", lambda module: module)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(runtime, "cores", lambda: 2)
