@@ -1,8 +1,6 @@
 """DQN's training loop against Stable-Baselines3, and against the bound of its own parts."""
 
-import atexit
 import copy
-import importlib.util
 import statistics
 import subprocess
 import sys
@@ -17,7 +15,7 @@ import torch
 from agents.dqn.agent import DQN, DQNConfig
 from agents.dqn.experience import Experience
 from envs.atari import Atari
-from experiments.bench.turns import Config, in_turns, repeat, report
+from experiments.bench.turns import Config, in_process, in_turns, repeat, report
 from experiments.dqn_atari import PRESETS, build
 from rlkit import runtime
 from rlkit.replay import Replay
@@ -78,22 +76,9 @@ def sb3(cfg: Config, num_envs: int, batch: int, every: int) -> Callable[[], int]
     It sits in a process of its own, asleep between its turns, as its users run it: ours sets malloc for the whole
     process, from which it would gain too.
     """
-    if not importlib.util.find_spec("stable_baselines3"):
-        raise ModuleNotFoundError("the comparison needs the extra `bench`: pip install -e '.[bench]'")
     name = "ALE/" + cfg.game.title().replace("_", "") + "-v5"
     device = runtime.setup(1, cfg.device, cfg.threads).type
-    command = [sys.executable, "-c", PEER, name, str(num_envs), str(batch), str(every), device]
-    peer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert peer.stdin and peer.stdout
-    ask, answer = peer.stdin, peer.stdout
-    atexit.register(peer.kill)
-
-    def work() -> int:
-        ask.write("go\n")
-        ask.flush()
-        return int(answer.readline())
-
-    return work
+    return in_process("stable_baselines3", PEER, name, num_envs, batch, every, device)
 
 
 def updates(cfg: Config, agent: DQN, batch: dict, layout: torch.memory_format, **trainer: Any) -> Callable[[], int]:

@@ -3,9 +3,7 @@
 An evaluation is a position that the network looks at. A part of self-play is a thread with a batch of its own.
 """
 
-import atexit
 import copy
-import importlib.util
 import json
 import os
 import shutil
@@ -37,7 +35,7 @@ from envs.go.position import Position
 from experiments import gtp
 from experiments.alphazero_go import PRESETS
 from experiments.bench.go import middle_game
-from experiments.bench.turns import Config, in_turns, repeat, report
+from experiments.bench.turns import Config, in_process, in_turns, repeat, report
 from rlkit import runtime
 from rlkit.checkpoint import save_agent
 
@@ -189,18 +187,7 @@ def openspiel(threads: int) -> Callable[[], int]:
     """A move by OpenSpiel's Python MCTSBot as its AlphaZero sets it up, with the same network in fp32, on so many
     threads of torch (0: its default). It sits in a process of its own, asleep between its turns.
     """
-    if not importlib.util.find_spec("pyspiel"):
-        raise ModuleNotFoundError("the comparison needs the extra `bench`: pip install -e '.[bench]'")
-    command = [sys.executable, "-c", PEER, str(MOVE), str(CHANNELS), str(BLOCKS), str(threads)]
-    peer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    atexit.register(peer.kill)
-
-    def work() -> int:
-        assert peer.stdin and peer.stdout
-        print("go", file=peer.stdin, flush=True)
-        return int(peer.stdout.readline())
-
-    return work
+    return in_process("pyspiel", PEER, MOVE, CHANNELS, BLOCKS, threads)
 
 
 def first_move(network: BoardNetwork) -> float:

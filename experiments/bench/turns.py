@@ -1,7 +1,11 @@
 """Contestants that take turns, and the rows that come of it."""
 
+import atexit
+import importlib.util
 import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,5 +75,23 @@ def repeat(count: int, thing: Callable[[], Any], units: int) -> Callable[[], int
         for _ in range(count):
             thing()
         return count * units
+
+    return work
+
+
+def in_process(module: str, script: str, *args: Any) -> Callable[[], int]:
+    """A peer as a contestant, in a Python process of its own that sleeps between its turns: it works for each line
+    that it reads, and answers with the units done. Raises ModuleNotFoundError where its module is not installed.
+    """
+    if not importlib.util.find_spec(module):
+        raise ModuleNotFoundError("the comparison needs the extra `bench`: pip install -e '.[bench]'")
+    command = [sys.executable, "-c", script, *map(str, args)]
+    peer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(peer.kill)
+
+    def work() -> int:
+        assert peer.stdin and peer.stdout
+        print("go", file=peer.stdin, flush=True)
+        return int(peer.stdout.readline())
 
     return work
