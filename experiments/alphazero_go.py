@@ -253,20 +253,19 @@ def main(cfg: Config) -> Path:
         save_agent(run_dir / "agent", info, plays.state_dict())
 
     def evaluation() -> None:
-        trainer.save()  # the games take a while, and all should outlive a kill
         save()
-        present, name = copy.deepcopy(plays), f"game {experience.finished}"
+        name = f"game {experience.finished}"
         against = (ladder.past, functools.partial(AlphaZero, past, cfg.eval_simulations)) if ladder.past else None
         with timer("evaluate"), runtime.torch_threads(1):  # the match has a thread a game
-            ours = functools.partial(AlphaZero, present, cfg.eval_simulations)
+            ours = functools.partial(AlphaZero, plays, cfg.eval_simulations)
             scores = ladder.play(name, ours, against, stop=lambda: trainer.stopped)
         if trainer.stopped:
             return
         if not cfg.gate or scores.get("eval/against_past", 1.0) >= cfg.gate:
-            past.load_state_dict(present.state_dict())
+            past.load_state_dict(plays.state_dict())
             ladder.past = name
         trainer.log(scores)
-        trainer.show(world.pictures(AlphaZero(present, cfg.eval_simulations), latest.moves))
+        trainer.show(world.pictures(AlphaZero(plays, cfg.eval_simulations), latest.moves))
         save(scores)
         results = {tag[5:]: round(value, 2) for tag, value in scores.items()}
         say(f"{elapsed.all:.1f} min, {experience.finished:,} games, {trainer.step:,} updates: {results}")
@@ -287,6 +286,7 @@ def main(cfg: Config) -> Path:
             before = now
             trainer.log(experience.stats())
         if elapsed.here > next_eval:
+            trainer.save()  # the games take a while, and all should outlive a kill
             evaluation()
             next_eval = elapsed.here + cfg.eval_minutes
     if trainer.stopped:  # whoever stops a run does not want to wait for games

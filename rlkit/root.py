@@ -58,7 +58,6 @@ def perturb(
         P = (1 - noise) * P + noise * draws
     trees.P[which, 0] = np.where(legal, P, -1)
     trees.forced[which] = forced
-    trees.halving[which] = -1
 
 
 def visit_policy(trees: Trees, which: Which) -> NDArray[np.float32]:
@@ -110,7 +109,6 @@ def begin_halving(trees: Trees, rng: np.random.Generator, which: Which, consider
     P = trees.P[which, 0]
     noise = rng.gumbel(size=P.shape)
     trees.gumbel[which] = np.where(P >= 0, noise + np.log(np.maximum(P, 1e-30)), -np.inf)
-    trees.forced[which], trees.halving[which] = 0, -1
     for g, count in zip(which, np.minimum((P >= 0).sum(1), considered), strict=True):
         row = schedule(int(count), goal)[: trees.halving.shape[1]] if count else ()
         trees.halving[g, : len(row)] = row

@@ -90,13 +90,13 @@ class Games:
         self.states = game.reset(games)
         self.resign_below = -2.0
         self.simulations = 0
-        self.shape: tuple[int, int, int] = game.encode(self.states[:1]).shape[1:]
+        planes = game.encode(self.states[:1])
+        self.shape: tuple[int, int, int] = planes.shape[1:]
         """(C, H, W)"""
         self.ended: list[Finished] = []
         shape = (games, game.max_moves + 1)
-        bits = pack(game.encode(self.states[:1])).shape[-1]
         self.open = {
-            "planes": np.zeros((*shape, bits), np.uint8),
+            "planes": np.zeros((*shape, pack(planes).shape[-1]), np.uint8),
             "policy": np.zeros((*shape, game.num_actions), np.float16),
             "action": np.zeros(shape, np.int16),
             "to_play": np.zeros(shape, np.int16),
@@ -170,7 +170,7 @@ class Games:
     def _move(self, which: NDArray[np.int64]) -> None:
         """Play a move in these games; `ended` then has those that it ended."""
         cfg, game, trees = self.cfg, self.game, self.trees
-        at = self.length[which]
+        at, states = self.length[which], self.states[which]
         if cfg.root == "gumbel":
             policy, actions = root.improved_policy(trees, which), root.halving_choice(trees, which)
         else:
@@ -178,21 +178,20 @@ class Games:
             odds = np.where(at < cfg.temperature_moves, 1.0, 2.0)[:, None]
             odds = (policy**odds).cumsum(1)
             actions = (odds <= self.rng.random((len(odds), 1)) * odds[:, -1:]).sum(1)
-        rows, prior = np.arange(len(which)), np.maximum(self.prior[which], 1e-6)
+        prior = np.maximum(self.prior[which], 1e-6)
         N, W = trees.N[which, 0], trees.W[which, 0]  # the move itself may have been drawn for the sake of variety
         q = np.where(N.max(1, keepdims=True) == N, W / np.maximum(N, 1), -np.inf).max(1)
         seen = {
-            "planes": pack(game.encode(self.states[which])),
+            "planes": pack(game.encode(states)),
             "policy": policy,
             "action": actions,
-            "to_play": game.to_play(self.states[which]),
+            "to_play": game.to_play(states),
             "q": q,
             "surprise": (policy * np.log(np.maximum(policy, 1e-6) / prior)).sum(1),
         }
         for name, array in seen.items():
-            self.open[name][which, at] = array[rows]
+            self.open[name][which, at] = array
         self.length[which] += 1
-        states = self.states[which]
         game.play(states, actions)
         self.states[which] = states
         over = game.is_over(states)
