@@ -114,7 +114,7 @@ FIXED = (
     "selfplay.simulations", "selfplay.fast_simulations", "trainer.optimizer", "trainer.accumulate",
 )  # fmt: skip
 LEAST: dict[str, float] = {
-    "size": 2, "seed": 0, "minutes": 0, "channels": 1, "blocks": 1, "eval_minutes": 0, "eval_games": 2,
+    "size": 2, "seed": 0, "minutes": 0, "channels": 0, "blocks": 0, "eval_minutes": 0, "eval_games": 2,
     "eval_simulations": 1, "sgf_every": 0, "threads": 0, "selfplay.games": 1, "selfplay.parts": 1,
     "selfplay.simulations": 2, "selfplay.fast_simulations": 0, "selfplay.window": 1, "selfplay.batch_size": 1,
     "selfplay.reuse": 1e-3, "selfplay.alpha": 1e-3, "selfplay.root_temperature": 0.01, "selfplay.c_puct": 0,
