@@ -32,8 +32,8 @@ from rlkit.logger import Timer, say
 from rlkit.trainer import Batch, TrainConfig, Trainer
 
 BASE = TrainConfig(
-    steps=10_000_000, optimizer="adamw", lr=2e-3, weight_decay=1e-4, clip=4.0, ema=0.995, precision="auto",
-    save_every=2000,
+    steps=0, optimizer="adamw", lr=2e-3, lr_decay="cosine", weight_decay=1e-4, clip=4.0, ema=0.998,
+    precision="auto", save_every=2000,
 )  # fmt: skip
 
 
@@ -54,7 +54,7 @@ class Config:
     """points for White; default: the size's (24.5, 9 and 7.5 on 5x5, 7x7 and 9x9)"""
     seed: int = 1
     minutes: float = 0
-    """stop after so many minutes of this process"""
+    """stop after so many minutes of this process; the learning rate decays over them unless trainer.steps is set"""
     backbone: Literal["resnet", "alphago", "transformer"] = "resnet"
     channels: int = 0
     blocks: int = 0
@@ -119,7 +119,7 @@ LEAST: dict[str, float] = {
     "selfplay.simulations": 2, "selfplay.fast_simulations": 0, "selfplay.window": 1, "selfplay.batch_size": 1,
     "selfplay.reuse": 1e-3, "selfplay.alpha": 1e-3, "selfplay.root_temperature": 0.01, "selfplay.c_puct": 0,
     "selfplay.forced": 0, "selfplay.temperature_moves": 0, "selfplay.considered": 1, "selfplay.opening_moves": 1,
-    "trainer.save_every": 1, "trainer.log_every": 1, "trainer.accumulate": 1,
+    "trainer.steps": 0, "trainer.save_every": 1, "trainer.log_every": 1, "trainer.accumulate": 1,
 }  # fmt: skip
 SHARES = ("noise", "full_share", "opening_share", "resign", "surprise")
 """of SelfPlayConfig: numbers in 0 .. 1"""
@@ -222,7 +222,10 @@ def main(cfg: Config) -> Path:
 
     run_dir = run.start(cfg, "alphazero_go", cfg.game if cfg.game != "go" else f"{cfg.size}x{cfg.size}", FIXED)
     games = Lines(run_dir / "games.sgf")
-    trainer = Trainer(network, alphazero_loss, cfg.trainer, run_dir, timer=timer)
+    limit, over = cfg.trainer, None
+    if not limit.steps:
+        limit, over = replace(limit, steps=10**9), lambda: elapsed.all / (elapsed.before + cfg.minutes)
+    trainer = Trainer(network, alphazero_loss, limit, run_dir, timer=timer, over=over)
     plays: Any = trainer.ema.module if trainer.ema else network
     past = copy.deepcopy(plays)  # as it was measured last, or, with a gate, as it last passed
     experience = SelfPlay(

@@ -9,7 +9,8 @@ from typing import Literal
 class Schedule:
     """From `start` to `end` while `clock` runs from `begin` to `begin + over`; constant before and after.
 
-    Clocks: `step` counts updates, `frames` emulator frames. `Schedule("frames", 1.0, 0.1, over=1e6)(frames)`.
+    Clocks: `step` counts updates, `frames` emulator frames, `share` is 0 at a run's beginning and 1 at its end.
+    `Schedule("frames", 1.0, 0.1, over=1e6)(frames)`.
     """
 
     clock: str

@@ -38,7 +38,7 @@ class TrainConfig:
     """How to turn batches into updates. One update (`step`) is one move of the optimiser."""
 
     steps: int = 100_000
-    """updates in all (in the Atari experiment 0 stands for what its frames allow)"""
+    """updates in all (where an experiment ends by frames or by the clock, 0 stands for what they allow)"""
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     """rmsprop is the centred one of the 2015 DQN paper"""
     lr: float = 1e-4
@@ -52,9 +52,9 @@ class TrainConfig:
     lr_warmup: int = 0
     """updates from rate 0 to lr"""
     lr_decay: Literal["constant", "linear", "cosine"] = "constant"
-    """towards lr_final at the last update"""
+    """towards lr_final at the end of the run"""
     lr_final: float = 0.0
-    """learning rate at the last update, where lr_decay is not constant"""
+    """learning rate at the end, where lr_decay is not constant"""
     clip: float = 10.0
     """gradients' norm at the most; 0: not clipped"""
     accumulate: int = 1
@@ -83,6 +83,8 @@ class Trainer:
         state: what is saved beside model and optimiser: name -> object with state_dict and load_state_dict.
         clock: (name, function, end) of the x-axis in TensorBoard and of the bar; the default counts updates.
         timer: shared with whoever else measures parts of the loop.
+        over: the share of the run that is over, 0 .. 1, which lr_decay goes by; the default counts updates. For a run
+            that ends by the clock; no two such runs are quite equal.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Trainer:
         state: Mapping[str, Any] | None = None,
         clock: tuple[str, Callable[[], float], float] | None = None,
         timer: Timer | None = None,
+        over: Callable[[], float] | None = None,
     ):
         self.model, self.cfg, self.run_dir = model, cfg, run_dir
         self.step = 0
@@ -107,7 +110,8 @@ class Trainer:
         self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema)) if cfg.ema else None
         decay = "linear" if cfg.lr_decay == "constant" else cfg.lr_decay
         final = cfg.lr if cfg.lr_decay == "constant" else cfg.lr_final
-        self._lr = Schedule("step", cfg.lr, final, cfg.lr_warmup, max(1, cfg.steps - 1 - cfg.lr_warmup), decay)
+        self._lr = Schedule("share", cfg.lr, final, shape=decay)
+        self._over = over or (lambda: (self.step - cfg.lr_warmup) / max(1, cfg.steps - 1 - cfg.lr_warmup))
         # Both live on the device, so that an update can be masked without waiting for it.
         self._first_bad = torch.full((), -1, dtype=torch.int64, device=self.device)
         self._masked = torch.zeros((), device=self.device)
@@ -178,7 +182,7 @@ class Trainer:
             return self._forward_backward(batch)
 
     def _set_learning_rate(self) -> None:
-        lr = self._lr(self.step)
+        lr = self._lr(self._over())
         if self.step < self.cfg.lr_warmup:
             lr = self.cfg.lr * (self.step + 1) / self.cfg.lr_warmup
         for group in self.optimizer.param_groups:

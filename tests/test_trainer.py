@@ -138,6 +138,17 @@ def test_learning_rate_schedule():
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 0.88, 0.76, 0.64, 0.52, 0.4])
 
 
+def test_learning_rate_may_go_by_another_clock():
+    shares = iter([0.0, 0.25, 0.5, 1.0, 1.25])
+    cfg = TrainConfig(steps=5, optimizer="sgd", lr=1.0, lr_decay="linear", lr_final=0.2, progress=False)
+    model = torch.nn.Linear(1, 1)
+    trainer = Trainer(model, lambda m, b: (m(b["x"]).sum(), {}), cfg, over=lambda: next(shares))
+    data = [{"x": torch.ones(1, 1)}] * 5
+    assert [trainer.optimizer.param_groups[0]["lr"] for _ in trainer.run(data)] == pytest.approx(
+        [1.0, 0.8, 0.6, 0.2, 0.2]
+    )
+
+
 def test_schedule():
     epsilon = Schedule("frames", 1.0, 0.1, begin=100, over=100)
     assert [epsilon(t) for t in (0, 100, 150, 200, 10**9)] == pytest.approx([1.0, 1.0, 0.55, 0.1, 0.1])

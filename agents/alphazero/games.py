@@ -46,7 +46,7 @@ class SelfPlayConfig:
     """k of forced visits, sqrt(k P N), at a puct root; they are pruned from what is learned"""
     temperature_moves: int = 8
     """moves of a puct root drawn in proportion to their visits; later ones by the square of them"""
-    opening_share: float = 0.1
+    opening_share: float = 0.5
     """of the games that begin with random moves"""
     opening_moves: int = 2
     """their number is drawn from 1 to this"""
