@@ -107,7 +107,9 @@ class Trainer:
         self.device = next(model.parameters()).device
         self.precision = runtime.fastest_precision(self.device) if cfg.precision == "auto" else cfg.precision
         self.optimizer = optim.build(cfg.optimizer, model.parameters(), cfg.lr, cfg.eps, cfg.weight_decay, cfg.momentum)
-        self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema)) if cfg.ema else None
+        # Buffers too: the running statistics of the latest weights would not fit the averaged ones.
+        average = get_ema_multi_avg_fn(cfg.ema)
+        self.ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if cfg.ema else None
         decay = "linear" if cfg.lr_decay == "constant" else cfg.lr_decay
         final = cfg.lr if cfg.lr_decay == "constant" else cfg.lr_final
         self._lr = Schedule("share", cfg.lr, final, shape=decay)

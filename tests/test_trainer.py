@@ -124,6 +124,17 @@ def test_ema_is_the_moving_average():
     torch.testing.assert_close(trainer.ema.module[0].weight.detach(), expected)
 
 
+def test_the_average_has_statistics_of_its_own():
+    model = nn.Sequential(nn.BatchNorm1d(1, affine=False), nn.Linear(1, 1))
+    cfg = TrainConfig(steps=3, ema=0.5, progress=False)
+    trainer = Trainer(model, lambda m, b: (m(b["x"]).square().mean(), {}), cfg)
+    expected = None
+    for _ in trainer.run([{"x": torch.randn(8, 1) + 10 * i} for i in range(3)]):
+        now = model[0].running_mean.clone()
+        expected = now if expected is None else 0.5 * expected + 0.5 * now
+    torch.testing.assert_close(trainer.ema.module[0].running_mean, expected)
+
+
 def test_clipping_bounds_the_step():
     trainer, data = make(steps=1, optimizer="sgd", momentum=0.0, lr=1.0, clip=1e-3)
     before = [p.detach().clone() for p in trainer.model.parameters()]
