@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+import tyro
 
 from agents.dqn.agent import DQN, DQNConfig
 from agents.dqn.experience import Experience
@@ -23,6 +24,7 @@ from envs.catch import Catch
 from envs.vector import VectorEnv
 from experiments.players import save_dqn
 from rlkit import evaluate, run, runtime
+from rlkit.checkpoint import borrow, load_agent_files
 from rlkit.logger import Timer, say
 from rlkit.replay import Replay
 from rlkit.schedule import Schedule
@@ -37,6 +39,8 @@ class Config:
     """defaults: fast (Double, dueling, 3-step, many envs), gpu (the same for a large one), nature (the 2015 paper)"""
     resume: str | None = None
     """folder of a run to go on with"""
+    torso_from: str | None = None
+    """agent or run folder (of experiments.images, say) whose torso a new run begins with, as far as it fits"""
     game: str = "pong"
     """any single-player game that ale-py ships, or catch"""
     protocol: Literal["nature", "machado"] = "nature"
@@ -70,7 +74,9 @@ class Config:
     """cpu, cuda, cuda:1, ..."""
     threads: int = 0
     """CPU threads; 0: one a core"""
-    agent: DQNConfig = field(default_factory=lambda: DQNConfig(double=True, dueling=True, n_step=3))
+    agent: tyro.conf.OmitArgPrefixes[DQNConfig] = field(
+        default_factory=lambda: DQNConfig(double=True, dueling=True, n_step=3)
+    )
     # steps=0: as many updates as the frames allow
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(steps=0, lr=2e-4, eps=0.005 / 128, precision="auto")
@@ -80,7 +86,8 @@ class Config:
 LEAST: dict[str, float] = {
     "seed": 0, "frames": 1, "minutes": 0, "num_envs": 1, "batch_size": 1, "samples_per_step": 1e-3, "replay": 1,
     "learning_starts": 0, "epsilon_frames": 1, "target_every": 1, "eval_every": 1, "eval_episodes": 1, "threads": 0,
-    "agent.n_step": 1, "trainer.steps": 0, "trainer.log_every": 1, "trainer.save_every": 1, "trainer.accumulate": 1,
+    "agent.n_step": 1, "agent.width": 0.01, "trainer.steps": 0,
+    "trainer.log_every": 1, "trainer.save_every": 1, "trainer.accumulate": 1,
 }  # fmt: skip
 # What turns frames into updates or shapes what is saved: changed midway, a checkpoint would not fit.
 FIXED = (
@@ -186,11 +193,16 @@ def main(cfg: Config) -> Path:
     cfg.game = cfg.game if cfg.game == "catch" else game_name(cfg.game)
     run.at_least(cfg, LEAST)
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    if cfg.torso_from:
+        load_agent_files(Path(cfg.torso_from))  # what is not there should leave no run behind
     eval_envs = make_envs(cfg, cfg.eval_episodes, stream=4, training=False)
     run_dir = run.start(cfg, "dqn_atari", cfg.game, FIXED)
     trainer, experience, agent = build(cfg, device, run_dir)
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no checkpoint: starting at the beginning")
+    if cfg.torso_from and not trainer.step:
+        say(f"torso: {borrow(agent.network.torso, Path(cfg.torso_from), 'torso.')}")
+        agent.sync(agent.network)
 
     player = copy.copy(agent)  # what is evaluated and saved
     if trainer.ema:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlkit.errors import DamagedFile
 
@@ -139,3 +139,24 @@ def load_agent_files(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return info, safetensors.torch.load(blob)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise DamagedFile(f"{folder} is not a whole agent: {error!r}") from error
+
+
+def borrow(module: nn.Module, path: Path, prefix: str = "") -> str:
+    """Give a module those weights of an agent's or run's folder that fit it by name, after `prefix`, and shape.
+
+    Returns what was taken and what was not, for people. Raises FileNotFoundError, DamagedFile, and ValueError where
+    nothing fits.
+    """
+    _, weights = load_agent_files(path)
+    theirs = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
+    ours = module.state_dict()
+    taken = {name: w for name, w in theirs.items() if name in ours and ours[name].shape == w.shape}
+    shapes = {name: (list(w.shape), list(theirs[name].shape) if name in theirs else "none") for name, w in ours.items()}
+    left = [f"{name} ({here} here, {there} there)" for name, (here, there) in shapes.items() if name not in taken]
+    if not taken:
+        few = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
+        raise ValueError(f"{path} has no weights that fit: {few}; train one with the same backbone, width and shape")
+    module.load_state_dict(taken, strict=False)
+    numbers = sum(w.numel() for w in taken.values()), sum(w.numel() for w in ours.values())
+    report = f"took {len(taken)} of {len(ours)} tensors, {numbers[0]:,} of {numbers[1]:,} numbers, from {path}"
+    return report + (f"; left as they were: {', '.join(left)}" if left else "")

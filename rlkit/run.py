@@ -58,8 +58,8 @@ def field(cfg: Any, name: str) -> Any:
 
 
 def flag(name: str) -> str:
-    """How the command line calls a field."""
-    return "--" + name.replace("_", "-")
+    """How the command line calls a field; an agent's stand there without a prefix."""
+    return "--" + name.removeprefix("agent.").replace("_", "-")
 
 
 def at_least(cfg: Any, bounds: dict[str, float]) -> None:

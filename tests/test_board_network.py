@@ -11,8 +11,8 @@ from torch import nn
 from agents.alphazero.network import BoardNetwork, alphazero_loss
 from rlkit.losses import cross_entropy
 from rlkit.nn import BOARD_BACKBONES
-from rlkit.nn.convolution import ResidualBlock, global_pool
-from rlkit.nn.transformer import Attention, BoardTransformer, rotary, rotate
+from rlkit.nn.board import BoardTransformer, ResidualBlock, global_pool
+from rlkit.nn.transformer import Attention, rotary, rotate
 
 BACKBONES = list(BOARD_BACKBONES)
 HEADS = ["ownership", "score", "reply"]

@@ -9,11 +9,16 @@ import pytest
 import torch
 
 from agents.dqn.agent import DQN, DQNConfig
+from envs.catch import Catch
 from experiments import dqn_atari, evaluate
 from experiments.dqn_atari import PRESETS, build
 from experiments.players import load_agent
 from rlkit import run, runtime
+from rlkit.checkpoint import borrow, save_agent
 from rlkit.errors import DamagedFile
+from rlkit.evaluate import episodes
+from rlkit.nn import BACKBONES
+from rlkit.nn.heads import Classifier
 
 
 def tiny(**kw):
@@ -90,7 +95,7 @@ def test_sync_copies_in_place():
 
 def test_unknown_backbone_names_the_known():
     with pytest.raises(ValueError, match="choose from nature"):
-        DQN((4, 84, 84), 4, DQNConfig(backbone="resnet"))
+        DQN((4, 84, 84), 4, DQNConfig(backbone="alexnet"))
 
 
 # Measured once from this code (fp32, one thread); a refactor must give them again.
@@ -136,14 +141,60 @@ def test_eager_equals_cudagraph_on_a_gpu():
 
 
 @pytest.mark.slow
+def score_in_catch(agent):
+    scores = episodes(lambda obs: agent.act(obs, 0.0, np.random.default_rng(0)), Catch(20, size=36, seed=99), 100)
+    return scores.mean
+
+
 def test_learns_catch_to_optimal_play():
     _, _, experience, agent = drive(tiny(frames=14_000))
-    from envs.catch import Catch
-    from rlkit.evaluate import episodes
-
-    scores = episodes(lambda obs: agent.act(obs, 0.0, np.random.default_rng(0)), Catch(20, size=36, seed=99), 100)
-    assert scores.mean >= 0.98
+    assert score_in_catch(agent) >= 0.98
     assert experience.frames == pytest.approx(14_000, abs=64)
+
+
+@pytest.mark.parametrize(
+    "backbone, width",
+    [
+        ("nature", 0.25),
+        pytest.param("impala", 0.25, marks=pytest.mark.exhaustive),
+        pytest.param("resnet", 0.0625, marks=pytest.mark.exhaustive),
+        ("vgg", 0.0625),
+    ],
+)
+def test_narrow_backbones_learn_catch(backbone, width):
+    network = {"backbone": backbone, "width": width}
+    cfg = tiny(frames=9_000)
+    _, _, _, agent = drive(dataclasses.replace(cfg, agent=dataclasses.replace(cfg.agent, **network)))
+    assert score_in_catch(agent) >= 0.95
+
+
+def test_a_torso_trained_elsewhere_is_taken_and_reported(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    network = DQNConfig(backbone="impala", width=0.25)
+    other = Classifier(BACKBONES["impala"]((4, 36, 36), width=0.25), 10)
+    save_agent(tmp_path / "classifier", {"kind": "classifier"}, other.state_dict())
+    cfg = tiny(agent=network, torso_from=str(tmp_path / "classifier"), frames=600, trainer={"lr": 1e-30})
+    run_dir = dqn_atari.main(cfg)
+    torso = load_agent(run_dir)[0].network.torso.state_dict()
+    for name, weight in other.torso.state_dict().items():
+        torch.testing.assert_close(torso[name], weight)
+    count = sum(w.numel() for w in torso.values())
+    assert f"took {len(torso)} of {len(torso)} tensors, {count:,} of {count:,} numbers" in capsys.readouterr().err
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path):
+    other = Classifier(BACKBONES["impala"]((1, 36, 36), width=0.25), 10)
+    save_agent(tmp_path, {"kind": "classifier"}, other.state_dict())
+    ours = BACKBONES["impala"]((4, 36, 36), width=0.25)
+    before = ours.conv1.weight.clone()
+    report = borrow(ours, tmp_path, "torso.")
+    assert "left as they were: conv1.weight ([4, 4, 3, 3] here, [4, 1, 3, 3] there)" in report
+    torch.testing.assert_close(ours.conv1.weight, before)
+    torch.testing.assert_close(ours.dense.weight, other.torso.dense.weight)
+    with pytest.raises(ValueError, match="no weights that fit: conv1"):
+        borrow(BACKBONES["nature"]((4, 36, 36)), tmp_path, "torso.")
+    with pytest.raises(FileNotFoundError, match="holds no agent"):
+        dqn_atari.main(tiny(torso_from=str(tmp_path / "none")))
 
 
 # -- experience ------------------------------------------------------------------------------------------------------

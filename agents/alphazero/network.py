@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from rlkit import losses
 from rlkit.nn import BOARD_BACKBONES
-from rlkit.nn.convolution import global_pool
+from rlkit.nn.board import global_pool
 
 AUXILIARY = ("ownership", "score", "reply")
 WEIGHTS = {"policy": 1.0, "value": 1.0, "ownership": 0.5, "score": 0.5, "reply": 0.15}

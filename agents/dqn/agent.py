@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,8 +17,10 @@ from rlkit import losses
 class DQNConfig:
     """What distinguishes one DQN from another. The defaults are the 2015 paper's."""
 
-    backbone: str = "nature"
+    backbone: Literal["nature", "impala", "resnet", "vgg"] = "nature"
     """torso of the network, a name in rlkit.nn.BACKBONES"""
+    width: float = 1.0
+    """multiplies the torso's channels and dense units"""
     double: bool = False
     """the online network chooses the next action, the target network judges it"""
     dueling: bool = False
@@ -47,7 +49,7 @@ class DQN:
     ):
         self.cfg, self.obs_shape, self.num_actions = cfg, obs_shape, num_actions
         self.device, self.precision = torch.device(device), precision
-        self.network = QNetwork(self.obs_shape, num_actions, cfg.backbone, cfg.dueling).to(self.device)
+        self.network = QNetwork(self.obs_shape, num_actions, cfg.backbone, cfg.dueling, cfg.width).to(self.device)
         self.target = copy.deepcopy(self.network).requires_grad_(False)
 
     @torch.inference_mode()

@@ -1,166 +1,290 @@
-"""Convolutional torsos: images in, a vector of `out_features` out; and towers that keep a board's points.
+"""Convolutional torsos: images [B, ..., C, H, W] in, vectors [B, ..., out_features] out.
 
-A tower takes planes [B, planes, H, W] of boards of any size (uint8 or float) to [B, channels, H, W]. `mask` [B, H, W]
-is True on the board, for boards that lie in the top left of larger arrays: a point on the board then gets what it
-would get without the padding. None says that all is board, and costs nothing.
+uint8 images are read as 0 .. 1, other dtypes are taken as they are. `width` multiplies all numbers of channels and of
+dense units: 1 is the paper's network. With a head it is a classifier: `heads.Classifier(torso, classes)`.
 """
 
-from typing import Any
+import itertools
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlkit.nn.dense import Dense
+from rlkit.nn.dense import ACTIVATIONS, Dense
+
+Shape = tuple[int, int, int]
+Norm = Literal["batch", "none"]
 
 
-class NatureCNN(nn.Module):
-    """The DQN torso: 32 8x8 stride 4, 64 4x4 stride 2, 64 3x3, dense 512 (Mnih et al. 2015, Methods).
+class Torso(nn.Module):
+    """What the torsos share: any leading dimensions, and a first convolution that reads bytes.
 
-    uint8 images [..., C, H, W] are read as 0..1 -> [..., 512]. Images of 36 x 36 and up; other dtypes are taken as
-    they are. Raises ValueError for smaller images.
+    Subclasses have `conv1`, an nn.Conv2d, and `after`: what it gives [B, C, H, W] -> [B, out_features].
     """
 
-    def __init__(self, in_shape: tuple[int, int, int], out_features: int = 512):
-        super().__init__()
-        channels, height, width = in_shape
-        if min(height, width) < 36:
-            raise ValueError(f"NatureCNN needs images of at least 36 x 36, not {height} x {width}")
-        self.conv1 = nn.Conv2d(channels, 32, 8, stride=4)
-        self.conv2 = nn.Conv2d(32, 64, 4, stride=2)
-        self.conv3 = nn.Conv2d(64, 64, 3)
-        h, w = (((s - 8) // 4 + 1 - 4) // 2 + 1 - 2 for s in (height, width))
-        self.dense = Dense(64 * h * w, out_features)
-        self.out_features = out_features
+    conv1: nn.Conv2d
+    out_features: int
+
+    def after(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        lead, x = images.shape[:-3], images.flatten(0, -4) if images.ndim > 4 else images
+        weight = self.conv1.weight
+        if x.dtype == torch.uint8:
+            # 1/255 goes into thousands of weights instead of tens of thousands of pixels an image; 0..255 is exact in
+            # bf16 too.
+            weight = weight * (1 / 255)
+            x = x.to(compute_dtype(weight))
+        x = F.conv2d(x, weight, self.conv1.bias, self.conv1.stride, self.conv1.padding)
+        return self.after(x).unflatten(0, lead)
+
+    def _at_least(self, in_shape: Shape, least: int) -> None:
+        if min(in_shape[1:]) < least:
+            name, (_, height, width) = type(self).__name__, in_shape
+            raise ValueError(f"{name} needs images of at least {least} x {least}, not {height} x {width}")
+
+    def _innermost(self) -> None:
         # oneDNN and cuDNN both run these shapes faster with channels innermost (1.1x to 1.3x on a CPU).
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, x: Tensor) -> Tensor:
-        lead, x = x.shape[:-3], x.flatten(0, -4) if x.ndim > 4 else x
-        weight = self.conv1.weight
-        if x.dtype == torch.uint8:
-            # 1/255 goes into 8,192 weights instead of 28,224 pixels an image; 0..255 is exact in bf16 too.
-            weight = weight * (1 / 255)
-            x = x.to(_compute_dtype(weight))
-        x = F.relu(F.conv2d(x, weight, self.conv1.bias, self.conv1.stride), inplace=True)
-        x = F.relu(self.conv2(x), inplace=True)
-        x = F.relu(self.conv3(x), inplace=True)
-        x = F.relu(self.dense(x.flatten(1)), inplace=True)
-        return x.unflatten(0, lead)
 
-
-def _compute_dtype(weight: Tensor) -> torch.dtype:
+def compute_dtype(weight: Tensor) -> torch.dtype:
     """What autocast will turn a convolution's inputs into: converting once, straight from uint8, saves a pass."""
     device = weight.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
-def enter_board(planes: Tensor, weight: Tensor, mask: Tensor | None) -> Tensor:
-    """The planes in the dtype that `weight` computes in, channels innermost, zero off the board."""
-    x = planes.to(_compute_dtype(weight), memory_format=torch.channels_last)
-    return on_board(x, mask)
+def he_(module: nn.Module) -> None:
+    """He et al. 2015's first weights, eq. 10, and no biases: a ReLU halves the signal, this doubles it."""
+    for part in module.modules():
+        if isinstance(part, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
 
 
-def on_board(x: Tensor, mask: Tensor | None) -> Tensor:
-    """[B, C, H, W] with zeros off the board, as a convolution's own padding has them."""
-    return x if mask is None else x * mask[:, None]
+def _scaled(width: float, *numbers: int) -> list[int]:
+    return [max(1, round(width * number)) for number in numbers]
 
 
-def global_pool(x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Each channel's mean, and its maximum, over the board: [B, C, H, W] -> [B, 2 C]."""
-    if mask is None:
-        return torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
-    mean = on_board(x, mask).sum((2, 3)) / mask.sum((1, 2))[:, None]
-    return torch.cat([mean, x.masked_fill(~mask[:, None], -torch.inf).amax((2, 3))], 1)
+def _norm(kind: Norm, channels: int) -> nn.Module:
+    return nn.BatchNorm2d(channels) if kind == "batch" else nn.Identity()
 
 
-def convolved(conv: Any, x: Tensor, skip: Tensor | None = None) -> Tensor:
-    """relu(conv(x)), or relu(skip + conv(x)), which may be written over `skip`; a board stays as large as it is.
+class NatureCNN(Torso):
+    """The DQN torso: 32 8x8 stride 4, 64 4x4 stride 2, 64 3x3, dense 512 (Mnih et al. 2015, Methods).
 
-    Where nothing is differentiated, a CPU does all of it in one pass, by what torch's compiler would call (9 % more
-    positions a second in a tower of 6 x 64; compiling would give 5 % more, but two seconds for each new weights).
-    """
-    fused = (
-        not torch.is_grad_enabled()
-        and x.device.type == "cpu"
-        and x.dtype == conv.weight.dtype
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()  # the compiler fuses by itself
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")  # not a public name
-    )
-    if not fused:
-        y = conv(x) if skip is None else conv(x).add_(skip)
-        return F.relu(y, inplace=True)
-    how = conv.weight, conv.bias, conv.padding, conv.stride, conv.dilation, conv.groups
-    if skip is None:
-        return torch.ops.mkldnn._convolution_pointwise(x, *how, "relu", [], "")
-    return torch.ops.mkldnn._convolution_pointwise_.binary(skip, x, *how, "add", 1.0, "relu", [], None)
-
-
-class ResidualBlock(nn.Module):
-    """relu(x + conv(relu(conv(x)))), with what is pooled from the whole board added in between if `pooled`.
-
-    The second convolution begins at zero, so that a new block changes nothing and needs no normalisation (Zhang et
-    al. 2019, Fixup); it then plays as it learned, and a frozen one needs no folding.
+    dense: 0 for none (the recurrent DQN has its LSTM there). Raises ValueError for images below 36 x 36.
     """
 
-    def __init__(self, channels: int, pooled: bool = False):
+    def __init__(self, in_shape: Shape, width: float = 1.0, dense: int = 512):
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        for parameter in self.conv2.parameters():
-            nn.init.zeros_(parameter)
-        self.pooled = nn.Linear(2 * channels, channels) if pooled else None
+        self._at_least(in_shape, 36)
+        a, b, c = _scaled(width, 32, 64, 64)
+        self.conv1 = nn.Conv2d(in_shape[0], a, 8, stride=4)
+        self.conv2 = nn.Conv2d(a, b, 4, stride=2)
+        self.conv3 = nn.Conv2d(b, c, 3)
+        h, w = (((s - 8) // 4 + 1 - 4) // 2 + 1 - 2 for s in in_shape[1:])
+        self.out_features = _scaled(width, dense)[0] if dense else c * h * w
+        self.dense = Dense(c * h * w, self.out_features) if dense else None
+        self._innermost()
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """May write over x where nothing is differentiated."""
-        y = convolved(self.conv1, x)
-        if self.pooled is not None:
-            y = y + self.pooled(global_pool(y, mask))[:, :, None, None]
-        return on_board(convolved(self.conv2, on_board(y, mask), x), mask)
+    def after(self, x: Tensor) -> Tensor:
+        x = F.relu(x, inplace=True)
+        x = F.relu(self.conv2(x), inplace=True)
+        x = F.relu(self.conv3(x), inplace=True).flatten(1)
+        return x if self.dense is None else F.relu(self.dense(x), inplace=True)
 
 
-class ResidualTower(nn.Module):
-    """AlphaGo Zero's tower for boards of any size: a 3x3 convolution and `blocks` residual blocks of two.
+class Impala(Torso):
+    """IMPALA's deep torso: three times a convolution, a pooling and two residual blocks, then dense 256.
 
-    Every third block also hears of the whole board (Wu 2019, section 4.1): without that, nothing of a large board's
-    far side is known to a shallow tower.
+    Source: Espeholt et al. 2018, figure 3, right. Any size of image.
     """
 
-    def __init__(self, planes: int, channels: int, blocks: int):
+    def __init__(self, in_shape: Shape, width: float = 1.0, dense: int = 256):
         super().__init__()
-        self.conv = nn.Conv2d(planes, channels, 3, padding=1)
-        self.blocks = nn.ModuleList(ResidualBlock(channels, pooled=i % 3 == 1) for i in range(blocks))
-        self.out_features = channels
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels = _scaled(width, 16, 32, 32)
+        self.conv1 = nn.Conv2d(in_shape[0], channels[0], 3, padding=1)
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(channels))
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.residuals = nn.ModuleList(nn.ModuleList(nn.Conv2d(c, c, 3, padding=1) for _ in range(4)) for c in channels)
+        h, w = (-(-s // 8) for s in in_shape[1:])
+        (self.out_features,) = _scaled(width, dense)
+        self.dense = Dense(channels[-1] * h * w, self.out_features)
+        self._innermost()
 
-    def forward(self, planes: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = on_board(convolved(self.conv, enter_board(planes, self.conv.weight, mask)), mask)
-        for block in self.blocks:
-            x = block(x, mask)
-        return x
+    def after(self, x: Tensor) -> Tensor:
+        for i, convs in enumerate(self.residuals):
+            x = self.pool(x if i == 0 else self.convs[i - 1](x))
+            a, b, c, d = convs.children()
+            for conv1, conv2 in ((a, b), (c, d)):
+                x = x + conv2(F.relu(conv1(F.relu(x)), inplace=True))
+        return F.relu(self.dense(F.relu(x, inplace=True).flatten(1)), inplace=True)
 
 
-class PlainTower(nn.Module):
-    """AlphaGo's tower: a 5x5 convolution and 2 `blocks` of 3x3, as deep as a residual tower of so many `blocks`.
+VGG_LAYERS = {
+    "A": "64 M 128 M 256 256 M 512 512 M 512 512 M",
+    "A-LRN": "64 L M 128 M 256 256 M 512 512 M 512 512 M",
+    "B": "64 64 M 128 128 M 256 256 M 512 512 M 512 512 M",
+    "C": "64 64 M 128 128 M 256 256 256/1 M 512 512 512/1 M 512 512 512/1 M",
+    "D": "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M",
+    "E": "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512 M",
+}
+"""Simonyan and Zisserman 2015, table 1: channels of 3x3 convolutions (/1: of 1x1), M pools, L normalises responses."""
 
-    The paper's has 12 layers, these have 11 or 13 (5 or 6 blocks). Source: Silver et al. 2016, Methods, "Neural
-    network architecture".
+
+class VGG(Torso):
+    """Stacks of 3x3 convolutions with poolings between them, and dense layers (Simonyan and Zisserman 2015).
+
+    Args:
+        layers: a letter of the paper's table, or a line like those of VGG_LAYERS.
+        dense: units of the dense layers before the head, each with dropout; (): none.
+        norm: "batch" for a batch normalisation after each convolution, which the paper does not have.
+        activation: a name in ACTIVATIONS.
+    First weights are He's: the paper's of one size for all leave the deep forms to be grown from the shallow.
+    Raises ValueError for images that the poolings leave nothing of, and for names that are no layers.
     """
 
-    def __init__(self, planes: int, channels: int, blocks: int):
+    def __init__(
+        self,
+        in_shape: Shape,
+        layers: str = "A",
+        width: float = 1.0,
+        dense: Sequence[int] = (4096, 4096),
+        dropout: float = 0.0,
+        norm: Norm = "none",
+        activation: str = "relu",
+    ):
         super().__init__()
-        first = nn.Conv2d(planes, channels, 5, padding=2)
-        convs = [first, *(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2 * blocks))]
-        for conv in convs:  # by torch's own first weights three fifths of the signal would be lost a layer
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # He et al. 2015, eq. 10
-            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
-        self.convs = nn.ModuleList(convs)
-        self.out_features = channels
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        plan = VGG_LAYERS.get(layers, layers).split()
+        self._at_least(in_shape, 2 ** plan.count("M"))
+        channels, height, size = in_shape
+        parts: list[nn.Module] = []
+        for layer in plan:
+            if layer == "M":
+                parts.append(nn.MaxPool2d(2))
+                height, size = height // 2, size // 2
+            elif layer == "L":  # the paper's alpha is that of each term of the sum, torch's that of their mean
+                parts.append(nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0))
+            else:
+                number, _, side = layer.partition("/")
+                if not (number.isdigit() and side in ("", "1", "3")):
+                    raise ValueError(f"VGG has no layers {layers!r}: take {', '.join(VGG_LAYERS)}, or a line like D's")
+                (after,), kernel = _scaled(width, int(number)), int(side or 3)
+                conv = nn.Conv2d(channels, after, kernel, padding=kernel // 2, bias=norm == "none")
+                parts += [conv, _norm(norm, after), ACTIVATIONS[activation]()]
+                channels = after
+        if not parts or not isinstance(parts[0], nn.Conv2d):
+            raise ValueError(f"VGG's layers begin with a convolution, {layers!r} do not: take a line like D's")
+        self.conv1 = parts[0]
+        self.convs = nn.Sequential(*(part for part in parts[1:] if not isinstance(part, nn.Identity)))
+        features = [channels * height * size, *_scaled(width, *dense)]
+        self.dense = nn.Sequential()
+        for before, units in itertools.pairwise(features):
+            self.dense += nn.Sequential(Dense(before, units), ACTIVATIONS[activation](), nn.Dropout(dropout))
+        self.out_features = features[-1]
+        he_(self)
+        self._innermost()
 
-    def forward(self, planes: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = enter_board(planes, next(self.parameters()), mask)
-        for conv in self.convs:
-            x = on_board(convolved(conv, x), mask)
-        return x
+    def after(self, x: Tensor) -> Tensor:
+        return self.dense(self.convs(x).flatten(1))
+
+
+class Residual(nn.Module):
+    """relu(shortcut(x) + convs(x)): two 3x3 convolutions, or 1x1, 3x3 and 1x1 to four times the channels.
+
+    Source: He et al. 2016, figure 5. The stride lies in the first 3x3 (the paper's 1x1 would not see three quarters
+    of its input). Shapes that differ are joined by a 1x1 convolution ("project") or by zeros ("pad"). Without
+    normalisation, the last convolution begins at zero, so that a new block changes nothing (Zhang et al. 2019, Fixup).
+    """
+
+    def __init__(
+        self, before: int, channels: int, stride: int, bottleneck: bool, norm: Norm, shortcut: Literal["project", "pad"]
+    ):
+        super().__init__()
+        if bottleneck:
+            plan = [(channels, 1, 1), (channels, 3, stride), (4 * channels, 1, 1)]
+        else:
+            plan = [(channels, 3, stride), (channels, 3, 1)]
+        self.convs, self.norms, x = nn.ModuleList(), nn.ModuleList(), before
+        for after, kernel, step in plan:
+            self.convs.append(nn.Conv2d(x, after, kernel, step, kernel // 2, bias=norm == "none"))
+            self.norms.append(_norm(norm, after))
+            x = after
+        self.more, self.stride = x - before, stride
+        self.shortcut: nn.Module | None = None
+        if shortcut == "project" and (self.more or stride > 1):
+            conv = nn.Conv2d(before, x, 1, stride, bias=norm == "none")
+            self.shortcut = nn.Sequential(conv, _norm(norm, x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            y = norm(conv(y if y is x else F.relu(y, inplace=True)))
+        if self.shortcut is not None:
+            x = self.shortcut(x)
+        elif self.more or self.stride > 1:
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
+        return F.relu(y + x, inplace=True)
+
+
+RESNET_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+"""He et al. 2016, table 1; from 50 on with bottlenecks"""
+
+
+class ResNet(Torso):
+    """Residual networks (He et al. 2016), of any size of image.
+
+    Args:
+        depth: 18, 34, 50, 101 or 152 in the "imagenet" form; 6 n + 2 (20, 32, 44, 56, 110, ...) in the "cifar" form,
+            whose three stages begin at the image's own resolution and have shortcuts without weights.
+        norm: "none" for learners whose target network would need a copy of the statistics, too.
+        pooled: end with the mean over the last map. An agent wants to know where things are: False.
+    Raises ValueError for depths that do not exist.
+    """
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        depth: int = 18,
+        width: float = 1.0,
+        form: Literal["imagenet", "cifar"] = "imagenet",
+        norm: Norm = "batch",
+        pooled: bool = True,
+    ):
+        super().__init__()
+        self.pooled = pooled
+        bottleneck, cifar = form == "imagenet" and depth >= 50, form == "cifar"
+        if cifar and (depth < 8 or depth % 6 != 2):
+            raise ValueError(f"the cifar form has 6 n + 2 layers, 20 or 56, say, not {depth}")
+        if not cifar and depth not in RESNET_BLOCKS:
+            raise ValueError(f"the imagenet form has {', '.join(map(str, RESNET_BLOCKS))} layers, not {depth}")
+        blocks = [(depth - 2) // 6] * 3 if cifar else list(RESNET_BLOCKS[depth])
+        channels = _scaled(width, *((16, 32, 64) if cifar else (64, 128, 256, 512)))
+        kernel, stride = (3, 1) if cifar else (7, 2)
+        self.conv1 = nn.Conv2d(in_shape[0], channels[0], kernel, stride, kernel // 2, bias=norm == "none")
+        self.norm = _norm(norm, channels[0])
+        self.pool = nn.Identity() if cifar else nn.MaxPool2d(3, stride=2, padding=1)
+        self.blocks, before = nn.Sequential(), channels[0]
+        for stage, (number, c) in enumerate(zip(blocks, channels, strict=True)):
+            for i in range(number):
+                step = 2 if stage and i == 0 else 1
+                self.blocks.append(Residual(before, c, step, bottleneck, norm, "pad" if cifar else "project"))
+                before = 4 * c if bottleneck else c
+        shrink = 2 ** (len(blocks) - 1 if cifar else len(blocks) + 1)
+        h, w = (-(-s // shrink) for s in in_shape[1:])
+        self.out_features = before if pooled else before * h * w
+        he_(self)
+        if norm == "none":
+            for block in self.blocks:
+                for parameter in block.convs[-1].parameters():  # type: ignore[union-attr, index]
+                    nn.init.zeros_(parameter)
+        self._innermost()
+
+    def after(self, x: Tensor) -> Tensor:
+        x = self.blocks(self.pool(F.relu(self.norm(x), inplace=True)))
+        return x.mean((2, 3)) if self.pooled else x.flatten(1)

@@ -1,8 +1,14 @@
-"""A dense layer that takes the faster of two matrix libraries on a CPU."""
+"""Dense layers, and networks of them; the layer takes the faster of two matrix libraries on a CPU."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class Dense(nn.Linear):
@@ -17,6 +23,8 @@ class Dense(nn.Linear):
             input.dtype != torch.float32
             or input.device.type != "cpu"
             or input.ndim != 2
+            or len(input) == 0  # oneDNN has no product of nothing, and no clear word for shapes that do not fit
+            or input.shape[1] != self.in_features
             or torch.is_autocast_enabled("cpu")
             or torch.compiler.is_compiling()  # the compiler chooses for itself
             or not hasattr(torch.ops.mkldnn, "_linear_pointwise")  # not a public name
@@ -31,11 +39,46 @@ class _Product(torch.autograd.Function):
         return _times_transposed(x, weight, bias)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:  # type: ignore[override]
+    @once_differentiable  # these products say nothing to autograd: a second derivative would be silently wrong
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, weight = ctx.saved_tensors
-        grad_x = _times_transposed(grad, weight.t()) if ctx.needs_input_grad[0] else None
-        return grad_x, _times_transposed(grad.t(), x.t()), grad.sum(0)
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            _times_transposed(grad, weight.t()) if of_x else None,
+            _times_transposed(grad.t(), x.t()) if of_weight else None,
+            grad.sum(0) if of_bias else None,
+        )
 
 
 def _times_transposed(x: Tensor, y: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, y, bias, "none", [], "")
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": partial(nn.ReLU, inplace=True),
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "none": nn.Identity,
+}
+
+
+class MLP(nn.Module):
+    """A feed-forward torso: images [B, C, H, W] (uint8 read as 0 .. 1) or vectors [B, D] -> [B, out_features].
+
+    hidden: units of its layers, each with the activation (a name in ACTIVATIONS) and dropout.
+    """
+
+    def __init__(
+        self, in_shape: Sequence[int], hidden: Sequence[int] = (256,), activation: str = "relu", dropout: float = 0.0
+    ):
+        super().__init__()
+        features = [math.prod(in_shape), *hidden]
+        self.layers = nn.Sequential()
+        for before, after in itertools.pairwise(features):
+            self.layers += nn.Sequential(Dense(before, after), ACTIVATIONS[activation](), nn.Dropout(dropout))
+        self.out_features = features[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        return self.layers(x / 255 if x.dtype == torch.uint8 else x)

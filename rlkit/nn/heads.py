@@ -29,3 +29,15 @@ class DuelingHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         value, advantage = self.value(x).float(), self.advantage(x).float()
         return value + advantage - advantage.mean(-1, keepdim=True)
+
+
+class Classifier(nn.Module):
+    """A torso with a head, as agents have them: its torso's weights are theirs. [B, ...] -> logits [B, classes]."""
+
+    def __init__(self, torso: nn.Module, classes: int):
+        super().__init__()
+        self.torso = torso
+        self.head = LinearHead(torso.out_features, classes)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.torso(x))
