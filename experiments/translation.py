@@ -1,0 +1,369 @@
+"""Sentences to sentences: an RNN encoder-decoder, the same with attention, and the Transformer.
+
+python -m experiments.translation                                  # numbers in words, English to Korean; --reverse
+python -m experiments.translation --model attention --attention dot
+python -m experiments.translation --preset multi30k --source train.de.gz --target train.en.gz \
+    --valid-source val.de.gz --valid-target val.en.gz --test-source test.de.gz --test-target test.en.gz
+python -m experiments.translation --preset multi30k --pairs kor.txt    # a tab between a sentence and its translation
+python -m experiments.translation --translate runs/translation/<run> "forty-eight thousand two hundred thirteen"
+"""
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import sacrebleu
+import tokenizers
+import torch
+from PIL import Image
+from sacrebleu.metrics import BLEU
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from experiments import number_words
+from experiments.translator import (
+    AT_ONCE,
+    BOS,
+    EOS,
+    FIELDS,
+    LEAST_VOCABULARY,
+    PAD,
+    Translator,
+    clean,
+    draw,
+    learn_bpe,
+    load,
+    load_bpe,
+    network,
+)  # fmt: skip
+from rlkit import run, runtime
+from rlkit.checkpoint import write_atomically
+from rlkit.data import Batch, Batches, padded, pairs, read_pairs
+from rlkit.logger import say
+from rlkit.trainer import TrainConfig, Trainer
+
+
+@dataclass
+class Config:
+    """A translator from sentence pairs. Without files: numbers in words, English and Korean."""
+
+    preset: Literal["numbers", "multi30k"] = "numbers"
+    """defaults: numbers (minutes on two cores), multi30k (Transformer of 7.6 M parameters: a GPU, or --limit)"""
+    resume: str | None = None
+    """folder of a run to go on with"""
+    translate: tuple[str, ...] = ()
+    """instead of training: folder of a run or agent, then sentences; without them, the lines of stdin"""
+    source: str | None = None
+    """sentences, one a line, in UTF-8; .gz is unpacked"""
+    target: str | None = None
+    """their translations, line by line"""
+    pairs: str | None = None
+    """in place of the two: lines of a sentence, a tab and its translation"""
+    valid_source: str | None = None
+    """scored on the way; without a file: --held sentences of those above, chosen by the seed"""
+    valid_target: str | None = None
+    test_source: str | None = None
+    """scored at the end; likewise"""
+    test_target: str | None = None
+    reverse: bool = False
+    """from the second language to the first"""
+    lowercase: bool = False
+    """everything, references too"""
+    limit: int = 0
+    """training pairs, chosen by the seed; 0: all"""
+    held: int = 500
+    """sentences held out of training for each of validation and test"""
+    numbers: int = 20_000
+    """numbers to train on, where no file is given"""
+    vocabulary: int = 400
+    """byte pairs, bytes and special tokens together, of both languages"""
+    model: Literal["rnn", "attention", "transformer"] = "transformer"
+    """encoder-decoder without and with attention, and the Transformer"""
+    kind: Literal["gru", "lstm", "rnn"] = "gru"
+    """cells of the first two"""
+    attention: Literal["additive", "dot"] = "additive"
+    """of the second"""
+    channels: int = 128
+    heads: int = 4
+    """of the Transformer, as the next two"""
+    layers: int = 2
+    """in the encoder, and as many in the decoder"""
+    hidden: int = 0
+    """units between the dense layers of a block; 0: four times the channels"""
+    dropout: float = 0.1
+    context: int = 64
+    """tokens of a sentence, its end counted, at the most; longer ones are not learned from"""
+    smoothing: float = 0.1
+    """share of each label that is spread over all tokens"""
+    batch_tokens: int = 1500
+    """on a batch's longer side, with padding"""
+    eval_every: int = 250
+    """updates between evaluations by greedy decoding; the agent's folder is saved then"""
+    beam: int = 4
+    """translations kept at each token in the last test and by --translate; 1: greedy"""
+    length_power: float = 1.0
+    """the beam goes by log-probability / tokens ** this"""
+    bleu_tokenize: Literal["13a", "intl", "char", "zh", "none"] = "13a"
+    """what sacrebleu takes for words"""
+    seed: int = 1
+    minutes: float = 0
+    """stop after so many minutes of this process; 0: no limit"""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ..."""
+    threads: int = 0
+    """CPU threads; 0: one a core"""
+    trainer: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=1000, lr=1e-3, lr_warmup=100, lr_decay="cosine", clip=1.0, log_every=50, save_every=500
+        )
+    )
+
+
+LEAST: dict[str, float] = {
+    "limit": 0, "held": 1, "numbers": 1, "vocabulary": LEAST_VOCABULARY, "channels": 1, "heads": 1, "layers": 1,
+    "hidden": 0, "dropout": 0, "context": 2, "smoothing": 0, "batch_tokens": 1, "eval_every": 1, "beam": 1, "seed": 0,
+    "minutes": 0, "threads": 0, "trainer.steps": 1, "trainer.log_every": 1, "trainer.save_every": 1,
+    "trainer.accumulate": 1,
+}  # fmt: skip
+FIXED = (
+    "preset", *FIELDS, "seed", "source", "target", "pairs", "valid_source", "valid_target", "test_source",
+    "test_target", "reverse", "limit", "held", "numbers", "vocabulary", "batch_tokens", "trainer.accumulate",
+    "trainer.optimizer",
+)  # fmt: skip
+
+PRESETS = {
+    "numbers": Config(bleu_tokenize="char"),  # two words, as most Korean numbers have, are too few for BLEU
+    "multi30k": Config(
+        preset="multi30k",
+        lowercase=True,
+        vocabulary=8000,
+        channels=256,
+        heads=8,
+        layers=3,
+        hidden=1024,
+        dropout=0.3,
+        context=100,
+        batch_tokens=4000,
+        eval_every=500,
+        trainer=TrainConfig(
+            steps=6000, lr=1e-3, lr_warmup=600, lr_decay="cosine", clip=1.0, log_every=50, save_every=1000
+        ),
+    ),
+}
+
+Pairs = list[tuple[str, str]]
+Rows = dict[str, list[list[int]]]
+"""source: tokens and <eos>; target: <bos>, tokens and <eos>"""
+
+
+def read(cfg: Config) -> dict[str, Pairs]:
+    """Sentences to "train", "valid" and "test" on. Raises FileNotFoundError, and ValueError with file and line."""
+    files = {
+        "train": (cfg.source, cfg.target),
+        "valid": (cfg.valid_source, cfg.valid_target),
+        "test": (cfg.test_source, cfg.test_target),
+    }
+    for name, two in files.items():
+        if bool(two[0]) != bool(two[1]):
+            prefix = "" if name == "train" else f"{name}-"
+            raise ValueError(f"--{prefix}source and --{prefix}target are two files, line by line: give both")
+    if cfg.pairs and cfg.source:
+        raise ValueError("--pairs stands in place of --source and --target: leave one out")
+    seed = runtime.derive_seed(cfg.seed, 1)
+    splits = {name: read_pairs(source, target) for name, (source, target) in files.items() if source}
+    if cfg.pairs:
+        splits["train"] = read_pairs(cfg.pairs)
+    if not splits:
+        splits = number_words.splits(cfg.numbers, cfg.held, seed)
+    if "train" not in splits:
+        raise ValueError("there are files to score on and none to learn from: give --source and --target, or --pairs")
+    for name, part in splits.items():
+        cleaned = [(clean(a, cfg.lowercase), clean(b, cfg.lowercase)) for a, b in part]
+        splits[name] = [(b, a) for a, b in cleaned] if cfg.reverse else cleaned
+    rng = np.random.default_rng(seed)
+    for name in ("valid", "test"):
+        if name not in splits:
+            splits["train"], splits[name] = _held_out(splits["train"], cfg.held, rng)
+    if cfg.limit:
+        chosen = sorted(rng.permutation(len(splits["train"]))[: cfg.limit])
+        splits["train"] = [splits["train"][i] for i in chosen]
+    return splits
+
+
+def _held_out(part: Pairs, count: int, rng: np.random.Generator) -> tuple[Pairs, Pairs]:
+    """(the rest, the pairs of `count` sentences): one that has several translations is not on both sides."""
+    sentences = list(dict.fromkeys(source for source, _ in part))
+    if len(sentences) <= count:
+        raise ValueError(f"of {len(sentences):,} sentences {count:,} cannot be held out: lower --held")
+    chosen = {sentences[i] for i in rng.permutation(len(sentences))[:count]}
+    return [pair for pair in part if pair[0] not in chosen], [pair for pair in part if pair[0] in chosen]
+
+
+def fitting(name: str, part: Pairs, tokenizer: Tokenizer, context: int) -> tuple[Pairs, Rows]:
+    """The pairs that are within the context, and their tokens. Says how many are not; raises ValueError if none is."""
+    sides = [[e.ids for e in tokenizer.encode_batch(list(side))] for side in zip(*part, strict=True)]
+    fits = [i for i in range(len(part)) if max(len(side[i]) for side in sides) < context]
+    if left_out := len(part) - len(fits):
+        say(f"{name}: {left_out:,} of {len(part):,} pairs are longer than the context of {context} tokens and left out")
+    if not fits:
+        raise ValueError(f"no pair to {name} on is within the context of {context} tokens: raise --context")
+    source, target = ([side[i] for i in fits] for side in sides)
+    rows = {"source": [[*ids, EOS] for ids in source], "target": [[BOS, *ids, EOS] for ids in target]}
+    return [part[i] for i in fits], rows
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """(loss with smoothed labels, loss) in nats per token that is no padding; logits [B, M, V], labels [B, M].
+
+    Source: Szegedy et al. 2016, section 7: a share of each label lies on all V tokens alike.
+    """
+    logp, real = logits.float().log_softmax(-1), labels != PAD
+    count = real.sum()
+    nats = -(logp.gather(-1, labels[..., None]).squeeze(-1) * real).sum() / count
+    spread = -(logp.mean(-1) * real).sum() / count
+    return (1 - smoothing) * nats + smoothing * spread, nats
+
+
+def loss(model: nn.Module, batch: Batch, smoothing: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
+    """What the Trainer takes: each token is to be told from those before it."""
+    value, nats = cross_entropy(model(batch["source"], batch["target"][:, :-1]), batch["target"][:, 1:], smoothing)
+    return value, {"nats": nats.detach()}
+
+
+@torch.inference_mode()
+def nats_per_token(model: nn.Module, rows: Rows) -> float:
+    """Of the given translations, without dropout and smoothing."""
+    model.eval()
+    device = next(model.parameters()).device
+    order = sorted(range(len(rows["target"])), key=lambda i: len(rows["target"][i]))
+    total, count = 0.0, 0
+    for begin in range(0, len(order), AT_ONCE):
+        chosen = order[begin : begin + AT_ONCE]
+        batch = {name: padded([side[i] for i in chosen]) for name, side in rows.items()}
+        real = int((batch["target"][:, 1:] != PAD).sum())
+        total += real * loss(model, {name: x.to(device) for name, x in batch.items()})[1]["nats"].item()
+        count += real
+    return total / count
+
+
+def score(hypotheses: list[str], references: list[str], tokenize: str = "13a") -> dict[str, Any]:
+    """BLEU of the whole, 0 to 100, with sacrebleu's signature; exact: share of sentences equal to the reference."""
+    bleu = BLEU(tokenize=tokenize)
+    value = bleu.corpus_score(hypotheses, [references]).score
+    exact = sum(a == b for a, b in zip(hypotheses, references, strict=True)) / len(references)
+    return {"bleu": value, "exact": exact, "signature": str(bleu.get_signature())}
+
+
+def build(cfg: Config, model: nn.Module, rows: Rows, run_dir: Path | None) -> Trainer:
+    """The trainer, with its batches in its state."""
+    seed, gpu = runtime.derive_seed(cfg.seed, 2), next(model.parameters()).is_cuda
+    batches = Batches(pairs(rows, cfg.batch_tokens, seed), ahead=4 * gpu, pin=gpu)
+
+    def smoothed(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        return loss(model, batch, cfg.smoothing)
+
+    return Trainer(model, smoothed, cfg.trainer, run_dir, state={"batches": batches})
+
+
+def translate(cfg: Config) -> Path:
+    """Print the translations that --translate asks for; returns the translator's folder."""
+    path = Path(cfg.translate[0])
+    translator = load(path, runtime.setup(cfg.seed, cfg.device, cfg.threads))
+    sentences = list(cfg.translate[1:]) or [line for line in sys.stdin.read().split("\n") if line.strip()]
+    for sentence in translator(sentences, cfg.beam, cfg.length_power):
+        print(sentence)
+    return path
+
+
+def main(cfg: Config) -> Path:
+    """Train; returns the run's folder."""
+    began = time.monotonic()
+    run.at_least(cfg, LEAST)
+    for name in ("dropout", "smoothing"):
+        if getattr(cfg, name) >= 1:
+            raise ValueError(f"--{name} must be below 1, not {getattr(cfg, name)}")
+    if cfg.trainer.mode == "cudagraph":
+        raise ValueError("mode cudagraph wants batches of one shape, and sentences differ: use eager or compile")
+    if cfg.translate:
+        return translate(cfg)
+    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    splits = read(cfg)
+    kept = Path(cfg.resume or "") / "tokenizer.json"
+    if cfg.resume and kept.exists():
+        tokenizer = load_bpe(kept.read_text(encoding="utf-8"), kept)
+    else:
+        tokenizer = learn_bpe((sentence for pair in splits["train"] for sentence in pair), cfg.vocabulary)
+    data = {name: fitting(name, part, tokenizer, cfg.context) for name, part in splits.items()}
+    config = {name: getattr(cfg, name) for name in FIELDS}
+    model: Any = network(config, tokenizer.get_vocab_size()).to(device)
+    run_dir = run.start(cfg, "translation", f"{cfg.preset}-{cfg.model}", FIXED)
+    write_atomically(run_dir / "tokenizer.json", tokenizer.to_str().encode())
+    trainer = build(cfg, model, data["train"][1], run_dir)
+    if cfg.resume and not trainer.load():
+        say(f"{run_dir} holds no checkpoint: starting at the beginning")
+
+    if trainer.ema:
+        model = trainer.ema.module  # what is scored and saved
+    translator = Translator(model, tokenizer, config)
+    parameters = sum(p.numel() for p in model.parameters())
+    sizes = ", ".join(f"{len(part):,} to {name} on" for name, (part, _) in data.items())
+    say(f"pairs: {sizes}; {tokenizer.get_vocab_size():,} tokens; {parameters:,} parameters")
+    shown = max((source for source, _ in data["test"][0][:10]), key=len)
+
+    def save(score: dict[str, Any] | None) -> None:
+        trained = {"step": trainer.step, "pairs": len(data["train"][0]), "seed": cfg.seed, "preset": cfg.preset}
+        versions = {"python": sys.version.split()[0]}
+        versions |= {module.__name__: module.__version__ for module in (torch, tokenizers, sacrebleu)}
+        about = {"trained": trained, "score": score, "versions": versions, "git": run.git_hash()}
+        translator.save(run_dir / "agent", about)
+
+    def evaluation(name: str, *beams: int) -> dict[int, dict[str, Any]]:
+        """Score a split with each number of beams, draw where the model looks, and save it."""
+        part, rows = data[name]
+        with trainer.timer("evaluate"):
+            nats = nats_per_token(model, rows)
+            scores = {}
+            for beam in beams:
+                written = translator([source for source, _ in part], beam, cfg.length_power)
+                scores[beam] = score(written, [target for _, target in part], cfg.bleu_tokenize)
+            look = translator.look(shown)
+        trainer.model.train()
+        tag = "eval" if name == "valid" else name
+        trainer.log({f"{tag}/loss": nats})
+        for beam, one in scores.items():
+            end = "" if beam == 1 else f"_beam_{beam}"
+            trainer.log({f"{tag}/bleu{end}": one["bleu"], f"{tag}/exact{end}": one["exact"]})
+        if look:
+            trainer.show({"eval/attention": draw(look)})
+            Image.fromarray(draw(look)).save(run_dir / "attention.png")
+        save({"on": name, "sentences": len(part), "loss": nats, "length_power": cfg.length_power, "beams": scores})
+        return scores
+
+    for step, _, _ in trainer.run(trainer.state["batches"]):
+        if step % cfg.eval_every == 0 and step < cfg.trainer.steps:  # the last one follows the loop
+            (one,) = evaluation("valid", 1).values()
+            say(f"step {step:,}: BLEU {one['bleu']:.2f}, exact {one['exact']:.3f}")
+        if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
+            trainer.save()
+            break
+    if trainer.stopped:  # whoever stops a run does not want to wait for translations
+        save(None)
+    else:
+        evaluation("valid", 1)
+        for beam, one in evaluation("test", *dict.fromkeys((1, cfg.beam))).items():
+            how = "greedily" if beam == 1 else f"with a beam of {beam}"
+            say(f"test {how}: BLEU {one['bleu']:.2f}, exact {one['exact']:.3f}   {one['signature']}")
+        for source, target in data["test"][0][:3]:
+            say(f"  {source}\n  -> {translator([source], cfg.beam, cfg.length_power)[0]}\n  =  {target}")
+    trainer.close()
+    say(trainer.timer.table())
+    say(f"go on:     {sys.executable} -m experiments.translation --resume {run_dir}")
+    say(f'translate: {sys.executable} -m experiments.translation --translate {run_dir} "{shown}"')
+    return run_dir
+
+
+if __name__ == "__main__":
+    run.cli(main, lambda: run.parse(PRESETS))

@@ -1,0 +1,291 @@
+"""A translator: byte pairs, a model that writes token by token, beam search, where it looks, and its folder.
+
+    translator = load(Path("runs/translation/<run>"))
+    translator(["forty-eight thousand two hundred thirteen"], beam=4)       # ["사만 팔천이백십삼"]
+
+What is trained by experiments/translation.py, as a thing to use.
+"""
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+
+from rlkit.checkpoint import load_agent_files, save_agent
+from rlkit.data import padded
+from rlkit.errors import DamagedFile
+from rlkit.nn.language import EncoderDecoder
+from rlkit.nn.recurrent import RecurrentTranslator
+from rlkit.nn.transformer import Attention, Past, Shape
+
+Model = RecurrentTranslator | EncoderDecoder
+
+# -- sentences and tokens ----------------------------------------------------------------------------------------------
+
+PAD, BOS, EOS = 0, 1, 2
+SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
+LEAST_VOCABULARY = len(SPECIAL) + 256
+
+
+def clean(sentence: str, lowercase: bool) -> str:
+    """Composed characters (a Hangul syllable can be written as its letters too), no space at the ends."""
+    sentence = unicodedata.normalize("NFC", sentence).strip()
+    return sentence.lower() if lowercase else sentence
+
+
+def learn_bpe(sentences: Iterable[str], size: int) -> Tokenizer:
+    """Byte pairs (Sennrich et al. 2016) of sentences, over bytes: no character is unknown. Same text, same pairs."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)  # the first word is like any other
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, min_frequency=2, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(sentences, trainer)
+    return load_bpe(tokenizer.to_str())
+
+
+def load_bpe(text: str, where: Path | str = "") -> Tokenizer:
+    """From the JSON text of `to_str`. Raises DamagedFile, which says where it was read."""
+    try:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as error:  # it raises plain ones
+        raise DamagedFile(f"{where} holds no byte pairs: {error}") from error
+    tokenizer.encode_special_tokens = True  # "<pad>" in a sentence is five characters
+    return tokenizer
+
+
+# -- writing token by token --------------------------------------------------------------------------------------------
+
+
+def network(config: Mapping[str, Any], vocabulary: int) -> Model:
+    """An untrained model; config: those of FIELDS."""
+    if config["model"] == "transformer":
+        names = ("channels", "heads", "layers", "hidden", "dropout")
+        return EncoderDecoder(vocabulary, config["context"], Shape(**{name: config[name] for name in names}))
+    attention = config["attention"] if config["model"] == "attention" else None
+    sizes = (vocabulary, vocabulary)
+    return RecurrentTranslator(sizes, config["channels"], config["kind"], attention, config["dropout"])
+
+
+class Decoding:
+    """Translations under way: R rows, each with its source sentence and the model's state after its tokens."""
+
+    def __init__(self, model: Model, source: Tensor):
+        self.model = model
+        self.encoded: tuple[Tensor, ...] = model.encode(source)
+        self.state: Any = model.begin(self.encoded) if isinstance(model, RecurrentTranslator) else Past()
+
+    def step(self, token: Tensor) -> Tensor:
+        """Logits [R, V] of what follows token [R]."""
+        if isinstance(self.model, RecurrentTranslator):
+            logits, self.state, _ = self.model.step(token, self.state, self.encoded)
+            return logits
+        return self.model.decode(token[:, None], self.encoded, self.state)[:, 0]  # type: ignore[arg-type]
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows [R'], in this order."""
+        self.encoded = tuple(part[rows] for part in self.encoded)
+        if isinstance(self.state, Past):
+            self.state.select(rows)
+        else:
+            self.state = tuple(part[rows] for part in self.state)
+
+
+def beam_search(
+    decoding: Decoding,
+    longest: Sequence[int],
+    beam: int = 1,
+    length_power: float = 1.0,
+    device: torch.device | str = "cpu",
+) -> list[list[int]]:
+    """The best translation found of each sentence, without <eos>; of `longest` tokens at most.
+
+    At each token the `beam` best of a sentence go on, by log-probability / tokens ** length_power; so a beam of 1 is
+    greedy. One that has ended stays among them until better ones push it out. `decoding` begins with a row for each
+    sentence.
+    """
+    sentences = len(longest)
+    limit = torch.tensor(longest, device=device)[:, None]
+    firsts = torch.arange(sentences, device=device)[:, None] * beam
+    if beam > 1:
+        decoding.select(torch.arange(sentences, device=device).repeat_interleave(beam))
+    text = torch.full((sentences * beam, 1), BOS, device=device)
+    score = torch.full((sentences, beam), -torch.inf, device=device)
+    score[:, 0] = 0.0  # at first all rows of a sentence are the same
+    length = torch.zeros_like(score)
+    ended = length.bool()
+    for step in range(1, max(longest) + 1):
+        logits = decoding.step(text[:, -1]).float()
+        logits[:, [PAD, BOS]] = -torch.inf
+        logp = logits.log_softmax(1).unflatten(0, (sentences, beam)).masked_fill(ended[:, :, None], -torch.inf)
+        logp[:, :, PAD].masked_fill_(ended, 0.0)  # what has ended goes on with padding, which costs nothing
+        total, length = score[:, :, None] + logp, length + ~ended
+        best = (total / length[:, :, None] ** length_power).flatten(1).topk(beam).indices
+        origin, token = best // logp.shape[2], best % logp.shape[2]
+        score, length = total.flatten(1).gather(1, best), length.gather(1, origin)
+        ended = ended.gather(1, origin) | (token == EOS) | (step >= limit)
+        rows = (firsts + origin).flatten()
+        text = torch.cat([text[rows], token.flatten()[:, None]], 1)
+        if ended.all():  # waits for the device
+            break
+        if beam > 1:
+            decoding.select(rows)
+    return [[token for token in row if token not in (PAD, EOS)] for row in text[::beam, 1:].tolist()]
+
+
+# -- the translator ----------------------------------------------------------------------------------------------------
+
+FIELDS = ("model", "kind", "attention", "channels", "heads", "layers", "hidden", "dropout", "context", "lowercase")
+"""of the experiment's Config: what rebuilds a translator"""
+AT_ONCE = 100
+"""sentences written together"""
+Look = tuple[list[str], list[str], NDArray[np.float32]]
+
+
+@dataclass
+class Translator:
+    """Sentences to sentences."""
+
+    model: Model
+    tokenizer: Tokenizer
+    config: dict[str, Any]
+    """its FIELDS"""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def encode(self, sentence: str) -> list[int]:
+        """Its tokens and <eos>. Raises ValueError where it is empty or longer than the context."""
+        sentence, context = clean(sentence, self.config["lowercase"]), self.config["context"]
+        ids = [*self.tokenizer.encode(sentence).ids, EOS]
+        if not sentence:
+            raise ValueError("an empty sentence has no translation")
+        if len(ids) > context:
+            raise ValueError(
+                f"a sentence of {len(ids)} tokens is longer than this translator's context of {context}: cut it, or"
+                f" train with a larger --context ({sentence[:40]}...)"
+            )
+        return ids
+
+    def _longest(self, source: Sequence[int] | Tensor) -> int:
+        """Tokens of a translation at most: an untrained model knows no end, and would show it at length."""
+        return min(self.config["context"], 2 * len(source) + 20)
+
+    @torch.inference_mode()
+    def __call__(self, sentences: Sequence[str], beam: int = 1, length_power: float = 1.0) -> list[str]:
+        """Their translations. Raises ValueError, as `encode`."""
+        self.model.eval()
+        sources, out = [self.encode(sentence) for sentence in sentences], [""] * len(sentences)
+        order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+        for begin in range(0, len(order), AT_ONCE):
+            rows = order[begin : begin + AT_ONCE]
+            decoding = Decoding(self.model, padded([sources[i] for i in rows]).to(self.device))
+            written = beam_search(decoding, [self._longest(sources[i]) for i in rows], beam, length_power, self.device)
+            for i, ids in zip(rows, written, strict=True):
+                out[i] = self.tokenizer.decode(ids).strip()
+        return out
+
+    @torch.inference_mode()
+    def look(self, sentence: str) -> Look | None:
+        """(tokens of the greedy translation, of the sentence, where each of the former looked [M, N]); of the
+        Transformer what its last layer's heads do on average; None of a model without attention.
+        """
+        model, context = self.model.eval(), self.config["context"]
+        source = torch.tensor([self.encode(sentence)], device=self.device)
+        written = beam_search(Decoding(model, source), [self._longest(source[0])], device=self.device)[0]
+        target = torch.tensor([[BOS, *written][:context]], device=self.device)
+        if isinstance(model, EncoderDecoder):
+            cross: Attention = model.decoder.blocks[-1].cross  # type: ignore[assignment, union-attr]
+            cross.watch = True
+            model(source, target)
+            assert cross.seen is not None
+            weights = cross.seen[0].mean(0)
+            cross.watch, cross.seen = False, None
+        elif model.attention is None:
+            return None
+        else:
+            encoded = model.encode(source)
+            state, rows = model.begin(encoded), []
+            for token in target.T:
+                _, state, seen = model.step(token, state, encoded)
+                rows.append(seen)
+            weights = torch.cat(rows)  # type: ignore[arg-type]
+        ends = [*written, EOS][:context]
+        return self._labels(ends), self._labels(source[0].tolist()), weights.float().cpu().numpy()
+
+    def _labels(self, ids: list[int]) -> list[str]:
+        texts = (SPECIAL[i] if i < len(SPECIAL) else self.tokenizer.decode([i]).strip() for i in ids)
+        return ["·" if "\ufffd" in text else text for text in texts]  # a part of a character
+
+    def save(self, folder: Path, about: Mapping[str, Any]) -> None:
+        """Write the agent's folder, with what else is to be said about it."""
+        info = {"kind": "translator", "config": self.config, "tokenizer": self.tokenizer.to_str(), **about}
+        save_agent(folder, info, self.model.state_dict())
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> Translator:
+    """The translator of a run's or agent's folder. Raises FileNotFoundError, DamagedFile."""
+    info, weights = load_agent_files(path)
+    if info.get("kind") != "translator":
+        raise DamagedFile(f"{path} holds an agent of kind {info.get('kind')!r}, no translator")
+    try:
+        config = {name: info["config"][name] for name in FIELDS}
+        tokenizer = load_bpe(info["tokenizer"], path)
+        model = network(config, tokenizer.get_vocab_size())
+        model.load_state_dict(weights)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DamagedFile(f"{path}: agent.json does not describe a translator with these weights: {error!r}") from error
+    return Translator(model.to(device).eval(), tokenizer, config)
+
+
+# -- where it looks, as a picture --------------------------------------------------------------------------------------
+
+FONTS = ("NotoSansCJK-Regular.ttc", "NanumGothic.ttf", "malgun.ttf", "AppleGothic.ttf")
+"""with Hangul, as Linux, Windows and macOS have them"""
+
+
+def draw(look: Look, cell: int = 24) -> NDArray[np.uint8]:
+    """[H, W, 3]: the translation from top to bottom, the sentence from left to right, black where it looked."""
+    target, source, weights = look
+    font: Any = None
+    for name in FONTS:
+        try:
+            font = ImageFont.truetype(name, cell * 2 // 3)
+            break
+        except OSError:
+            continue
+    if font is None:
+        font = ImageFont.load_default(cell * 2 // 3)
+        target, source = ([_spelled(label) for label in labels] for labels in (target, source))
+    left, above = (int(max(map(font.getlength, labels))) + 12 for labels in (target, source))
+    width, height = cell * len(source), cell * len(target)
+    image = Image.new("RGB", (left + width, above + height), "white")
+    heat = Image.fromarray((255 - 255 * weights.clip(0, 1)).astype(np.uint8))
+    image.paste(heat.resize((width, height), Image.Resampling.NEAREST), (left, above))
+    words = ImageDraw.Draw(image)
+    for row, label in enumerate(target):
+        words.text((left - 6, above + (row + 0.5) * cell), label, "black", font, "rm")
+    upright = Image.new("RGB", (above, width), "white")
+    words = ImageDraw.Draw(upright)
+    for column, label in enumerate(source):
+        words.text((6, (column + 0.5) * cell), label, "black", font, "lm")
+    image.paste(upright.rotate(90, expand=True), (left, 0))
+    return np.asarray(image)
+
+
+def _spelled(text: str) -> str:
+    """Hangul in Latin letters, for a font that has no other: 사만 -> saman."""
+    hangul = "HANGUL SYLLABLE "
+    names = ((character, unicodedata.name(character, "")) for character in text)
+    return "".join(name.removeprefix(hangul).lower() if name.startswith(hangul) else c for c, name in names)
