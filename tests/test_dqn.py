@@ -140,18 +140,19 @@ def test_eager_equals_cudagraph_on_a_gpu():
 # -- learning --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def score_in_catch(agent):
     scores = episodes(lambda obs: agent.act(obs, 0.0, np.random.default_rng(0)), Catch(20, size=36, seed=99), 100)
     return scores.mean
 
 
+@pytest.mark.slow
 def test_learns_catch_to_optimal_play():
     _, _, experience, agent = drive(tiny(frames=14_000))
     assert score_in_catch(agent) >= 0.98
     assert experience.frames == pytest.approx(14_000, abs=64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backbone, width",
     [

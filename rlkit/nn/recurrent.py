@@ -53,7 +53,8 @@ class Recurrent(nn.Module):
 
     Where reset is True, the state begins anew before that step. One step at a time and an unroll give the same
     numbers. First weights are torch's, but orthogonal from state to state, and an LSTM's forget gate and a GRU's
-    update gate, which both keep what is there, begin at a bias of 1 (Jozefowicz et al. 2015).
+    update gate, which both keep what is there, begin at a bias of 1 (of the
+    LSTM: Jozefowicz et al. 2015).
 
     Args:
         kind: rnn, lstm or gru. dropout: between the layers.
