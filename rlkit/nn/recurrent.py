@@ -52,9 +52,8 @@ class Recurrent(nn.Module):
     """A recurrent core: ([B, T, D], state, reset [B, T] or None) -> ([B, T, features], state).
 
     Where reset is True, the state begins anew before that step. One step at a time and an unroll give the same
-    numbers. First weights are torch's, but orthogonal from state to state, and an LSTM's forget gate and a GRU's
-    update gate, which both keep what is there, begin at a bias of 1 (of the
-    LSTM: Jozefowicz et al. 2015).
+    numbers. First weights are torch's, but orthogonal from state to state; and the gate that keeps what is there, an
+    LSTM's forget and a GRU's update gate, begins at a bias of 1 (for the LSTM: Jozefowicz et al. 2015).
 
     Args:
         kind: rnn, lstm or gru. dropout: between the layers.
