@@ -1,1 +1,1 @@
-"""One file, one run: a Config and a main."""
+"""One file, one command: a Config and a main."""

@@ -22,7 +22,7 @@ from agents.dqn.experience import Experience
 from envs.atari import EVALUATION_EPSILON, Atari, game_name
 from envs.catch import Catch
 from envs.vector import VectorEnv
-from experiments.players import save_dqn
+from experiments.parts.players import save_dqn
 from rlkit import evaluate, run, runtime
 from rlkit.checkpoint import borrow, load_agent_files
 from rlkit.logger import Timer, say

@@ -21,8 +21,8 @@ from envs.atari import EVALUATION_EPSILON, Atari, game_name, human_normalised
 from envs.catch import Catch
 from envs.go.position import Position
 from experiments import match
-from experiments.pictures import draw_first_moves
-from experiments.players import agent_folder, agent_info, board_for, go_player, load_agent
+from experiments.parts.pictures import draw_first_moves
+from experiments.parts.players import agent_folder, agent_info, board_for, go_player, load_agent
 from rlkit import evaluate, run, runtime
 
 

@@ -19,7 +19,7 @@ import tyro
 
 from envs.go.gtp import Engine
 from envs.go.position import Position
-from experiments.players import agent_folder, board_for, go_player
+from experiments.parts.players import agent_folder, board_for, go_player
 from rlkit import run
 
 

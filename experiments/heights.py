@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from experiments.tables import Table, read_table
+from experiments.parts.tables import Table, read_table
 from rlkit import run, runtime
 from rlkit.checkpoint import load_agent_files, save_agent
 from rlkit.data import Batches

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from experiments import image_data, image_pictures
-from experiments.image_data import Labelled
+from experiments.parts import image_data, image_pictures
+from experiments.parts.image_data import Labelled
 from rlkit import run, runtime
 from rlkit.checkpoint import load_agent_files, save_agent
 from rlkit.data import Batches, augment, cut_out, flipped, rows, shifted, turned

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from experiments.texts import Corpus, decode, draw_table, encode, ngram_floor, read_corpus, visible
+from experiments.parts.texts import Corpus, decode, draw_table, encode, ngram_floor, read_corpus, visible
 from rlkit import run, runtime
 from rlkit.checkpoint import load_agent_files, save_agent
 from rlkit.data import Batches, windows

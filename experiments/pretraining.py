@@ -5,8 +5,8 @@ python -m experiments.pretraining --objective masked --text FILE
 python -m experiments.pretraining --start-from runs/pretraining/<run>/masked --labels 64
 
 One Transformer over bytes reads for all. The forms differ in what goes in, what must come out, and which row may look
-at which: in what the four functions of experiments/objectives.py make of a piece of text. Then the reader becomes a
-classifier, and meets one that begins with random weights.
+at which: in what the four functions of experiments/parts/objectives.py make of a piece of text. Then the reader becomes
+a classifier, and meets one that begins with random weights.
 
 The task, with few labels: which of the text's eight most frequent words stood in the gap in the middle of 64 bytes.
 Labelled pieces come from the part of the text that the reader has seen, without their labels and gaps; those of the
@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
-from experiments.objectives import FIRST, MASK, OBJECTIVES, Reader, Tokens, filled, load_reader, loss_fn
-from experiments.texts import Corpus, read_corpus
+from experiments.parts.objectives import FIRST, MASK, OBJECTIVES, QUERY, Reader, Tokens, filled, load_reader, loss_fn
+from experiments.parts.texts import Corpus, read_corpus
 from rlkit import run, runtime
 from rlkit.checkpoint import save_agent
 from rlkit.data import Batches, rows, windows
@@ -106,18 +106,22 @@ LEAST: dict[str, float] = {
 
 
 class Classifier(nn.Module):
-    """Tokens [B, N] -> logits [B, classes], from what a copy of a reader has at the gap, in the middle. Its rows see
-    all, or, where it learned so, what is before them.
+    """Tokens [B, N] with a mask in their middle -> logits [B, classes], from the row where a copy of a reader learned
+    to guess: the mask's own, with the sign that it knows; or, causal, the one before it, which sees nothing later.
     """
 
-    def __init__(self, reader: Reader, classes: int, causal: bool):
+    def __init__(self, reader: Reader, classes: int, objective: str):
         super().__init__()
-        self.reader, self.causal = copy.deepcopy(reader), causal
+        self.reader, self.causal = copy.deepcopy(reader), objective == "causal"
+        self.asks = QUERY if objective == "permutation" else MASK
         self.out = LinearHead(reader.embed.embedding_dim, classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        gap = tokens.shape[1] // 2
+        tokens = tokens.where(tokens != MASK, self.asks)
         places = torch.arange(tokens.shape[1], device=tokens.device)
-        return self.out(self.reader.features(tokens, places, causal=self.causal)[:, tokens.shape[1] // 2])
+        features = self.reader.features(tokens, places, causal=self.causal)
+        return self.out(features[:, gap - 1 if self.causal else gap])
 
 
 def class_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -162,13 +166,13 @@ def gaps(text: bytes, words: Sequence[bytes], count: int, window: int, seed: int
     return {"tokens": torch.from_numpy(np.stack(pieces)), "label": labels}
 
 
-def tuned(reader: Reader, causal: bool, examples: Batch, tests: Batch, cfg: Config, seed: int) -> float:
+def tuned(reader: Reader, objective: str, examples: Batch, tests: Batch, cfg: Config, seed: int) -> float:
     """The share of `tests` that a classifier names rightly, which begins with `reader` and learns from `examples`.
 
     Raises KeyboardInterrupt where a signal ends it.
     """
     device = reader.embed.weight.device
-    model = Classifier(reader, int(examples["label"].max()) + 1, causal).to(device)
+    model = Classifier(reader, int(examples["label"].max()) + 1, objective).to(device)
     how = replace(
         cfg.trainer, steps=cfg.tune_steps, lr=cfg.tune_lr, lr_warmup=cfg.tune_steps // 10, progress=False,
         log_every=cfg.tune_steps + 1, accumulate=1, mode="eager",
@@ -313,13 +317,13 @@ def main(cfg: Config) -> Path:
     losses: dict[str, float] = {}
     results: dict[str, Result] = {}
 
-    def accuracies(reader: Reader | None, causal: bool) -> list[float]:
+    def accuracies(reader: Reader | None, objective: str) -> list[float]:
         """Of `cfg.repeats` classifiers that begin with a reader, or each with random weights."""
         found = []
         for i, chosen in enumerate(examples):
             runtime.seed_everything(runtime.derive_seed(cfg.seed, 1000 + i))
             start = reader or Reader(Shape(cfg.width, cfg.heads, cfg.layers)).to(device)
-            found.append(tuned(start, causal, chosen, tests, cfg, runtime.derive_seed(cfg.seed, 2000 + i)))
+            found.append(tuned(start, objective, chosen, tests, cfg, runtime.derive_seed(cfg.seed, 2000 + i)))
         return found
 
     try:
@@ -332,9 +336,9 @@ def main(cfg: Config) -> Path:
             seen, made = filled(reader, name, corpus.valid[None, : cfg.window] + FIRST, np.random.default_rng(cfg.seed))
             say(f"{name}: {losses[name]:.3f} nats\n  reads  {seen}\n  writes {made}")
             causal = name == "causal"
-            after = accuracies(reader, causal)
+            after = accuracies(reader, name)
             if causal not in scratch:
-                scratch[causal] = accuracies(None, causal)
+                scratch[causal] = accuracies(None, name)
             gain = [a - b for a, b in zip(after, scratch[causal], strict=True)]
             results[name] = {"tuned": interval(after), "scratch": interval(scratch[causal]), "gain": interval(gain)}
             score = {"nats": losses[name], "labels": cfg.labels, **results[name]}

@@ -23,8 +23,8 @@ from sacrebleu.metrics import BLEU
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from experiments import number_words
-from experiments.translator import (
+from experiments.parts import number_words
+from experiments.parts.translator import (
     AT_ONCE,
     BOS,
     EOS,

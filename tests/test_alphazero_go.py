@@ -15,7 +15,7 @@ from envs.go.sgf import read_collection
 from envs.tictactoe import Board, PerfectPlayer, RandomTicTacToe, TicTacToe, values
 from experiments import alphazero_go
 from experiments.match import play_game
-from experiments.players import go_player, load_agent
+from experiments.parts.players import go_player, load_agent
 from rlkit import run
 from rlkit.trainer import TrainConfig
 

@@ -12,7 +12,7 @@ from agents.dqn.agent import DQN, DQNConfig
 from envs.catch import Catch
 from experiments import dqn_atari, evaluate
 from experiments.dqn_atari import PRESETS, build
-from experiments.players import load_agent
+from experiments.parts.players import load_agent
 from rlkit import run, runtime
 from rlkit.checkpoint import borrow, save_agent
 from rlkit.errors import DamagedFile

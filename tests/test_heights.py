@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import heights
-from experiments.tables import read_table
+from experiments.parts.tables import read_table
 from rlkit import run
 from rlkit.checkpoint import load_agent_files
 from rlkit.trainer import Trainer

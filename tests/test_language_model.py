@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from experiments import language_model
 from experiments.language_model import PRESETS, Config, build, evaluate, load_model, main, predict, write
-from experiments.texts import (
+from experiments.parts.texts import (
     decode,
     draw_table,
     encode,

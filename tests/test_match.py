@@ -14,7 +14,7 @@ from envs.go.position import BLACK, EMPTY, RESIGN, WHITE, Position
 from envs.go.random_player import RandomPlayer
 from experiments import match
 from experiments.match import Config, Game, play_game, play_match, random_openings, summary
-from experiments.players import go_player
+from experiments.parts.players import go_player
 from rlkit.evaluate import elo_difference, elo_interval, wilson_interval
 
 ENGINE = """

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from experiments import pretraining
-from experiments.objectives import (
+from experiments.parts.objectives import (
     BEGIN,
     FIRST,
     MASK,
@@ -29,8 +29,8 @@ from experiments.objectives import (
     masked,
     permutation,
 )
+from experiments.parts.texts import read_corpus
 from experiments.pretraining import Config, draw_bars, frequent_words, gaps, interval, main, pretrained, table
-from experiments.texts import read_corpus
 from rlkit import runtime
 from rlkit.checkpoint import save_agent
 from rlkit.errors import DamagedFile
@@ -251,16 +251,24 @@ def test_gaps_hide_their_word_and_nothing_else():
         gaps(text, [b"and"], 10, window=12, seed=1)
 
 
-def test_a_classifier_reads_the_gap():
-    """A causal one what is before it, the others both sides."""
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_classifier_reads_the_row_that_learned_to_guess(name):
+    """A causal one what is before the gap, the others both sides; of the gap each the sign that it knows."""
     tokens = torch.from_numpy(text(2, 9))
-    for causal_one in (False, True):
-        model = pretraining.Classifier(small(), 3, causal_one).eval()
-        before = model(tokens)
-        for i in range(9):
-            other = tokens.clone()
-            other[:, i] = FIRST
-            assert (model(other) != before).any(1).all() == (not causal_one or i <= 4)
+    tokens[:, 4] = MASK
+    model = pretraining.Classifier(small(), 3, name).eval()
+    before = model(tokens)
+    for i in [0, 1, 2, 3, 5, 6, 7, 8]:
+        other = tokens.clone()
+        other[:, i] = FIRST
+        assert (model(other) != before).any(1).all() == (name != "causal" or i < 4)
+    known = {"masked": MASK, "causal": None, "denoising": MASK, "permutation": QUERY}[name]
+    for sign in (MASK, QUERY):
+        with torch.no_grad():
+            kept = model.reader.embed.weight[sign].clone()
+            model.reader.embed.weight[sign] = 1 - kept
+            assert (model(tokens) != before).any().item() == (sign == known)
+            model.reader.embed.weight[sign] = kept
 
 
 def test_intervals_by_hand():

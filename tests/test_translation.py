@@ -11,10 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from experiments import number_words, translation
-from experiments.number_words import english, korean
-from experiments.translation import PRESETS, Config, build, cross_entropy, fitting, nats_per_token, read, score
-from experiments.translator import (
+from experiments import translation
+from experiments.parts import number_words
+from experiments.parts.number_words import english, korean
+from experiments.parts.translator import (
     BOS,
     EOS,
     FIELDS,
@@ -30,6 +30,7 @@ from experiments.translator import (
     load_bpe,
     network,
 )
+from experiments.translation import PRESETS, Config, build, cross_entropy, fitting, nats_per_token, read, score
 from rlkit import run, runtime
 from rlkit.checkpoint import save_agent
 from rlkit.data import padded

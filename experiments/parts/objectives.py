@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from experiments.texts import visible
+from experiments.parts.texts import visible
 from rlkit.checkpoint import load_agent_files
 from rlkit.data import padded
 from rlkit.errors import DamagedFile

@@ -14,8 +14,8 @@ from envs.go.position import Position
 from envs.go.record import GameRecord, result_text
 from envs.go.sgf import to_sgf
 from experiments.match import random_openings
-from experiments.pictures import thoughts
-from experiments.players import go_player
+from experiments.parts.pictures import thoughts
+from experiments.parts.players import go_player
 
 
 class World:
