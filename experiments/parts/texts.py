@@ -135,9 +135,14 @@ def draw_table(values: NDArray, above: str, left: str = "", cell: int = 12) -> N
     grid = (255 - np.clip(values, 0, 1)[:, :, None] * (255 - blue)).astype(np.uint8)
     image = Image.new("RGB", ((columns + 3) * cell, (rows + 3) * cell), "white")
     image.paste(Image.fromarray(grid).resize((columns * cell, rows * cell), Image.Resampling.NEAREST), (2 * cell,) * 2)
-    draw, font = ImageDraw.Draw(image), ImageFont.load_default(cell)
+    draw = ImageDraw.Draw(image)
+
+    def write(x: float, y: float, symbol: str) -> None:
+        end = symbol == "\u00b6"  # which the font has not
+        draw.text((x * cell, y * cell), "\\n" if end else symbol, "black", ImageFont.load_default(cell - 2 * end), "mm")
+
     for i, symbol in enumerate(above):
-        draw.text(((i + 2.5) * cell, 1.5 * cell), symbol, "black", font, "mm")
+        write(i + 2.5, 1.5, symbol)
     for i, symbol in enumerate(left):
-        draw.text((1.5 * cell, (i + 2.5) * cell), symbol, "black", font, "mm")
+        write(1.5, i + 2.5, symbol)
     return np.asarray(image)
