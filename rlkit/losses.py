@@ -51,3 +51,14 @@ def policy_value(logits: Tensor, value: Tensor, pi: Tensor, z: Tensor) -> tuple[
     """
     assert value.shape == z.shape == logits.shape[:1], (logits.shape, value.shape, z.shape)
     return cross_entropy(logits, pi), (value - z) ** 2
+
+
+def reinforce(logits: Tensor, action: Tensor, advantage: Tensor) -> Tensor:
+    """-log p(action) advantage [B]: its gradient is REINFORCE's, for advantages that are constants.
+
+    Args:
+        logits: [B, A], -inf where an action is illegal. action: [B] int64. advantage: [B], return less baseline.
+    Source: Williams 1992; Silver et al. 2016, Methods, "Policy network: reinforcement learning".
+    """
+    assert action.shape == advantage.shape == logits.shape[:1], (logits.shape, action.shape, advantage.shape)
+    return F.cross_entropy(logits, action, reduction="none") * advantage.detach()

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rlkit.nn import BACKBONES
+from agents.alphago.network import PolicyNetwork, ValueNetwork
+from rlkit.nn import BACKBONES, BOARD_BACKBONES
 from rlkit.nn.board import PlainTower, ResidualTower
 from rlkit.nn.convolution import VGG, VGG_LAYERS, Impala, NatureCNN, Residual, ResNet
 from rlkit.nn.dense import ACTIVATIONS, MLP, Dense
@@ -99,13 +100,10 @@ def test_impala_count():
 
 
 def test_alphago_counts():
-    """The policy network has 12 layers of 3x3 and 5x5, one more than 5 blocks and one less than 6; its last layer is
-    1x1 with a bias for each point. The value network's has one bias, and dense layers of 256 and 1."""
     with torch.device("meta"):
-        layers = [count(PlainTower(planes, 192, blocks)) for planes in (48, 49) for blocks in (5, 6)]
-    policy, value = (layers[0] + layers[1]) // 2, (layers[2] + layers[3]) // 2
-    assert policy + 192 + 361 == 3_882_793
-    assert value + 192 + 1 + (361 * 256 + 256) + (256 + 1) == 3_980_162
+        assert count(PolicyNetwork(19, channels=192, layers=12, has_pass=False)) == 3_882_793
+        assert count(ValueNetwork(19, channels=192, layers=12)) == 3_980_162
+        assert count(BOARD_BACKBONES["alphago"](48, 192, 3)) == count(PlainTower(48, 192, 7))
 
 
 def test_alphago_zero_count():

@@ -30,8 +30,8 @@ CORES: dict[str, Callable[..., Recurrent | TransformerCore]] = {
     "transformer": TransformerCore,
 }
 
-BOARD_BACKBONES = {
+BOARD_BACKBONES: dict[str, Callable[..., ResidualTower | PlainTower | BoardTransformer]] = {
     "resnet": ResidualTower,
-    "alphago": PlainTower,
+    "alphago": lambda planes, channels, blocks: PlainTower(planes, channels, 1 + 2 * blocks),
     "transformer": BoardTransformer,
 }

@@ -101,16 +101,15 @@ class ResidualTower(nn.Module):
 
 
 class PlainTower(nn.Module):
-    """AlphaGo's tower: a 5x5 convolution and 2 `blocks` of 3x3, as deep as a residual tower of so many `blocks`.
+    """AlphaGo's tower: a 5x5 convolution and 3x3 ones, `layers` in all, 12 in the paper.
 
-    The paper's has 12 layers, these have 11 or 13 (5 or 6 blocks). Source: Silver et al. 2016, Methods, "Neural
-    network architecture".
+    Source: Silver et al. 2016, Methods, "Neural network architecture".
     """
 
-    def __init__(self, planes: int, channels: int, blocks: int):
+    def __init__(self, planes: int, channels: int, layers: int = 12):
         super().__init__()
         first = nn.Conv2d(planes, channels, 5, padding=2)
-        convs = [first, *(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2 * blocks))]
+        convs = [first, *(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(layers - 1))]
         for conv in convs:  # by torch's own first weights three fifths of the signal would be lost a layer
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # He et al. 2015, eq. 10
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
