@@ -59,7 +59,7 @@ class ValueNetwork(nn.Module):
 
 
 def policy_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """(cross-entropy of the expert's moves "action" [B] at "planes", {"accuracy"}). Source: eq. 1 of the paper's Methods."""
+    """(cross-entropy of the expert's moves "action" [B] at "planes", {"accuracy"})."""
     logits = model(batch["planes"])
     accuracy = (logits.argmax(1) == batch["action"]).float().mean()
     return F.cross_entropy(logits, batch["action"]), {"accuracy": accuracy}

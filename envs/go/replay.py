@@ -1,4 +1,4 @@
-"""Many recorded games of one board as arrays, and the position before any of their moves, replayed when it is asked for.
+"""Many recorded games of one board as arrays, and the position before any of their moves, replayed when asked for.
 
 A replay from the empty board takes about as long as the planes of one position, and a game's moves take two bytes each:
 so all positions of a collection are at hand, and none is kept.
