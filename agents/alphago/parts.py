@@ -1,0 +1,91 @@
+"""What the four learners leave behind, as one agent on disk, and its networks as functions that a search calls."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from agents.alphago.network import PolicyNetwork, ValueNetwork
+from agents.alphazero.inference import Inference
+
+
+@dataclass
+class Parts:
+    """The parts of an AlphaGo; a folder may hold only some of them."""
+
+    policy: PolicyNetwork | None = None
+    """the prior of the search: the supervised network, or the one that learned by playing"""
+    value: ValueNetwork | None = None
+    rollout: NDArray[np.float32] | None = None
+    """[features] the weights of the fast rollout policy's linear softmax"""
+
+
+def describe(parts: Parts) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(agent.json's "config" as far as the parts have one, the weights)."""
+    config: dict[str, Any] = {}
+    weights: dict[str, Tensor] = {}
+    for name, network in (("policy", parts.policy), ("value", parts.value)):
+        if network is not None:
+            config[name] = network.config
+            weights |= {f"{name}.{key}": tensor for key, tensor in network.state_dict().items()}
+    if parts.rollout is not None:
+        config["rollout"] = True
+        weights["rollout.weight"] = torch.from_numpy(np.ascontiguousarray(parts.rollout, np.float32))
+    return config, weights
+
+
+def from_files(info: Mapping[str, Any], weights: dict[str, Tensor], device: torch.device | str = "cpu") -> Parts:
+    """The parts that agent.json's "config" names, with these weights: the inverse of `describe`.
+
+    Raises KeyError, TypeError, ValueError, RuntimeError where the files do not fit.
+    """
+    config, parts = info["config"], Parts()
+    known = [name for name in ("policy", "value", "rollout") if config.get(name)]
+    if not known or any(key.partition(".")[0] not in known for key in weights):
+        raise ValueError(f"there are weights {sorted(weights)} and a config of {', '.join(known) or 'nothing'}")
+    for name, network_class in (("policy", PolicyNetwork), ("value", ValueNetwork)):
+        if name in known:
+            network = network_class(**config[name])
+            own = {key.removeprefix(f"{name}."): w for key, w in weights.items() if key.startswith(f"{name}.")}
+            network.load_state_dict(own)
+            setattr(parts, name, network.to(device))
+    if "rollout" in known:
+        parts.rollout = weights["rollout.weight"].float().cpu().numpy()
+    return parts
+
+
+class _Named(nn.Module):
+    """A network's one output under the two names that `Inference` asks for."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, planes: Tensor) -> dict[str, Tensor]:
+        out = self.network(planes)
+        return {"policy": out, "value": out}
+
+
+class Evaluator:
+    """A policy or a value network as a function: planes uint8 [B, C, H, W] -> logits [B, A] or values [B], float32.
+
+    It works on a copy of the weights, in the precision that is fastest; `refresh` takes the network's present ones.
+    """
+
+    def __init__(self, network: nn.Module, precision: str = "auto"):
+        self._inference = Inference(_Named(network), precision)
+
+    def __call__(self, planes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._inference(planes)[0]
+
+    def refresh(self) -> None:
+        self._inference.refresh()
+
+
+def evaluators(parts: Parts, precision: str = "auto") -> tuple[Evaluator | None, Evaluator | None]:
+    """(policy, value) as functions; None for a part that is not there."""
+    return tuple(net and Evaluator(net, precision) for net in (parts.policy, parts.value))  # type: ignore[return-value]
