@@ -53,6 +53,10 @@ class Games:
         """[moves] the game that each belongs to"""
         return np.repeat(np.arange(len(self)), np.diff(self.begins))
 
+    def number(self, index: NDArray[np.integer]) -> NDArray[np.int64]:
+        """[n] how many moves of its game come before moves[index]"""
+        return index - self.begins[np.searchsorted(self.begins, index, "right") - 1]
+
     def select(self, games: NDArray[np.integer]) -> "Games":
         """Some of the games [n], in this order."""
         pieces = [self.moves[self.begins[g] : self.begins[g + 1]] for g in games]
@@ -80,9 +84,8 @@ class Games:
 
     def z(self, index: NDArray[np.integer]) -> NDArray[np.float32]:
         """[n] the outcome for the side that makes moves[index]: 1 a win, -1 a loss, 0 a draw or unknown."""
-        which = np.searchsorted(self.begins, index, "right") - 1
-        colour = np.where((index - self.begins[which]) % 2 == 0, BLACK, WHITE)
-        winner = self.winner[which]
+        colour = np.where(self.number(index) % 2 == 0, BLACK, WHITE)
+        winner = self.winner[np.searchsorted(self.begins, index, "right") - 1]
         return np.where(winner <= 0, 0, np.where(winner == colour, 1, -1)).astype(np.float32)
 
 

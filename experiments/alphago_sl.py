@@ -1,0 +1,183 @@
+"""AlphaGo's first learner: a policy network that foretells the moves of experts.
+
+python -m experiments.alphago_sl --games games.sgf                     # 48 planes, 64 channels: for two cores
+python -m experiments.alphago_sl --games games.sgf --preset paper      # 192 channels, 12 layers, SGD: for a GPU
+python -m experiments.alphago_sl --games games.sgf --planes 4          # the paper's ablation: 4, 12, 20, 48
+python -m experiments.alphago_sl --resume runs/alphago_sl/<run>
+
+Positions are drawn from all games but those held out, each under one of the board's eight symmetries; their planes are
+computed as they are drawn. Source: Silver et al. 2016, Methods, "Policy network: classification".
+"""
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import nn
+
+from agents.alphago.network import PolicyNetwork, policy_loss
+from experiments.parts import positions
+from rlkit import run, runtime
+from rlkit.checkpoint import save_agent
+from rlkit.data import Batches
+from rlkit.logger import say
+from rlkit.trainer import TrainConfig, Trainer
+
+
+@dataclass
+class Config:
+    """Learn the moves of recorded games."""
+
+    preset: Literal["small", "paper"] = "small"
+    """defaults: small (a quarter of an hour on two cores), paper (Silver et al. 2016: for a GPU)"""
+    resume: str | None = None
+    """folder of a run to go on with"""
+    games: str | None = None
+    """SGF collection, or a folder of them; experiments.make_games makes one"""
+    size: int = 0
+    """lines of the board; 0: those of the first game that can be used"""
+    least_rating: int = 0
+    """of both players; 0: whatever they have"""
+    least_moves: int = 10
+    """of a game"""
+    held_out: float = 0.1
+    """share of the games that is measured on and not learned from"""
+    planes: Literal[4, 12, 20, 48] = 48
+    """colour and ones; and turns since; and liberties; and all the others"""
+    channels: int = 64
+    layers: int = 8
+    batch_size: int = 256
+    eval_every: int = 500
+    """updates between evaluations; the agent's folder is saved then"""
+    eval_positions: int = 5_000
+    """that an evaluation on the way looks at; the last one looks at all that are held out"""
+    seed: int = 1
+    minutes: float = 0
+    """stop after so many minutes of this process; 0: no limit"""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ..."""
+    threads: int = 0
+    """CPU threads; 0: one a core"""
+    trainer: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=4000, optimizer="adamw", lr=2e-3, weight_decay=0.01, lr_warmup=100, lr_decay="cosine",
+            precision="auto", log_every=50, save_every=1000,
+        )
+    )  # fmt: skip
+
+
+PRESETS = {
+    "small": Config(),
+    "paper": Config(
+        preset="paper",
+        channels=192,
+        layers=12,
+        batch_size=16,
+        eval_every=50_000,
+        eval_positions=0,
+        device="cuda",
+        trainer=TrainConfig(steps=5_000_000, optimizer="sgd", lr=0.003, momentum=0.0, save_every=50_000),
+    ),
+}
+FIXED = (
+    "preset", "games", "size", "least_rating", "least_moves", "held_out", "planes", "channels", "layers", "batch_size",
+    "seed", "trainer.optimizer", "trainer.accumulate",
+)  # fmt: skip
+LEAST: dict[str, float] = {
+    "size": 0, "least_rating": 0, "least_moves": 1, "held_out": 0, "channels": 1, "layers": 1, "batch_size": 1,
+    "eval_every": 1, "eval_positions": 0, "seed": 0, "minutes": 0, "threads": 0, "trainer.steps": 1,
+    "trainer.log_every": 1, "trainer.save_every": 1, "trainer.accumulate": 1,
+}  # fmt: skip
+TEN = 10
+"""moves that are reported together"""
+
+
+@torch.no_grad()
+def measure(model: nn.Module, games: positions.Games, index: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """Of each position [n]: "top1" and "top5", whether the expert's move is among the best one and five; "nats"."""
+    device, parts = next(model.parameters()).device, []
+    training = model.training
+    model.eval()
+    for some in np.array_split(index, max(1, len(index) // 500)):
+        logits = model(torch.from_numpy(positions.planes(games.states(some))).to(device))
+        action = torch.from_numpy(games.moves[some].astype(np.int64)).to(device)
+        best = logits.topk(min(5, logits.shape[1])).indices == action[:, None]
+        nats = F.cross_entropy(logits, action, reduction="none")
+        parts.append(torch.stack([best[:, 0], best.any(1), nats]).double().cpu().numpy())
+    model.train(training)
+    return dict(zip(("top1", "top5", "nats"), np.concatenate(parts, 1), strict=True))
+
+
+def table(found: dict[str, NDArray[np.float64]], number: NDArray[np.int64]) -> str:
+    """Accuracies by move number [n], ten moves a line."""
+    lines = ["moves      positions  top-1  top-5   nats"]
+    for ten in np.unique(number // TEN):
+        here = number // TEN == ten
+        top1, top5, nats = (found[name][here].mean() for name in ("top1", "top5", "nats"))
+        lines.append(f"{TEN * ten + 1:3} - {TEN * ten + TEN:3}{here.sum():12,}  {top1:.3f}  {top5:.3f}  {nats:.3f}")
+    return "\n".join(lines)
+
+
+def main(cfg: Config) -> Path:
+    """Train; returns the run's folder."""
+    began = time.monotonic()
+    run.at_least(cfg, LEAST)
+    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    games = positions.read(cfg.games, cfg.size, cfg.least_moves, cfg.least_rating)
+    learned, held_out = positions.split(games, cfg.held_out)
+    size = games.game.height
+    model = PolicyNetwork(size, cfg.planes, cfg.channels, cfg.layers).to(device)
+    batches = Batches(positions.drawn(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1)))
+    run_dir = run.start(cfg, "alphago_sl", f"{size}x{size}_{cfg.planes}", FIXED)
+    trainer = Trainer(model, policy_loss, cfg.trainer, run_dir, state={"batches": batches})
+    if cfg.resume and not trainer.load():
+        say(f"{run_dir} holds no checkpoint: starting at the beginning")
+    parameters = sum(p.numel() for p in model.parameters())
+    say(f"{len(learned):,} positions to learn from and {len(held_out):,} held out; {parameters:,} parameters")
+    some = held_out
+    if 0 < cfg.eval_positions < len(some):
+        some = np.random.default_rng(0).choice(some, cfg.eval_positions, replace=False)
+
+    def evaluation(index: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+        with trainer.timer("evaluate"):
+            found = measure(model, games, index)
+        score = {name: float(values.mean()) for name, values in found.items()}
+        trainer.log({f"eval/{name}": value for name, value in score.items()})
+        say(f"step {trainer.step:,}: top-1 {score['top1']:.4f}, top-5 {score['top5']:.4f}, {score['nats']:.4f} nats")
+        info = {
+            "kind": "alphago",
+            "config": {"policy": model.config},
+            "env": {"game": "go", "size": size, "komi": games.game.komi},
+            "trained": {"stage": "sl", "steps": trainer.step, "games": cfg.games, "seed": cfg.seed},
+            "score": score | {"positions": len(index)},
+            "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
+            "git": run.git_hash(),
+        }
+        weights = {f"policy.{name}": tensor for name, tensor in model.state_dict().items()}
+        save_agent(run_dir / "agent", info, weights)
+        return found
+
+    for step, _, _ in trainer.run(batches):
+        if step % cfg.eval_every == 0 and step < cfg.trainer.steps:  # the last one follows the loop
+            evaluation(some)
+        if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
+            trainer.save()
+            break
+    if trainer.stopped:  # whoever stops a run does not want to wait
+        evaluation(some[:500])
+    else:
+        say(table(evaluation(held_out), games.number(held_out)))
+    trainer.close()
+    say(trainer.timer.table())
+    say(f"go on: {sys.executable} -m experiments.alphago_sl --resume {run_dir}")
+    return run_dir
+
+
+if __name__ == "__main__":
+    run.cli(main, lambda: run.parse(PRESETS))
