@@ -17,14 +17,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor
 
 from agents.alphago.network import PolicyNetwork, policy_loss
-from experiments.parts import positions
+from agents.alphago.parts import Parts
+from experiments.parts import positions, stages
 from rlkit import run, runtime
-from rlkit.checkpoint import save_agent
 from rlkit.data import Batches
 from rlkit.logger import say
 from rlkit.trainer import TrainConfig, Trainer
@@ -94,34 +93,6 @@ LEAST: dict[str, float] = {
     "eval_every": 1, "eval_positions": 0, "seed": 0, "minutes": 0, "threads": 0, "trainer.steps": 1,
     "trainer.log_every": 1, "trainer.save_every": 1, "trainer.accumulate": 1,
 }  # fmt: skip
-TEN = 10
-"""moves that are reported together"""
-
-
-@torch.no_grad()
-def measure(model: nn.Module, games: positions.Games, index: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Of each position [n]: "top1" and "top5", whether the expert's move is among the best one and five; "nats"."""
-    device, parts = next(model.parameters()).device, []
-    training = model.training
-    model.eval()
-    for some in np.array_split(index, max(1, len(index) // 500)):
-        logits = model(torch.from_numpy(positions.planes(games.states(some))).to(device))
-        action = torch.from_numpy(games.moves[some].astype(np.int64)).to(device)
-        best = logits.topk(min(5, logits.shape[1])).indices == action[:, None]
-        nats = F.cross_entropy(logits, action, reduction="none")
-        parts.append(torch.stack([best[:, 0], best.any(1), nats]).double().cpu().numpy())
-    model.train(training)
-    return dict(zip(("top1", "top5", "nats"), np.concatenate(parts, 1), strict=True))
-
-
-def table(found: dict[str, NDArray[np.float64]], number: NDArray[np.int64]) -> str:
-    """Accuracies by move number [n], ten moves a line."""
-    lines = ["moves      positions  top-1  top-5   nats"]
-    for ten in np.unique(number // TEN):
-        here = number // TEN == ten
-        top1, top5, nats = (found[name][here].mean() for name in ("top1", "top5", "nats"))
-        lines.append(f"{TEN * ten + 1:3} - {TEN * ten + TEN:3}{here.sum():12,}  {top1:.3f}  {top5:.3f}  {nats:.3f}")
-    return "\n".join(lines)
 
 
 def main(cfg: Config) -> Path:
@@ -144,23 +115,19 @@ def main(cfg: Config) -> Path:
     if 0 < cfg.eval_positions < len(some):
         some = np.random.default_rng(0).choice(some, cfg.eval_positions, replace=False)
 
-    def evaluation(index: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    def logits_of(index: NDArray[np.int64]) -> Tensor:
+        return model(torch.from_numpy(positions.planes(games.states(index))).to(device)).cpu()
+
+    def evaluation(index: NDArray[np.int64]) -> positions.Foretold:
         with trainer.timer("evaluate"):
-            found = measure(model, games, index)
-        score = {name: float(values.mean()) for name, values in found.items()}
+            model.eval()
+            found = positions.foretell(logits_of, games, index)
+            model.train()
+        score = found.score()
         trainer.log({f"eval/{name}": value for name, value in score.items()})
         say(f"step {trainer.step:,}: top-1 {score['top1']:.4f}, top-5 {score['top5']:.4f}, {score['nats']:.4f} nats")
-        info = {
-            "kind": "alphago",
-            "config": {"policy": model.config},
-            "env": {"game": "go", "size": size, "komi": games.game.komi},
-            "trained": {"stage": "sl", "steps": trainer.step, "games": cfg.games, "seed": cfg.seed},
-            "score": score | {"positions": len(index)},
-            "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
-            "git": run.git_hash(),
-        }
-        weights = {f"policy.{name}": tensor for name, tensor in model.state_dict().items()}
-        save_agent(run_dir / "agent", info, weights)
+        trained = {"stage": "sl", "steps": trainer.step, "games": cfg.games, "seed": cfg.seed}
+        stages.save(run_dir / "agent", Parts(policy=model), games.game, trained, score | {"positions": len(index)})
         return found
 
     for step, _, _ in trainer.run(batches):
@@ -172,7 +139,7 @@ def main(cfg: Config) -> Path:
     if trainer.stopped:  # whoever stops a run does not want to wait
         evaluation(some[:500])
     else:
-        say(table(evaluation(held_out), games.number(held_out)))
+        say(evaluation(held_out).table())
     trainer.close()
     say(trainer.timer.table())
     say(f"go on: {sys.executable} -m experiments.alphago_sl --resume {run_dir}")

@@ -2,12 +2,16 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
+from envs.go import patterns
 from envs.go.board import HEIGHT, WIDTH
 from envs.go.features import alphago_slab, symmetries
 from envs.go.game import States
@@ -17,7 +21,8 @@ from envs.go.sgf import read_collection
 from rlkit.data import Batch
 from rlkit.logger import say
 
-__all__ = ["Games", "drawn", "planes", "read", "split"]
+TEN = 10
+"""moves that are reported together"""
 
 
 def read(path: str | None, size: int = 0, least_moves: int = 1, least_rating: int = 0) -> Games:
@@ -89,3 +94,65 @@ def drawn(games: Games, index: NDArray[np.int64], batch_size: int, seed: int) ->
         }
 
     return make
+
+
+def drawn_patterns(games: Games, index: NDArray[np.int64], batch_size: int, seed: int) -> Callable[[int], Batch]:
+    """The same with pattern features, which the symmetries do not change: {"features" [B, A, slots], "candidates"
+    [B, A], "action" [B]}.
+    """
+
+    def make(number: int) -> Batch:
+        chosen = index[np.random.default_rng([seed, number]).integers(len(index), size=batch_size)]
+        ids, candidates = patterns.features(games.states(chosen))
+        return {
+            "features": torch.from_numpy(ids),
+            "candidates": torch.from_numpy(candidates),
+            "action": torch.from_numpy(games.moves[chosen].astype(np.int64)),
+        }
+
+    return make
+
+
+@dataclass
+class Foretold:
+    """How well moves were foretold: [n] each."""
+
+    number: NDArray[np.int64]
+    """moves of the game before it"""
+    top1: NDArray[np.bool_]
+    top5: NDArray[np.bool_]
+    nats: NDArray[np.float32]
+    """inf where it was thought impossible"""
+
+    def score(self) -> dict[str, float]:
+        """Means; of nats, over the moves that were thought possible."""
+        finite = np.isfinite(self.nats)
+        return {
+            "top1": float(self.top1.mean()),
+            "top5": float(self.top5.mean()),
+            "nats": float(self.nats[finite].mean()) if finite.any() else float("inf"),
+        }
+
+    def table(self) -> str:
+        """By move number, ten moves a line."""
+        lines = ["moves      positions  top-1  top-5   nats"]
+        for ten in np.unique(self.number // TEN):
+            here = self.number // TEN == ten
+            part = Foretold(self.number[here], self.top1[here], self.top5[here], self.nats[here]).score()
+            span = f"{TEN * ten + 1:3} - {TEN * ten + TEN:3}"
+            lines.append(f"{span}{here.sum():12,}  {part['top1']:.3f}  {part['top5']:.3f}  {part['nats']:.3f}")
+        return "\n".join(lines)
+
+
+@torch.no_grad()
+def foretell(logits_of: Callable[[NDArray[np.int64]], Tensor], games: Games, index: NDArray[np.int64]) -> Foretold:
+    """Hold a policy against the moves [n] of games; logits_of: indices [B] -> logits [B, A] on the CPU."""
+    parts = []
+    for some in np.array_split(index, max(1, len(index) // 500)):
+        logits = logits_of(some).float()
+        action = torch.from_numpy(games.moves[some].astype(np.int64))
+        best = logits.topk(min(5, logits.shape[1]))
+        right = (best.indices == action[:, None]) & (best.values > -torch.inf)
+        parts.append((right[:, 0], right.any(1), F.cross_entropy(logits, action, reduction="none")))
+    top1, top5, nats = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+    return Foretold(games.number(index), top1, top5, nats)

@@ -1,0 +1,128 @@
+"""AlphaGo's rollout policy: a linear softmax over local patterns, which play-outs draw from in a microsecond a move.
+
+python -m experiments.alphago_rollout --games games.sgf
+python -m experiments.alphago_rollout --resume runs/alphago_rollout/<run>
+
+Source: Silver et al. 2016, Methods, "Rollout policy". Its features are `envs/go/patterns.py`.
+"""
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agents.alphago.parts import Parts
+from agents.alphago.rollout import RolloutPolicy, rollout_loss
+from envs.go import patterns
+from envs.go.pattern_playouts import playouts, policy_of
+from experiments.parts import positions, stages
+from rlkit import run, runtime
+from rlkit.data import Batches
+from rlkit.logger import say
+from rlkit.trainer import TrainConfig, Trainer
+
+
+@dataclass
+class Config:
+    """Learn the weights of local patterns from recorded games."""
+
+    preset: Literal["small"] = "small"
+    """defaults: small (minutes on two cores)"""
+    resume: str | None = None
+    """folder of a run to go on with"""
+    games: str | None = None
+    """SGF collection, or a folder of them; experiments.make_games makes one"""
+    size: int = 0
+    """lines of the board; 0: those of the first game that can be used"""
+    least_rating: int = 0
+    """of both players; 0: whatever they have"""
+    least_moves: int = 10
+    """of a game"""
+    held_out: float = 0.1
+    """share of the games that is measured on and not learned from"""
+    batch_size: int = 512
+    seed: int = 1
+    minutes: float = 0
+    """stop after so many minutes of this process; 0: no limit"""
+    device: str = "cpu"
+    """cpu, cuda, cuda:1, ..."""
+    threads: int = 0
+    """CPU threads; 0: one a core"""
+    # A weight that few positions have is held near 0 by its decay, and changes by about the rate in each that has it.
+    trainer: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=3000, optimizer="adamw", lr=0.02, weight_decay=0.02, lr_warmup=50, lr_decay="cosine", clip=0,
+            log_every=100, save_every=1000,
+        )
+    )  # fmt: skip
+
+
+PRESETS = {"small": Config()}
+FIXED = (
+    "preset", "games", "size", "least_rating", "least_moves", "held_out", "batch_size", "seed", "trainer.optimizer",
+    "trainer.accumulate",
+)  # fmt: skip
+LEAST: dict[str, float] = {
+    "size": 0, "least_rating": 0, "least_moves": 1, "held_out": 0, "batch_size": 1, "seed": 0, "minutes": 0,
+    "threads": 0, "trainer.steps": 1, "trainer.log_every": 1, "trainer.save_every": 1, "trainer.accumulate": 1,
+}  # fmt: skip
+
+
+def speed(games: positions.Games, weights: NDArray[np.float32]) -> float:
+    """Microseconds a move of play-outs from the empty board, on all threads."""
+    states, policy = games.game.reset(256), policy_of(weights)
+    playouts(states, policy, 0)  # compiles
+    began = time.perf_counter()
+    _, moves = playouts(states, policy, 1, count=4)
+    return 1e6 * (time.perf_counter() - began) / int(moves.sum())
+
+
+def main(cfg: Config) -> Path:
+    """Train; returns the run's folder."""
+    began = time.monotonic()
+    run.at_least(cfg, LEAST)
+    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    games = positions.read(cfg.games, cfg.size, cfg.least_moves, cfg.least_rating)
+    learned, held_out = positions.split(games, cfg.held_out)
+    size = games.game.height
+    model = RolloutPolicy(patterns.NUM_FEATURES).to(device)
+    batches = Batches(positions.drawn_patterns(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1)))
+    run_dir = run.start(cfg, "alphago_rollout", f"{size}x{size}", FIXED)
+    trainer = Trainer(model, rollout_loss, cfg.trainer, run_dir, state={"batches": batches})
+    if cfg.resume and not trainer.load():
+        say(f"{run_dir} holds no checkpoint: starting at the beginning")
+    for _ in trainer.run(batches):
+        if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
+            trainer.save()
+            break
+
+    def logits_of(index: NDArray[np.int64]) -> Tensor:
+        features, candidates = patterns.features(games.states(index))
+        return model(torch.from_numpy(features).to(device), torch.from_numpy(candidates).to(device)).cpu()
+
+    with trainer.timer("evaluate"):
+        found = positions.foretell(logits_of, games, held_out[:500] if trainer.stopped else held_out)
+    score = found.score() | {"microseconds_a_move": speed(games, model.weights())}
+    trainer.log({f"eval/{name}": value for name, value in score.items()})
+    trained = {"stage": "rollout", "steps": trainer.step, "games": cfg.games, "seed": cfg.seed}
+    parts = Parts(rollout=model.weights())
+    stages.save(run_dir / "agent", parts, games.game, trained, score | {"positions": len(found.number)})
+    say(found.table())
+    say(
+        f"top-1 {score['top1']:.4f}, top-5 {score['top5']:.4f} of {len(found.number):,} moves held out; "
+        f"{score['microseconds_a_move']:.2f} us a move in play-outs"
+    )
+    trainer.close()
+    say(trainer.timer.table())
+    say(f"go on: {sys.executable} -m experiments.alphago_rollout --resume {run_dir}")
+    return run_dir
+
+
+if __name__ == "__main__":
+    run.cli(main, lambda: run.parse(PRESETS))

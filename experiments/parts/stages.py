@@ -1,0 +1,55 @@
+"""AlphaGo's stages on disk: what one leaves behind, and the next one takes up."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.alphago import parts as alphago
+from agents.alphago.parts import Parts
+from envs.go.game import Go
+from rlkit.checkpoint import load_agent_files, save_agent
+from rlkit.errors import DamagedFile
+from rlkit.run import git_hash
+
+MAKES = {
+    "policy": "experiments.alphago_sl",
+    "rollout": "experiments.alphago_rollout",
+    "value": "experiments.alphago_value",
+}
+
+
+def save(folder: Path, parts: Parts, game: Go, trained: dict[str, Any], score: dict[str, Any]) -> None:
+    """Write an agent's folder with some of an AlphaGo's parts."""
+    config, weights = alphago.describe(parts)
+    info = {
+        "kind": "alphago",
+        "config": config,
+        "env": {"game": "go", "size": game.height, "komi": game.komi},
+        "trained": trained,
+        "score": score,
+        "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
+        "git": git_hash(),
+    }
+    save_agent(folder, info, weights)
+
+
+def load(path: str | None, part: str, flag: str, device: torch.device | str = "cpu") -> tuple[Parts, dict[str, Any]]:
+    """(parts, agent.json) of a run or agent folder that has `part`, which `flag` names on the command line.
+
+    Raises FileNotFoundError, DamagedFile, and ValueError for an agent without it; all say which command makes one.
+    """
+    remedy = f"python -m {MAKES[part]} makes one"
+    if not path:
+        raise ValueError(f"{flag} is missing, the folder of a {part} network or policy: {remedy}")
+    try:
+        info, weights = load_agent_files(Path(path))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{flag}: {error}; {remedy}") from error
+    if info.get("kind") != "alphago" or not info.get("config", {}).get(part):
+        raise ValueError(f"{flag}: {path} holds no AlphaGo's {part}: {remedy}")
+    try:
+        return alphago.from_files(info, weights, device), info
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DamagedFile(f"{path}: agent.json does not describe these weights: {error!r}") from error
