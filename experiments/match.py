@@ -16,7 +16,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent import futures
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -206,9 +206,10 @@ def random_openings(empty: Position, count: int, moves: int, seed: int, player: 
 
 
 def play_match(
-    make_a: Maker, make_b: Maker, starts: list[Position], games: int, seed: int, parallel: int = 1
+    make_a: Maker, make_b: Maker, starts: list[Position], games: int | Sequence[int], seed: int, parallel: int = 1
 ) -> Generator[Game, None, None]:
-    """Play `games` games and yield each as it ends; game i begins from starts[i // 2 % len(starts)].
+    """Play so many games, or those of these numbers, and yield each as it ends; game i begins from
+    starts[i // 2 % len(starts)].
 
     Each of the `parallel` threads holds a pair of players of its own. Those with `new_game(seed)` get a seed for each
     game, so that a match can be repeated however its games fall to the threads; those with `close()` are closed at
@@ -232,7 +233,8 @@ def play_match(
         finally:
             idle.put(pair)
 
-    threads = max(min(parallel, games), 1)
+    numbers = range(games) if isinstance(games, int) else games
+    threads = max(min(parallel, len(numbers)), 1)
     with contextlib.ExitStack() as held, futures.ThreadPoolExecutor(threads) as pool:
         for _ in range(threads):
             pair = []
@@ -240,7 +242,7 @@ def play_match(
                 pair.append(make())
                 held.callback(getattr(pair[-1], "close", lambda: None))
             idle.put(pair)
-        playing = [pool.submit(play, number) for number in range(games)]
+        playing = [pool.submit(play, number) for number in numbers]
         try:
             for game in futures.as_completed(playing):
                 yield game.result()
