@@ -362,6 +362,8 @@ class Trees:
                 break
             moves.append(a)
             action, node = None, int(self.child[g, node, a])
+            if node == 0:
+                break  # a search may visit an edge before it opens a node there
         return moves
 
     _OF_NODES = "N", "W", "P", "child", "states", "parents", "via", "total", "value", "status"
