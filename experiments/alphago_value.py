@@ -125,8 +125,11 @@ def check(cfg: Config) -> None:
         )
     if cfg.policy and not cfg.rl:
         raise ValueError("--rl is missing, the policy that ends the games: python -m experiments.alphago_rl makes one")
-    if cfg.rl and not cfg.positions:
-        raise ValueError("--positions says how many games to make: 40000, say")
+    if cfg.rl and not 0 < round(cfg.held_out * cfg.positions) < cfg.positions:
+        raise ValueError(
+            f"--positions says how many games to make, and --held-out which share of them is measured on: "
+            f"{cfg.positions:,} and {cfg.held_out:g} leave nothing to learn from or to measure on; take 40000 and 0.1"
+        )
     if not (cfg.trainer.steps or cfg.epochs):
         raise ValueError("--epochs 0 learns nothing, unless --trainer.steps says how long")
 
@@ -181,7 +184,7 @@ def main(cfg: Config) -> Path:
     def out_of_time() -> bool:
         return bool(cfg.minutes) and time.monotonic() - began > 60 * cfg.minutes
 
-    store, make = Store(Path(cfg.data or "") / "games"), None
+    store, make, found = Store(Path(cfg.data or "") / "games"), None, None
     if cfg.games:
         found = outcomes.recorded(positions.read(cfg.games), cfg.positions, cfg.seed)
         game = found.games.game
@@ -189,8 +192,11 @@ def main(cfg: Config) -> Path:
         if not store.load():
             raise FileNotFoundError(f"--data {cfg.data} is no run of experiments.alphago_value that has made games")
         game = Go(store.header["size"], komi=store.header["komi"])
+        found = outcomes.made(store.all(), game, cfg.positions)
     else:
         game, header, make = policies(cfg, device)
+    if found:
+        found.split(cfg.held_out, cfg.whole_games)  # or an error, before anything is written
     size = game.height
     run_dir = run.start(cfg, "alphago_value", f"{size}x{size}{'_whole' if cfg.whole_games else ''}", FIXED)
     resume = f"{sys.executable} -m experiments.alphago_value --resume {run_dir}"
@@ -204,19 +210,23 @@ def main(cfg: Config) -> Path:
                 return run_dir
         except KeyboardInterrupt:
             raise ValueError(f"stopped with {store.games:,} games, which are saved; go on: {resume}") from None
-    if not cfg.games:
-        found = outcomes.made(store.all(), game, cfg.positions)
+    found = found or outcomes.made(store.all(), game, cfg.positions)
     games = found.games
     learned, held_out = found.split(cfg.held_out, cfg.whole_games)
     model = ValueNetwork(size, channels=cfg.channels, layers=cfg.layers).to(device)
-    batches = Batches(positions.drawn(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1)))
+    draw = positions.drawn(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1))
+    on_gpu = device.type == "cuda"
+    batches = Batches(draw, ahead=4 if on_gpu else 0, pin=on_gpu)
     epoch = len(learned) / cfg.batch_size / cfg.trainer.accumulate
     steps = cfg.trainer.steps or max(1, round(cfg.epochs * epoch))
     trainer = Trainer(model, value_loss, replace(cfg.trainer, steps=steps), run_dir, state={"batches": batches})
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no checkpoint: the training starts at the beginning")
     again = np.random.default_rng(0).permutation(learned)[: len(held_out)]  # as many to measure what was learned
-    say(f"{len(learned):,} positions to learn from, one each of {len(held_out):,} games held out; {steps:,} updates")
+    say(
+        f"{len(learned):,} positions of {len(np.unique(games.of[learned])):,} games to learn from,"
+        f" one each of {len(held_out):,} games held out; {steps:,} updates"
+    )
 
     def evaluation() -> tuple[outcomes.Foretold, Any]:
         with trainer.timer("evaluate"):

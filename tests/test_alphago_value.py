@@ -1,6 +1,7 @@
 """AlphaGo's value network: its data as published, what it is measured by, and the experiment."""
 
 import functools
+import re
 
 import numpy as np
 import pytest
@@ -224,7 +225,7 @@ def test_main_makes_games_and_leaves_a_value_network(folders, capsys):
     assert score["positions"] == 15 and 0 < score["test_mse"] < 4
     assert {"train_mse", "constant_mse", "colour_mse", "winner"} <= set(score)
     said = capsys.readouterr().err
-    assert "45 positions to learn from, one each of 15 games held out" in said
+    assert "45 positions of 45 games to learn from, one each of 15 games held out" in said
     assert "moves      positions    MSE  constant" in said
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -232,7 +233,8 @@ def test_main_makes_games_and_leaves_a_value_network(folders, capsys):
     assert {"eval/test_mse", "eval/train_mse", "eval/constant_mse", "eval/mse_from_move_1", "losses/loss"} <= tags
     # another run takes the same games, whole ones
     whole_dir = alphago_value.main(tiny(data=str(run_dir), whole_games=True))
-    assert "whole games: " in capsys.readouterr().err
+    told = re.search(r"(\d+) positions of (\d+) games to learn from, one each of 15", capsys.readouterr().err)
+    assert told and int(told[1]) >= 45 > int(told[2])
     again, _ = load_agent_files(whole_dir)
     assert again["score"]["positions"] == 15 and again["trained"]["positions"] >= 45
     assert again["env"] == info["env"]
@@ -297,8 +299,9 @@ def test_bad_input_is_refused_before_a_folder_is_written(folders, tmp_path):
         alphago_value.main(tiny(rl=folders["rl"]))
     with pytest.raises(FileNotFoundError, match=r"nowhere is no run of experiments.alphago_value"):
         alphago_value.main(tiny(data="nowhere"))
-    with pytest.raises(ValueError, match="--positions says how many"):
-        alphago_value.main(tiny(**folders, positions=0))
+    for wrong in ({"positions": 0}, {"positions": 9, "held_out": 0.01}, {"held_out": 1.0}):
+        with pytest.raises(ValueError, match="--positions says how many"):
+            alphago_value.main(tiny(**folders, **wrong))
     stages.save(tmp_path / "large", Parts(policy=PolicyNetwork(5, 48, 8, 2)), Go(5), {}, {})
     with pytest.raises(ValueError, match="--policy is for 3 lines and --rl for 5"):
         alphago_value.main(tiny(policy=folders["policy"], rl=str(tmp_path / "large")))

@@ -41,7 +41,6 @@ class Outcomes:
         ends = self.games.begins[1:]
         enough = int(np.searchsorted((ends - self.first)[learned].cumsum(), len(learned))) + 1
         spans = [np.arange(self.first[g], ends[g]) for g in learned[:enough]]
-        say(f"whole games: {sum(map(len, spans)):,} positions of {len(spans):,} games, not of {len(learned):,}")
         return np.concatenate(spans), self.kept[test]
 
 
