@@ -76,14 +76,21 @@ class AlphaZero:
         trees = self._trees
         if trees is not None and trees.N.shape[1] >= nodes and self._went_on(trees, position):
             return trees
-        planes = self._checked(game, game.encode(games))
         shape = game.num_actions, game.state_size
-        if trees is None or trees.N.shape[1] < nodes or (trees.N.shape[2], trees.states.shape[2]) != shape:
-            trees = Trees(1, nodes, *shape, exploration="puct", c=self.c_puct)
-        logits, value = self.evaluate(planes)
-        trees.plant(games, priors_of(logits, game.legal(games)), value)
+        if trees is not None and (trees.N.shape[1] < nodes or (trees.N.shape[2], trees.states.shape[2]) != shape):
+            trees = None
+        trees = self._planted(trees, nodes, game, games)
         self._position, self._trees, self._last_end = position, trees, game.max_moves
         self._heads, self._leads = {}, {}
+        return trees
+
+    def _planted(self, trees: Trees | None, nodes: int, game: Any, games: NDArray[np.int16]) -> Trees:
+        """The tree, None for a new one, begun anew from games [1, game_size]."""
+        planes = self._checked(game, game.encode(games))
+        if trees is None:
+            trees = Trees(1, nodes, game.num_actions, game.state_size, exploration="puct", c=self.c_puct)
+        logits, value = self.evaluate(planes)
+        trees.plant(games, priors_of(logits, game.legal(games)), value)
         return trees
 
     def _went_on(self, trees: Trees, position: Any) -> bool:
