@@ -31,7 +31,7 @@ from rlkit.evaluate import wilson_interval
 from rlkit.logger import Timer, say
 from rlkit.trainer import TrainConfig, Trainer
 
-# The gradient is a sum over a game's moves: its norm was about 40 on 9x9, so that a step is mostly lr times clip.
+# A gradient is a sum over the moves of a game: its norm is about 30 on 9x9, so that a step is mostly clip times lr.
 BASE = TrainConfig(
     steps=400, optimizer="sgd", lr=0.003, momentum=0.0, lr_warmup=5, precision="auto", log_every=5, save_every=20,
 )  # fmt: skip

@@ -145,7 +145,7 @@ def policies(cfg: Config, device: torch.device) -> tuple[Go, dict[str, Any], Cal
     game = Go(size, komi=info["env"]["komi"] if cfg.komi is None else cfg.komi)
     most = cfg.most_moves or round(450 / 361 * game.points)
     header = {"size": size, "komi": game.komi, "most_moves": most, "seed": cfg.seed, "at_once": cfg.at_once}
-    header |= {"policy": theirs["weights_sha256"][0], "rl": info["weights_sha256"][0]}
+    header |= {"positions": cfg.positions, "policy": theirs["weights_sha256"][0], "rl": info["weights_sha256"][0]}
     first, then = (Evaluator(network, cfg.trainer.precision) for network in (supervised.policy, learned.policy))
     encode = functools.partial(alphago_slab, height=size, width=size)
     return game, header, functools.partial(sample, game, encode, first, then, cfg.at_once, most)
@@ -192,7 +192,8 @@ def main(cfg: Config) -> Path:
         if not store.load():
             raise FileNotFoundError(f"--data {cfg.data} is no run of experiments.alphago_value that has made games")
         game = Go(store.header["size"], komi=store.header["komi"])
-        found = outcomes.made(store.all(), game, cfg.positions)
+        theirs = store.header["positions"]  # not one more, or other games would be held out
+        found = outcomes.made(store.all(), game, min(cfg.positions or theirs, theirs))
     else:
         game, header, make = policies(cfg, device)
     if found:

@@ -231,8 +231,10 @@ def test_main_makes_games_and_leaves_a_value_network(folders, capsys):
 
     tags = set(EventAccumulator(str(run_dir)).Reload().Tags()["scalars"])
     assert {"eval/test_mse", "eval/train_mse", "eval/constant_mse", "eval/mse_from_move_1", "losses/loss"} <= tags
-    # another run takes the same games, whole ones
-    whole_dir = alphago_value.main(tiny(data=str(run_dir), whole_games=True))
+    # another run takes the same games, whole ones, and holds out the same, though a few more were made
+    store = Store(run_dir / "games")
+    assert store.load() and store.games > 60
+    whole_dir = alphago_value.main(tiny(data=str(run_dir), whole_games=True, positions=0))
     told = re.search(r"(\d+) positions of (\d+) games to learn from, one each of 15", capsys.readouterr().err)
     assert told and int(told[1]) >= 45 > int(told[2])
     again, _ = load_agent_files(whole_dir)
