@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rlkit.nn import BACKBONES
 from rlkit.nn.board import PlainTower, ResidualTower
-from rlkit.nn.convolution import VGG, VGG_LAYERS, Impala, NatureCNN, Residual, ResNet
+from rlkit.nn.convolution import BACKBONES, VGG, VGG_LAYERS, Impala, NatureCNN, Residual, ResNet
 from rlkit.nn.dense import ACTIVATIONS, MLP, Dense
 from rlkit.nn.heads import Classifier, DuelingHead, LinearHead
 

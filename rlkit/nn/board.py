@@ -159,3 +159,11 @@ class BoardTransformer(nn.Module):
         for block in self.blocks:
             x = block(x, turns, seen)
         return on_board(self.norm(x).transpose(1, 2).unflatten(2, (height, width)), mask)
+
+
+BOARD_BACKBONES: dict[str, type[ResidualTower] | type[PlainTower] | type[BoardTransformer]] = {
+    "resnet": ResidualTower,
+    "alphago": PlainTower,
+    "transformer": BoardTransformer,
+}
+"""built with (planes, channels, blocks)"""
