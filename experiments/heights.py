@@ -295,6 +295,10 @@ def main(cfg: Config) -> Path:
     """Regress; returns the run's folder."""
     began = time.monotonic()
     run.at_least(cfg, LEAST)
+    if cfg.values and not cfg.predict:
+        raise ValueError("--values are those of a line: name its run by --predict")
+    if cfg.trainer.ema:
+        raise ValueError("--trainer.ema has no use here: the descent itself is what is shown")
     if cfg.predict:
         predict(cfg.predict, cfg.values)
         return Path(cfg.predict)

@@ -31,8 +31,7 @@ from rlkit.checkpoint import load_agent_files, save_agent
 from rlkit.data import Batches, augment, cut_out, flipped, rows, shifted, turned
 from rlkit.errors import DamagedFile
 from rlkit.logger import Timer, say
-from rlkit.nn import BACKBONES
-from rlkit.nn.convolution import VGG, ResNet
+from rlkit.nn.convolution import BACKBONES, VGG, ResNet
 from rlkit.nn.dense import ACTIVATIONS, MLP
 from rlkit.nn.heads import Classifier
 from rlkit.trainer import Batch, LossFn, TrainConfig, Trainer
@@ -72,6 +71,7 @@ class Config:
     predict: tuple[str, ...] = ()
     """files of images, for the classifier of --evaluate to name"""
     data: Literal["digits", "fashion-mnist", "folder"] = "digits"
+    """scikit-learn's digits, Fashion-MNIST, or the images of --path"""
     path: str | None = None
     """folder of the four idx files (default: that of Debian's package dataset-fashion-mnist), or one that has a folder
     of images for each class, or train/ and test/ with those"""
@@ -101,6 +101,7 @@ class Config:
     augment: tuple[Literal["flipped", "shifted", "cut_out", "turned"], ...] = ("shifted",)
     """changes of the images learned from; shifts go up to an eighth of a side, cuts are a quarter"""
     batch_size: int = 64
+    """images in an update"""
     epochs: int = 20
     """times that the images are seen"""
     eval_every: int = 2
@@ -203,14 +204,11 @@ def loss_of(cfg: Config) -> LossFn:
     return loss_fn
 
 
-@torch.no_grad()
 def logits_of(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
     """[N, classes] on the CPU, with running statistics and without dropout; the model's mode stays what it was."""
-    training, device = model.training, next(model.parameters()).device
-    model.eval()
-    logits = [model(part.to(device)).cpu() for part in images.split(batch_size)]
-    model.train(training)
-    return torch.cat(logits)
+    device = next(model.parameters()).device
+    with runtime.evaluating(model):
+        return torch.cat([model(part.to(device)).cpu() for part in images.split(batch_size)])
 
 
 def load_classifier(folder: str | Path, device: torch.device | str = "cpu") -> tuple[Classifier, dict[str, Any]]:
@@ -276,6 +274,8 @@ def main(cfg: Config) -> Path:
     if not (cfg.dropout < 1 and cfg.label_smoothing < 1):
         raise ValueError("--dropout and --label-smoothing are shares below 1")
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    if cfg.predict and not cfg.evaluate:
+        raise ValueError("--predict needs a classifier: name its run by --evaluate")
     if cfg.evaluate:
         use(cfg, device)
         return Path(cfg.evaluate)
@@ -311,7 +311,7 @@ def main(cfg: Config) -> Path:
         say(f"{run_dir} holds no checkpoint: starting at the beginning")
     count, sizes = sum(p.numel() for p in model.parameters()), (len(learned[1]), len(held_out[1]))
     say(f"{cfg.backbone}: {count:,} parameters; images {in_shape}, {sizes[0]:,} and {sizes[1]:,} held out")
-    player = trainer.ema.module if trainer.ema else model  # what is measured and saved
+    player = trainer.averaged
 
     def save(score: dict[str, float] | None = None) -> None:
         info = {
@@ -346,9 +346,10 @@ def main(cfg: Config) -> Path:
         counts = image_pictures.confusion(labels, logits.argmax(1).numpy(), len(names))
         pictures = {
             "confusion": image_pictures.draw_confusion(counts, names),
-            "filters": image_pictures.draw_filters(player.get_submodule("torso"), in_shape),
             "mistakes": image_pictures.draw_mistakes(held_out[0], labels, shares_of(logits, cfg.loss), names)[0],
         }
+        if any(True for _ in player.get_submodule("torso").parameters()):  # a softmax regression has none
+            pictures["filters"] = image_pictures.draw_filters(player.get_submodule("torso"), in_shape)
         trainer.show({f"eval/{name}": picture for name, picture in pictures.items()})
         for name, picture in pictures.items():
             Image.fromarray(picture).save(run_dir / f"{name}.png")

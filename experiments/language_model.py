@@ -54,7 +54,9 @@ class Config:
     symbols: Literal["characters", "bytes"] = "characters"
     """what is predicted, one at a time: the text's characters, or any of 256 bytes"""
     model: Literal["transformer", "lstm", "gru", "rnn"] = "transformer"
+    """decoder-only as GPT-2, with rotary positions; or recurrent cells"""
     layers: int = 0
+    """blocks of a Transformer, or recurrent layers on end"""
     width: int = 0
     """channels of a Transformer, units of a recurrent layer"""
     heads: int = 4
@@ -62,6 +64,7 @@ class Config:
     context: int = 128
     """symbols in a training example; a Transformer sees no further back"""
     dropout: float = 0.0
+    """share of units left out in training"""
     batch_size: int = 0
     """examples in an update"""
     seed: int = 1
@@ -152,7 +155,7 @@ def build(config: dict[str, Any]) -> nn.Module:
         shape = Shape(width, config["heads"], layers, dropout=config["dropout"])
         return GPT(size, config["context"], shape, places="rotary")
     core = Recurrent(config["model"], width, width, layers, dropout=config["dropout"])
-    return CoreLanguageModel(size, core, width)
+    return CoreLanguageModel(size, core, width, config["dropout"])
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
@@ -181,11 +184,10 @@ def loss_fn(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """Mean cross-entropy in nats of each next symbol. Recurrent models begin each example with an empty state too."""
     tokens = batch["tokens"]
     logits, _ = predict(model, tokens[:, :-1])
-    loss = F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
+    loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
     return loss, {"bits": loss.detach() / math.log(2)}
 
 
-@torch.no_grad()
 def evaluate(model: nn.Module, tokens: NDArray[np.int64], context: int) -> float:
     """Nats a symbol over a text, all but its first one predicted once: in windows of `context` that do not overlap,
     each read from nothing.
@@ -194,20 +196,15 @@ def evaluate(model: nn.Module, tokens: NDArray[np.int64], context: int) -> float
     whole = (len(x) - 1) // context * context
     inputs, targets = (x[i : whole + i].view(-1, context).split(64) for i in (0, 1))
     parts = [*zip(inputs, targets, strict=True), (x[None, whole:-1], x[None, whole + 1 :])]
-    training = model.training
-    model.eval()
     nats = 0.0
-    for now, following in parts:
-        if now.numel():
-            logits, _ = predict(model, now.to(device))
-            nats += F.cross_entropy(
-                logits.flatten(0, 1).float(), following.flatten().to(device), reduction="sum"
-            ).item()
-    model.train(training)
+    with runtime.evaluating(model):
+        for now, following in parts:
+            if now.numel():
+                logits, _ = predict(model, now.to(device))
+                nats += F.cross_entropy(logits.flatten(0, 1), following.flatten().to(device), reduction="sum").item()
     return nats / (len(x) - 1)
 
 
-@torch.no_grad()
 def write(
     model: nn.Module, prompt: list[int], count: int, temperature: float, top_k: int, seed: int, cached: bool = True
 ) -> list[int]:
@@ -215,24 +212,23 @@ def write(
 
     A Transformer whose context is full forgets the earlier half of it, and reads the later one anew.
     """
-    training, device = model.training, next(model.parameters()).device
-    model.eval()
+    device = next(model.parameters()).device
     rng, out, begin, read, memory = torch.Generator().manual_seed(seed), list(prompt), 0, 0, None
-    for _ in range(count):
-        if isinstance(model, GPT):
-            if len(out) - begin > (context := model.places.context):
-                begin = read = len(out) - (context + 1) // 2
-                memory = None
-            memory = memory or Past()
-        if not cached:
-            read, memory = begin, Past() if isinstance(model, GPT) else None
-        logits, memory = predict(model, torch.tensor([out[read:]], device=device), memory)
-        read, z = len(out), logits[0, -1].float().cpu()
-        if top_k and top_k < len(z):
-            z = z.masked_fill(z < z.topk(top_k).values[-1], -torch.inf)
-        p = (z / temperature).softmax(0) if temperature else F.one_hot(z.argmax(), len(z)).float()
-        out.append(int(torch.multinomial(p, 1, generator=rng)))
-    model.train(training)
+    with runtime.evaluating(model):
+        for _ in range(count):
+            if isinstance(model, GPT):
+                if len(out) - begin > (context := model.places.context):
+                    begin = read = len(out) - (context + 1) // 2
+                    memory = None
+                memory = memory or Past()
+            if not cached:
+                read, memory = begin, Past() if isinstance(model, GPT) else None
+            logits, memory = predict(model, torch.tensor([out[read:]], device=device), memory)
+            read, z = len(out), logits[0, -1].cpu()
+            if top_k and top_k < len(z):
+                z = z.masked_fill(z < z.topk(top_k).values[-1], -torch.inf)
+            p = (z / temperature).softmax(0) if temperature else F.one_hot(z.argmax(), len(z)).float()
+            out.append(int(torch.multinomial(p, 1, generator=rng)))
     return out[len(prompt) :]
 
 
@@ -243,23 +239,21 @@ def opening(prompt: str, vocabulary: str) -> list[int]:
     return encode(prompt, vocabulary).tolist()
 
 
-@torch.no_grad()
 def guesses(model: nn.Module, text: str, vocabulary: str) -> list[str]:
     """What the model expects after each beginning of a text, in lines."""
     x = torch.from_numpy(encode(text, vocabulary)).to(next(model.parameters()).device)
-    p, best = predict(model, x[None, :-1])[0][0].float().softmax(-1).max(-1)
+    with runtime.evaluating(model):
+        p, best = predict(model, x[None, :-1])[0][0].softmax(-1).max(-1)
     return [f"{text[: i + 1]} -> {decode([k], vocabulary)}  ({p[i]:.2f})" for i, k in enumerate(best.tolist())]
 
 
 # -- what it looks at --------------------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
 def picture(model: nn.Module, corpus: Corpus) -> dict[str, NDArray[np.uint8]]:
     """Of the validation text's first symbols: which of those before it each looks at, by every head of a Transformer's
     last layer; or what 32 units of a recurrent model's last layer do.
     """
-    model.eval()
     device, tokens = next(model.parameters()).device, corpus.valid[:48]
     x = torch.from_numpy(tokens).to(device)[None]
     line = visible(tokens, corpus.vocabulary)
@@ -267,14 +261,14 @@ def picture(model: nn.Module, corpus: Corpus) -> dict[str, NDArray[np.uint8]]:
         x, line = x[:, : model.places.context], line[: model.places.context]
         attention: Any = model.stack.blocks[-1].attention
         attention.watch = True
-        model(x)
+        with runtime.evaluating(model):
+            model(x)
         attention.watch, seen, attention.seen = False, attention.seen[0].float().cpu().numpy(), None
-        pictures = {"attention": np.hstack([draw_table(head, line, line) for head in seen])}
+        return {"attention": np.hstack([draw_table(head, line, line) for head in seen])}
     else:
-        states, _ = model.core(model.embed(x))  # type: ignore[operator]
-        pictures = {"states": draw_table((states[0, :, :32].T.float().cpu().numpy() + 1) / 2, line)}
-    model.train()
-    return pictures
+        with runtime.evaluating(model):
+            states, _ = model.core(model.embed(x))  # type: ignore[operator]
+        return {"states": draw_table((states[0, :, :32].T.float().cpu().numpy() + 1) / 2, line)}
 
 
 # -- a run -------------------------------------------------------------------------------------------------------------
@@ -317,25 +311,30 @@ def main(cfg: Config) -> Path:
         + ", ".join(f"{name} {nats:.3f}" for name, nats in floors.items())
     )
 
-    def evaluation() -> None:
-        with trainer.timer("evaluate"):
-            nats, pictures = evaluate(model, corpus.valid, cfg.context), picture(model, corpus)
-            out = write(model, prompt, cfg.tokens, cfg.temperature, cfg.top_k, trainer.step)
-        trainer.log({"eval/nats": nats, "eval/bits": nats / math.log(2)})
-        trainer.show(pictures)
-        say(f"--- step {trainer.step:,}: {nats:.3f} nats, {nats / math.log(2):.3f} bits each of the {cfg.symbols}")
-        say(decode(prompt + out, corpus.vocabulary).strip("\n"))
-        for name, image in pictures.items():
-            Image.fromarray(image).save(run_dir / f"{name}.png")
+    player = trainer.averaged
+
+    def save(score: dict[str, float] | None) -> None:
         info = {
             "kind": "language_model",
             "config": config,
             "trained": {"text": corpus.name, "steps": trainer.step, "seed": cfg.seed, "preset": cfg.preset},
-            "score": {"nats": nats, "symbols": len(corpus.valid) - 1, "of": cfg.symbols, **floors},
+            "score": score and score | {"symbols": len(corpus.valid) - 1, "of": cfg.symbols, **floors},
             "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
             "git": run.git_hash(),
         }
-        save_agent(run_dir / "agent", info, model.state_dict())
+        save_agent(run_dir / "agent", info, player.state_dict())
+
+    def evaluation() -> None:
+        with trainer.timer("evaluate"):
+            nats, pictures = evaluate(player, corpus.valid, cfg.context), picture(player, corpus)
+            out = write(player, prompt, cfg.tokens, cfg.temperature, cfg.top_k, trainer.step)
+        trainer.log({"eval/nats": nats, "eval/bits": nats / math.log(2)})
+        trainer.show({f"eval/{name}": image for name, image in pictures.items()})
+        say(f"--- step {trainer.step:,}: {nats:.3f} nats, {nats / math.log(2):.3f} bits each of the {cfg.symbols}")
+        say(decode(prompt + out, corpus.vocabulary).strip("\n"))
+        for name, image in pictures.items():
+            Image.fromarray(image).save(run_dir / f"{name}.png")
+        save({"nats": nats})
 
     for step, _, _ in trainer.run(batches):
         if step % cfg.eval_every == 0 and step < trainer.cfg.steps:  # the last one follows the loop
@@ -343,9 +342,12 @@ def main(cfg: Config) -> Path:
         if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
             trainer.save()
             break
-    evaluation()
-    if cfg.literal:
-        say("\n".join(guesses(model, cfg.literal, corpus.vocabulary)))
+    if trainer.stopped:  # whoever stops a run does not want to wait
+        save(None)
+    else:
+        evaluation()
+        if cfg.literal:
+            say("\n".join(guesses(player, cfg.literal, corpus.vocabulary)))
     trainer.close()
     say(trainer.timer.table())
     say(f"go on: {sys.executable} -m experiments.language_model --resume {run_dir}")

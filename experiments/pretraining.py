@@ -31,7 +31,18 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
-from experiments.parts.objectives import FIRST, MASK, OBJECTIVES, QUERY, Reader, Tokens, filled, load_reader, loss_fn
+from experiments.parts.objectives import (
+    BEGIN,
+    FIRST,
+    MASK,
+    OBJECTIVES,
+    QUERY,
+    Reader,
+    Tokens,
+    filled,
+    load_reader,
+    loss_fn,
+)
 from experiments.parts.texts import Corpus, read_corpus
 from rlkit import run, runtime
 from rlkit.checkpoint import save_agent
@@ -51,25 +62,32 @@ class Config:
     resume: str | None = None
     """folder of a run to go on with"""
     objective: Literal["all", "masked", "causal", "denoising", "permutation"] = "all"
+    """what is learned without labels: as BERT, GPT, BART or XLNet, or by one after the other"""
     text: str | None = None
     """file of UTF-8 text; None: the source of Python's own standard library"""
     start_from: str | None = None
-    """agent folder of an earlier run: no pre-training, its weights are fine-tuned"""
+    """agent folder of an earlier run, or that run's if it had one objective: no pre-training, its weights are
+    fine-tuned"""
     window: int = 64
     """bytes in a piece of text"""
     layers: int = 2
+    """blocks of the Transformer"""
     width: int = 64
+    """its channels"""
     heads: int = 4
+    """of its attentions"""
     batch_size: int = 32
     """pieces in an update of the pre-training"""
     labels: int = 256
-    """gaps to learn from whose word is told, as many of each word"""
+    """labelled gaps to learn from, equally many of each word"""
     tests: int = 800
     """gaps that the accuracy is measured on"""
     tune_steps: int = 100
     """updates of each fine-tuning and of each training from scratch"""
     tune_batch: int = 32
+    """gaps in such an update"""
     tune_lr: float = 3e-3
+    """its learning rate at most"""
     repeats: int = 5
     """fine-tunings of each, with other labelled gaps; as many from scratch with the same ones"""
     seed: int = 1
@@ -81,7 +99,7 @@ class Config:
     """CPU threads; 0: one a core"""
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=1500, optimizer="adamw", lr=3e-3, weight_decay=0.01, lr_warmup=50, lr_decay="cosine", clip=1.0,
+            steps=1200, optimizer="adamw", lr=3e-3, weight_decay=0.01, lr_warmup=50, lr_decay="cosine", clip=1.0,
             log_every=50, save_every=500,
         )
     )  # fmt: skip
@@ -107,21 +125,32 @@ LEAST: dict[str, float] = {
 
 class Classifier(nn.Module):
     """Tokens [B, N] with a mask in their middle -> logits [B, classes], from the row where a copy of a reader learned
-    to guess: the mask's own, with the sign that it knows; or, causal, the one before it, which sees nothing later.
+    to guess: the mask's own; permutation, one that asks about the gap and that no other sees; causal, the one before
+    the gap, which sees nothing later; denoising, the last of what is written up to the gap.
     """
 
     def __init__(self, reader: Reader, classes: int, objective: str):
         super().__init__()
-        self.reader, self.causal = copy.deepcopy(reader), objective == "causal"
-        self.asks = QUERY if objective == "permutation" else MASK
+        self.reader, self.objective = copy.deepcopy(reader).train(), objective
         self.out = LinearHead(reader.embed.embedding_dim, classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        gap = tokens.shape[1] // 2
-        tokens = tokens.where(tokens != MASK, self.asks)
-        places = torch.arange(tokens.shape[1], device=tokens.device)
-        features = self.reader.features(tokens, places, causal=self.causal)
-        return self.out(features[:, gap - 1 if self.causal else gap])
+        b, n = tokens.shape
+        gap, places = n // 2, torch.arange(n, device=tokens.device)
+        row, causal, mask = gap, self.objective == "causal", None
+        if causal:
+            row = gap - 1
+        elif self.objective == "permutation":
+            tokens = tokens.where(tokens != MASK, QUERY)
+            mask = (places != gap).repeat(n, 1)
+            mask[gap, gap] = True
+        elif self.objective == "denoising":
+            written = torch.cat([tokens.new_full((b, 1), BEGIN), tokens[:, :gap]], 1)
+            tokens, places, row = torch.cat([tokens, written], 1), torch.cat([places, places[: gap + 1]]), -1
+            mask = torch.ones(2 * [n + gap + 1], dtype=torch.bool, device=tokens.device)
+            mask[:, n:] = False
+            mask[n:, n:] = torch.ones_like(mask[n:, n:]).tril()
+        return self.out(self.reader.features(tokens, places, mask, causal)[:, row])
 
 
 def class_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -183,8 +212,7 @@ def tuned(reader: Reader, objective: str, examples: Batch, tests: Batch, cfg: Co
     trainer.close()
     if trainer.stopped:
         raise KeyboardInterrupt
-    model.eval()
-    with torch.no_grad():
+    with runtime.evaluating(model):
         right = [
             (model(tokens.to(device)).argmax(1).cpu() == label).float()
             for tokens, label in zip(tests["tokens"].split(256), tests["label"].split(256), strict=True)
@@ -267,11 +295,9 @@ def pretrained(name: str, cfg: Config, corpus: Corpus, folder: Path, device: tor
             if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
                 trainer.save()
                 break
-    reader.eval()
-    held_out = drawn(corpus.valid, 64, 0)
-    with torch.no_grad():
-        losses = [loss_fn(reader, {k: v.to(device) for k, v in held_out(i).items()})[0].item() for i in range(10)]
-    reader.train()
+    held_out, learned = drawn(corpus.valid, 64, 0), trainer.averaged
+    with runtime.evaluating(learned):
+        losses = [loss_fn(learned, {k: v.to(device) for k, v in held_out(i).items()})[0].item() for i in range(10)]
     return trainer, float(np.mean(losses))
 
 
@@ -289,11 +315,22 @@ def save_reader(folder: Path, name: str, reader: nn.Module, cfg: Config, score: 
     save_agent(folder, info, reader.state_dict())
 
 
+def reader_folder(path: str) -> Path:
+    """Of an agent folder, or of a run of one objective. Raises ValueError for a run of several."""
+    inside = sorted(Path(path) / name for name in OBJECTIVES if (Path(path) / name / "agent").is_dir())
+    if len(inside) > 1:
+        raise ValueError(f"{path} has several: take one of {', '.join(map(str, inside))}")
+    return inside[0] if inside else Path(path)
+
+
 def settled(cfg: Config) -> Config:
     """With the shape of the reader that it starts from. Raises ValueError for numbers that make no sense."""
     run.at_least(cfg, LEAST)
+    if cfg.trainer.mode == "cudagraph":
+        raise ValueError("mode cudagraph wants batches of one shape, and texts with holes differ: use eager or compile")
     if cfg.start_from:
-        cfg = replace(cfg, **load_reader(cfg.start_from)[1])
+        folder = reader_folder(cfg.start_from)
+        cfg = replace(cfg, start_from=str(folder), **load_reader(folder)[1])
     if cfg.width % (2 * cfg.heads):
         raise ValueError(f"--width {cfg.width} is no multiple of {2 * cfg.heads}, which --heads {cfg.heads} asks for")
     return cfg
@@ -313,7 +350,6 @@ def main(cfg: Config) -> Path:
         f"{corpus.name}: {len(text):,} bytes to learn from; then {len(examples[0]['label'])} gaps with their words "
         f"({b', '.join(words).decode(errors='replace')}), {cfg.tune_steps} updates, {cfg.repeats} times"
     )
-    scratch: dict[bool, list[float]] = {}  # one reader of both sides is as good as another, before it has learned
     losses: dict[str, float] = {}
     results: dict[str, Result] = {}
 
@@ -329,23 +365,20 @@ def main(cfg: Config) -> Path:
     try:
         for name in OBJECTIVES if cfg.objective == "all" else [cfg.objective]:
             trainer, losses[name] = pretrained(name, cfg, corpus, run_dir / name, device)
-            reader: Any = trainer.model
+            reader: Any = trainer.averaged
             save_reader(run_dir / name / "agent", name, reader, cfg, {"nats": losses[name]})
             if trainer.stopped:
                 raise KeyboardInterrupt
             seen, made = filled(reader, name, corpus.valid[None, : cfg.window] + FIRST, np.random.default_rng(cfg.seed))
             say(f"{name}: {losses[name]:.3f} nats\n  reads  {seen}\n  writes {made}")
-            causal = name == "causal"
-            after = accuracies(reader, name)
-            if causal not in scratch:
-                scratch[causal] = accuracies(None, name)
-            gain = [a - b for a, b in zip(after, scratch[causal], strict=True)]
-            results[name] = {"tuned": interval(after), "scratch": interval(scratch[causal]), "gain": interval(gain)}
-            score = {"nats": losses[name], "labels": cfg.labels, **results[name]}
+            after, scratch = accuracies(reader, name), accuracies(None, name)
+            gain = [a - b for a, b in zip(after, scratch, strict=True)]
+            results[name] = {"tuned": interval(after), "scratch": interval(scratch), "gain": interval(gain)}
+            score = {"nats": losses[name], "labels": len(examples[0]["label"]), **results[name]}
             save_reader(run_dir / name / "agent", name, reader, cfg, score)
             trainer.log({"eval/nats": losses[name]} | {f"eval/{key}": mean for key, (mean, _) in results[name].items()})
             bars = draw_bars(results, 1 / CLASSES)
-            trainer.show({"accuracy": bars})
+            trainer.show({"eval/accuracy": bars})
             Image.fromarray(bars).save(run_dir / "accuracy.png")
             trainer.close()
     except KeyboardInterrupt:

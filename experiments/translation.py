@@ -18,6 +18,7 @@ import numpy as np
 import sacrebleu
 import tokenizers
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from sacrebleu.metrics import BLEU
 from tokenizers import Tokenizer
@@ -66,9 +67,11 @@ class Config:
     valid_source: str | None = None
     """scored on the way; without a file: --held sentences of those above, chosen by the seed"""
     valid_target: str | None = None
+    """their translations"""
     test_source: str | None = None
     """scored at the end; likewise"""
     test_target: str | None = None
+    """their translations"""
     reverse: bool = False
     """from the second language to the first"""
     lowercase: bool = False
@@ -88,6 +91,7 @@ class Config:
     attention: Literal["additive", "dot"] = "additive"
     """of the second"""
     channels: int = 128
+    """of a token's vector, and of the recurrent cells"""
     heads: int = 4
     """of the Transformer, as the next two"""
     layers: int = 2
@@ -95,6 +99,7 @@ class Config:
     hidden: int = 0
     """units between the dense layers of a block; 0: four times the channels"""
     dropout: float = 0.1
+    """share of units left out in training"""
     context: int = 64
     """tokens of a sentence, its end counted, at the most; longer ones are not learned from"""
     smoothing: float = 0.1
@@ -168,6 +173,7 @@ PRESETS = {
     ),
 }
 
+SPLITS = {"train": "for training", "valid": "for validation", "test": "for the test"}
 Pairs = list[tuple[str, str]]
 Rows = dict[str, list[list[int]]]
 """source: tokens and <eos>; target: <bos>, tokens and <eos>"""
@@ -221,36 +227,29 @@ def fitting(name: str, part: Pairs, tokenizer: Tokenizer, context: int) -> tuple
     sides = [[e.ids for e in tokenizer.encode_batch(list(side))] for side in zip(*part, strict=True)]
     fits = [i for i in range(len(part)) if max(len(side[i]) for side in sides) < context]
     if left_out := len(part) - len(fits):
-        say(f"{name}: {left_out:,} of {len(part):,} pairs are longer than the context of {context} tokens and left out")
+        say(
+            f"{left_out:,} of {len(part):,} pairs {SPLITS[name]} are longer than the context of {context} tokens, and "
+            "left out"
+        )
     if not fits:
-        raise ValueError(f"no pair to {name} on is within the context of {context} tokens: raise --context")
+        raise ValueError(f"no pair {SPLITS[name]} is within the context of {context} tokens: raise --context")
     source, target = ([side[i] for i in fits] for side in sides)
     rows = {"source": [[*ids, EOS] for ids in source], "target": [[BOS, *ids, EOS] for ids in target]}
     return [part[i] for i in fits], rows
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-    """(loss with smoothed labels, loss) in nats per token that is no padding; logits [B, M, V], labels [B, M].
-
-    Source: Szegedy et al. 2016, section 7: a share of each label lies on all V tokens alike.
-    """
-    logp, real = logits.float().log_softmax(-1), labels != PAD
-    count = real.sum()
-    nats = -(logp.gather(-1, labels[..., None]).squeeze(-1) * real).sum() / count
-    spread = -(logp.mean(-1) * real).sum() / count
-    return (1 - smoothing) * nats + smoothing * spread, nats
-
-
 def loss(model: nn.Module, batch: Batch, smoothing: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
-    """What the Trainer takes: each token is to be told from those before it."""
-    value, nats = cross_entropy(model(batch["source"], batch["target"][:, :-1]), batch["target"][:, 1:], smoothing)
+    """(mean cross-entropy of each token that is no padding from those before it, with a share `smoothing` of its label
+    on all tokens alike; {"nats"}, without that). Source: Szegedy et al. 2016, section 7.
+    """
+    logits, labels = model(batch["source"], batch["target"][:, :-1]).flatten(0, 1), batch["target"][:, 1:].flatten()
+    nats = F.cross_entropy(logits, labels, ignore_index=PAD)
+    value = F.cross_entropy(logits, labels, ignore_index=PAD, label_smoothing=smoothing) if smoothing else nats
     return value, {"nats": nats.detach()}
 
 
-@torch.inference_mode()
 def nats_per_token(model: nn.Module, rows: Rows) -> float:
     """Of the given translations, without dropout and smoothing."""
-    model.eval()
     device = next(model.parameters()).device
     order = sorted(range(len(rows["target"])), key=lambda i: len(rows["target"][i]))
     total, count = 0.0, 0
@@ -258,7 +257,8 @@ def nats_per_token(model: nn.Module, rows: Rows) -> float:
         chosen = order[begin : begin + AT_ONCE]
         batch = {name: padded([side[i] for i in chosen]) for name, side in rows.items()}
         real = int((batch["target"][:, 1:] != PAD).sum())
-        total += real * loss(model, {name: x.to(device) for name, x in batch.items()})[1]["nats"].item()
+        with runtime.evaluating(model):
+            total += real * loss(model, {name: x.to(device) for name, x in batch.items()})[1]["nats"].item()
         count += real
     return total / count
 
@@ -319,11 +319,10 @@ def main(cfg: Config) -> Path:
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no checkpoint: starting at the beginning")
 
-    if trainer.ema:
-        model = trainer.ema.module  # what is scored and saved
-    translator = Translator(model, tokenizer, config)
     parameters = sum(p.numel() for p in model.parameters())
-    sizes = ", ".join(f"{len(part):,} to {name} on" for name, (part, _) in data.items())
+    model = trainer.averaged
+    translator = Translator(model, tokenizer, config)
+    sizes = ", ".join(f"{len(part):,} {SPLITS[name]}" for name, (part, _) in data.items())
     say(f"pairs: {sizes}; {tokenizer.get_vocab_size():,} tokens; {parameters:,} parameters")
     shown = max((source for source, _ in data["test"][0][:10]), key=len)
 
@@ -344,15 +343,15 @@ def main(cfg: Config) -> Path:
                 written = translator([source for source, _ in part], beam, cfg.length_power)
                 scores[beam] = score(written, [target for _, target in part], cfg.bleu_tokenize)
             look = translator.look(shown)
-        trainer.model.train()
-        tag = "eval" if name == "valid" else name
-        trainer.log({f"{tag}/loss": nats})
+        tag = "eval/" if name == "valid" else f"eval/{name}_"
+        trainer.log({f"{tag}loss": nats})
         for beam, one in scores.items():
             end = "" if beam == 1 else f"_beam_{beam}"
-            trainer.log({f"{tag}/bleu{end}": one["bleu"], f"{tag}/exact{end}": one["exact"]})
+            trainer.log({f"{tag}bleu{end}": one["bleu"], f"{tag}exact{end}": one["exact"]})
         if look:
-            trainer.show({"eval/attention": draw(look)})
-            Image.fromarray(draw(look)).save(run_dir / "attention.png")
+            drawn = draw(look)
+            trainer.show({"eval/attention": drawn})
+            Image.fromarray(drawn).save(run_dir / "attention.png")
         save({"on": name, "sentences": len(part), "loss": nats, "length_power": cfg.length_power, "beams": scores})
         return scores
 

@@ -264,6 +264,28 @@ def read_idx(path: str | Path) -> NDArray:
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm")
 
 
+def read_image(file: str | Path, size: tuple[int, int], channels: int = 3) -> NDArray[np.uint8]:
+    """An image upright, scaled to fill `size` (height, width) and cut at the middle: [channels, *size].
+
+    channels: 1 (grey) or 3. Raises FileNotFoundError, ValueError.
+    """
+    from PIL import Image, ImageOps
+
+    if channels not in (1, 3):
+        raise ValueError(f"images have 1 channel (grey) or 3, not {channels}")
+    try:
+        with Image.open(file) as opened:
+            image: Image.Image = ImageOps.exif_transpose(opened)  # cameras say so, and do not turn it
+            if image.mode.startswith("I"):  # 16 bits a pixel: convert would take all above 255 for white
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            fitted = ImageOps.fit(image.convert("RGB" if channels == 3 else "L"), size[::-1])
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no file {file}") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{file} is no image that can be read: {error}; mend it, or remove it") from error
+    return np.asarray(fitted, np.uint8).reshape(*size, -1).transpose(2, 0, 1)
+
+
 def read_images(folder: str | Path, size: tuple[int, int], channels: int = 3) -> tuple[dict[str, NDArray], list[str]]:
     """A folder of images with a folder for each class: ({"image": [N, channels, *size] uint8, "label": [N] int64},
     names of the classes, sorted).
@@ -272,10 +294,6 @@ def read_images(folder: str | Path, size: tuple[int, int], channels: int = 3) ->
     FileNotFoundError, and ValueError for a folder without classes, a class without images, and a broken image, with
     its path.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    if channels not in (1, 3):
-        raise ValueError(f"images have 1 channel (grey) or 3, not {channels}")
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
@@ -287,17 +305,8 @@ def read_images(folder: str | Path, size: tuple[int, int], channels: int = 3) ->
         files = sorted(file for file in path.glob("[!.]*") if file.suffix.lower() in IMAGES)
         if not files:
             raise ValueError(f"{path} has no images ({', '.join(IMAGES)}): fill it, or remove it")
-        for file in files:
-            try:
-                with Image.open(file) as opened:
-                    image: Image.Image = opened
-                    if image.mode.startswith("I"):  # 16 bits a pixel: convert would take all above 255 for white
-                        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-                    fitted = ImageOps.fit(image.convert("RGB" if channels == 3 else "L"), size[::-1])
-            except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                raise ValueError(f"{file} is no image that can be read: {error}; mend it, or remove it") from error
-            images.append(np.asarray(fitted, np.uint8).reshape(*size, -1).transpose(2, 0, 1))
-            labels.append(label)
+        images += [read_image(file, size, channels) for file in files]
+        labels += [label] * len(files)
     return {"image": np.stack(images), "label": np.array(labels, np.int64)}, [path.name for path in classes]
 
 

@@ -75,6 +75,18 @@ def setup(seed: int, device: str = "auto", threads: int = 0) -> torch.device:
 
 
 @contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Without dropout and gradients, with running statistics, until the end of the block; then the mode it had."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+@contextmanager
 def torch_threads(count: int) -> Iterator[None]:
     """So many threads for torch's operations, until the end of the block."""
     before = torch.get_num_threads()

@@ -110,6 +110,7 @@ class Trainer:
         # Buffers too: the running statistics of the latest weights would not fit the averaged ones.
         average = get_ema_multi_avg_fn(cfg.ema)
         self.ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if cfg.ema else None
+        self.averaged: nn.Module = self.ema.module if self.ema else model  # to be measured and saved
         decay = "linear" if cfg.lr_decay == "constant" else cfg.lr_decay
         final = cfg.lr if cfg.lr_decay == "constant" else cfg.lr_final
         self._lr = Schedule("share", cfg.lr, final, shape=decay)

@@ -10,8 +10,7 @@ from torch import nn
 
 from agents.alphazero.network import BoardNetwork, alphazero_loss
 from rlkit.losses import cross_entropy
-from rlkit.nn import BOARD_BACKBONES
-from rlkit.nn.board import BoardTransformer, ResidualBlock, global_pool
+from rlkit.nn.board import BOARD_BACKBONES, BoardTransformer, ResidualBlock, global_pool
 from rlkit.nn.transformer import Attention, rotary, rotate
 
 BACKBONES = list(BOARD_BACKBONES)

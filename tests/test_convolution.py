@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from agents.alphago.network import PolicyNetwork, ValueNetwork
-from rlkit.nn import BACKBONES, BOARD_BACKBONES
-from rlkit.nn.board import PlainTower, ResidualTower
-from rlkit.nn.convolution import VGG, VGG_LAYERS, Impala, NatureCNN, Residual, ResNet
+from rlkit.nn.board import BOARD_BACKBONES, PlainTower, ResidualTower
+from rlkit.nn.convolution import BACKBONES, VGG, VGG_LAYERS, Impala, NatureCNN, Residual, ResNet
 from rlkit.nn.dense import ACTIVATIONS, MLP, Dense
 from rlkit.nn.heads import Classifier, DuelingHead, LinearHead
 

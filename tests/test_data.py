@@ -20,6 +20,7 @@ from rlkit.data import (
     padded,
     pairs,
     read_idx,
+    read_image,
     read_images,
     read_pairs,
     read_text,
@@ -519,6 +520,16 @@ def test_images_fill_the_size_and_are_cut_at_the_middle(tmp_path):
     arrays, _ = read_images(folder, (5, 15), channels=1)  # height, width
     assert arrays["image"].shape == (1, 1, 5, 15)
     assert arrays["image"][0, 0, 2].tolist()[::7] == [0, 255, 0]
+
+
+def test_an_image_lies_as_its_camera_was_held(tmp_path):
+    image = Image.new("L", (20, 10), 0)
+    image.paste(255, (0, 0, 10, 10))  # white left, black right
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter: white above
+    image.save(tmp_path / "1.png", exif=exif)
+    seen = read_image(tmp_path / "1.png", (20, 10), channels=1)[0]
+    assert (seen[:10] == 255).all() and (seen[10:] == 0).all()
 
 
 def test_broken_image_folders_say_where(tmp_path):

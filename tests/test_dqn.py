@@ -17,7 +17,7 @@ from rlkit import run, runtime
 from rlkit.checkpoint import borrow, save_agent
 from rlkit.errors import DamagedFile
 from rlkit.evaluate import episodes
-from rlkit.nn import BACKBONES
+from rlkit.nn.convolution import BACKBONES
 from rlkit.nn.heads import Classifier
 
 

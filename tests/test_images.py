@@ -16,7 +16,7 @@ from experiments.parts.image_pictures import confusion, draw_confusion, draw_fil
 from rlkit import run
 from rlkit.checkpoint import load_agent_files
 from rlkit.errors import DamagedFile
-from rlkit.nn import BACKBONES
+from rlkit.nn.convolution import BACKBONES
 from rlkit.trainer import TrainConfig, Trainer
 
 NAMES = [str(digit) for digit in range(10)]
@@ -309,6 +309,12 @@ def test_main_leaves_a_classifier_pictures_and_curves(values, tmp_path, monkeypa
     images.main(config(evaluate=str(run_dir), predict=("digit.png",)))
     said = model(held_out[0][:1]).argmax().item()
     assert capsys.readouterr().err.startswith(f"digit.png: {said} ")
+
+
+def test_a_softmax_regression_has_no_filters(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_dir = images.main(config(backbone="mlp", hidden=()))
+    assert (run_dir / "confusion.png").exists() and not (run_dir / "filters.png").exists()
 
 
 def test_it_learns_digits(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rlkit.nn import CORES
+from rlkit.nn.cores import CORES
 from rlkit.nn.language import BERT, GPT, CoreLanguageModel, EncoderDecoder, Places, TokenHead
 from rlkit.nn.transformer import Past, Shape, causal_mask, sinusoidal
 

@@ -231,7 +231,7 @@ def test_a_run_from_its_text_to_a_sample(name, text, capsys):
     assert events.Scalars("eval/bits")[-1].value == pytest.approx(nats / math.log(2))
     picture = "attention" if name == "transformer" else "states"
     with Image.open(run_dir / f"{picture}.png") as image:
-        assert image.size[0] > 100 and picture in events.Tags()["images"]
+        assert image.size[0] > 100 and f"eval/{picture}" in events.Tags()["images"]
 
     model, config = load_model(run_dir)
     corpus = read_corpus(text, "", "characters", 9)

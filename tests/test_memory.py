@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rlkit.nn import CORES
+from rlkit.nn.cores import CORES
 from rlkit.nn.heads import LinearHead
 from rlkit.trainer import TrainConfig, Trainer
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from rlkit.nn import CORES
 from rlkit.nn.convolution import NatureCNN
+from rlkit.nn.cores import CORES
 from rlkit.nn.heads import LinearHead
 from rlkit.nn.recurrent import (
     STEPS,
@@ -275,6 +275,23 @@ def test_bf16_steps_and_backward(kind):
     for one in (out, steps):
         assert (one.float() - expected).norm() < 0.05 * expected.norm()
     assert all(p.grad.isfinite().all() and p.grad.any() for p in core.parameters())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@every_kind
+def test_a_gpu_says_what_the_cpu_says(kind):
+    core, x, reset = Recurrent(kind, IN, 16, layers=2), torch.randn(3, 10, IN), torch.rand(3, 10) < 0.2
+    translator = RecurrentTranslator((9, 9), 16, kind, "additive")
+    tokens = torch.randint(1, 9, (3, 7))
+    expected = core(x, None, reset)[0], translator(tokens, tokens)
+    core, translator, x, reset, tokens = core.cuda(), translator.cuda(), x.cuda(), reset.cuda(), tokens.cuda()
+    for precision, most in ((torch.float32, 0.01), (torch.bfloat16, 0.05)):
+        with torch.autocast("cuda", precision, enabled=precision != torch.float32):
+            outs = core(x, None, reset)[0], translator(tokens, tokens)
+        sum(out.float().sum() for out in outs).backward()
+        for out, wanted in zip(outs, expected, strict=True):
+            assert (out.float().cpu() - wanted).norm() < most * wanted.norm()
+        assert all(p.grad.isfinite().all() and p.grad.any() for p in core.parameters())
 
 
 @every_kind

@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlkit import losses
-from rlkit.nn import BOARD_BACKBONES
-from rlkit.nn.board import global_pool
+from rlkit.nn.board import BOARD_BACKBONES, global_pool
 
 AUXILIARY = ("ownership", "score", "reply")
 WEIGHTS = {"policy": 1.0, "value": 1.0, "ownership": 0.5, "score": 0.5, "reply": 0.15}

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from rlkit.nn import BACKBONES
+from rlkit.nn.convolution import BACKBONES
 from rlkit.nn.heads import DuelingHead, LinearHead
 
 

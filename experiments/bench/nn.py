@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from experiments.bench.turns import Config, in_turns, report
 from rlkit import runtime
 from rlkit.data import Batch, Batches, rows, windows
-from rlkit.nn import CORES
 from rlkit.nn.convolution import VGG
+from rlkit.nn.cores import CORES
 from rlkit.nn.heads import Classifier
 from rlkit.nn.language import GPT, CoreLanguageModel
 from rlkit.nn.transformer import Shape
@@ -49,12 +49,13 @@ def through_trainer(model: nn.Module, loss_fn: Callable, batches: Batches) -> Ca
 
 def plainly(model: nn.Module, loss_fn: Callable, batches: Batches) -> Callable[[], int]:
     """A loop as it is written by hand. (Its backward hides in a function: there is one in the tree that trains.)"""
+    device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4, weight_decay=0.0, fused=True)
     source, backward = iter(batches), torch.autograd.backward
 
     def work() -> int:
         for _ in range(UPDATES):
-            loss, _ = loss_fn(model, next(source))
+            loss, _ = loss_fn(model, {name: x.to(device) for name, x in next(source).items()})
             optimizer.zero_grad()
             backward(loss)
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -65,7 +66,7 @@ def plainly(model: nn.Module, loss_fn: Callable, batches: Batches) -> Callable[[
 
 
 def main(cfg: Config) -> None:
-    runtime.setup(1, "cpu" if cfg.device == "auto" else cfg.device, cfg.threads)
+    device = runtime.setup(1, cfg.device, cfg.threads)
     rng = np.random.default_rng(0)
     images = {"image": rng.integers(0, 256, (4096, 1, 28, 28), np.uint8), "label": rng.integers(0, 10, 4096)}
     text = rng.integers(0, VOCABULARY, 100_000, np.uint8)
@@ -86,7 +87,9 @@ def main(cfg: Config) -> None:
         contestants = {}
         for how in (through_trainer, plainly):
             make = rows(images, IMAGES, 1) if unit == "images/s" else windows(text, LENGTH + 1, ROWS, 1)
-            contestants[how.__name__] = how(build(), image_loss if unit == "images/s" else text_loss, Batches(make))
+            contestants[how.__name__] = how(
+                build().to(device), image_loss if unit == "images/s" else text_loss, Batches(make)
+            )
         rates = in_turns(cfg, contestants)
         report(
             cfg, f"{name}, through the trainer", units * rates["through_trainer"], unit, "a plain loop",

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.data import read_idx, read_images
+from rlkit.data import read_idx, read_image, read_images
 
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """where Debian's package dataset-fashion-mnist has its files"""
@@ -116,17 +116,6 @@ def fitted(images: Tensor, image_size: int, channels: int) -> Tensor:
 
 def read_files(files: Sequence[str], in_shape: Sequence[int]) -> Tensor:
     """Single images as a network wants them: [N, *in_shape] uint8. Raises FileNotFoundError, ValueError."""
-    from PIL import Image, ImageOps
-
     channels, height, width = in_shape
-    images = []
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                fit = ImageOps.fit(image.convert("RGB" if channels == 3 else "L"), (width, height))
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"there is no file {file}") from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{file} is no image that can be read: {error}") from error
-        images.append(torch.from_numpy(np.array(fit, np.uint8)).reshape(height, width, -1).permute(2, 0, 1))
-    return torch.stack(images).expand(-1, channels, -1, -1)
+    images = [read_image(file, (height, width), 3 if channels == 3 else 1) for file in files]
+    return torch.from_numpy(np.stack(images)).expand(-1, channels, -1, -1)

@@ -23,6 +23,7 @@ from rlkit.data import padded
 from rlkit.errors import DamagedFile
 from rlkit.nn.language import TokenHead, normal_
 from rlkit.nn.transformer import Shape, Stack, rotary
+from rlkit.runtime import evaluating
 from rlkit.trainer import Batch
 
 PAD, MASK, BEGIN, QUERY, FIRST = range(5)
@@ -53,7 +54,7 @@ def causal(tokens: Tokens, rng: np.random.Generator) -> Batch:
 def denoising(tokens: Tokens, rng: np.random.Generator) -> Batch:
     """A text with holes is read, and then written whole (BART: Lewis et al. 2020, section 2.2, "text infilling").
 
-    Encoder and decoder are two kinds of rows in one stack, and share its weights (Raffel et al. 2020, section 3.2):
+    Encoder and decoder are two kinds of rows in one stack, a "prefix LM" (Raffel et al. 2020, section 3.2):
 
                    source  written
         source    [ all      no   ]      each sees the whole text with holes
@@ -134,7 +135,7 @@ def _batch(inputs: Tokens, targets: Tokens, seen: NDArray[np.bool_], places: Tok
 def loss_fn(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """Nats a predicted token: the loss of all four."""
     logits = model(batch)
-    return F.cross_entropy(logits.flatten(0, 1).float(), batch["targets"].flatten(), ignore_index=NONE), {}
+    return F.cross_entropy(logits.flatten(0, 1), batch["targets"].flatten(), ignore_index=NONE), {}
 
 
 # -- the model ---------------------------------------------------------------------------------------------------------
@@ -181,25 +182,24 @@ def load_reader(path: str | Path) -> tuple[Reader, dict[str, Any]]:
     return reader, config
 
 
-@torch.no_grad()
 def filled(reader: Reader, name: str, tokens: Tokens, rng: np.random.Generator) -> tuple[str, str]:
     """(what a reader sees of a piece of text [1, N], what it makes of it), each token its best guess: the hidden ones
     all at once, or, causal and denoising, one after the other.
     """
-    reader.eval()
     n = tokens.shape[1]
     batch = {key: x.to(reader.embed.weight.device, copy=True) for key, x in OBJECTIVES[name](tokens, rng).items()}
     inputs, made = batch["inputs"], tokens[0].copy()
-    if name in ("masked", "permutation"):
-        hidden = batch["targets"][0, -n:].cpu().numpy() != NONE
-        made[hidden] = reader(batch)[0, -n:].argmax(1).cpu().numpy()[hidden]
-        return shown(np.where(hidden, MASK, tokens[0])), shown(made)
-    first = n // 2 if name == "causal" else 0
-    seen = tokens[0, :first] if name == "causal" else inputs[0, :-n].cpu().numpy()
-    for i in range(first, n):  # the last n rows predict, of causal the last n - 1
-        made[i] = reader(batch)[0, i - n].argmax().item()
-        if i + 1 < n:
-            inputs[0, i + 1 - n] = int(made[i])
+    with evaluating(reader):
+        if name in ("masked", "permutation"):
+            hidden = batch["targets"][0, -n:].cpu().numpy() != NONE
+            made[hidden] = reader(batch)[0, -n:].argmax(1).cpu().numpy()[hidden]
+            return shown(np.where(hidden, MASK, tokens[0])), shown(made)
+        first = n // 2 if name == "causal" else 0
+        seen = tokens[0, :first] if name == "causal" else inputs[0, :-n].cpu().numpy()
+        for i in range(first, n):  # the last n rows predict, of causal the last n - 1
+            made[i] = reader(batch)[0, i - n].argmax().item()
+            if i + 1 < n:
+                inputs[0, i + 1 - n] = int(made[i])
     return shown(seen), shown(made)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -25,6 +26,7 @@ from rlkit.errors import DamagedFile
 from rlkit.nn.language import EncoderDecoder
 from rlkit.nn.recurrent import RecurrentTranslator
 from rlkit.nn.transformer import Attention, Past, Shape
+from rlkit.runtime import evaluating
 
 Model = RecurrentTranslator | EncoderDecoder
 
@@ -111,8 +113,8 @@ def beam_search(
     """The best translation found of each sentence, without <eos>; of `longest` tokens at most.
 
     At each token the `beam` best of a sentence go on, by log-probability / tokens ** length_power; so a beam of 1 is
-    greedy. One that has ended stays among them until better ones push it out. `decoding` begins with a row for each
-    sentence.
+    greedy. One that has ended takes a place among them until better ones push it out, and is remembered. `decoding`
+    begins with a row for each sentence.
     """
     sentences = len(longest)
     limit = torch.tensor(longest, device=device)[:, None]
@@ -124,6 +126,7 @@ def beam_search(
     score[:, 0] = 0.0  # at first all rows of a sentence are the same
     length = torch.zeros_like(score)
     ended = length.bool()
+    found, found_score = text[::beam], torch.full((sentences,), -torch.inf, device=device)
     for step in range(1, max(longest) + 1):
         logits = decoding.step(text[:, -1]).float()
         logits[:, [PAD, BOS]] = -torch.inf
@@ -136,11 +139,16 @@ def beam_search(
         ended = ended.gather(1, origin) | (token == EOS) | (step >= limit)
         rows = (firsts + origin).flatten()
         text = torch.cat([text[rows], token.flatten()[:, None]], 1)
+        whole, place = (score / length**length_power).masked_fill(~ended, -torch.inf).max(1)
+        better = whole > found_score
+        found_score = torch.where(better, whole, found_score)
+        best_rows = text[firsts[:, 0] + place]
+        found = torch.where(better[:, None], best_rows, F.pad(found, (0, 1), value=PAD))
         if ended.all():  # waits for the device
             break
         if beam > 1:
             decoding.select(rows)
-    return [[token for token in row if token not in (PAD, EOS)] for row in text[::beam, 1:].tolist()]
+    return [[token for token in row if token not in (PAD, EOS)] for row in found[:, 1:].tolist()]
 
 
 # -- the translator ----------------------------------------------------------------------------------------------------
@@ -182,29 +190,38 @@ class Translator:
         """Tokens of a translation at most: an untrained model knows no end, and would show it at length."""
         return min(self.config["context"], 2 * len(source) + 20)
 
-    @torch.inference_mode()
     def __call__(self, sentences: Sequence[str], beam: int = 1, length_power: float = 1.0) -> list[str]:
         """Their translations. Raises ValueError, as `encode`."""
-        self.model.eval()
         sources, out = [self.encode(sentence) for sentence in sentences], [""] * len(sentences)
         order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
         for begin in range(0, len(order), AT_ONCE):
             rows = order[begin : begin + AT_ONCE]
-            decoding = Decoding(self.model, padded([sources[i] for i in rows]).to(self.device))
-            written = beam_search(decoding, [self._longest(sources[i]) for i in rows], beam, length_power, self.device)
+            with evaluating(self.model):
+                decoding = Decoding(self.model, padded([sources[i] for i in rows]).to(self.device))
+                longest = [self._longest(sources[i]) for i in rows]
+                written = beam_search(decoding, longest, beam, length_power, self.device)
             for i, ids in zip(rows, written, strict=True):
                 out[i] = self.tokenizer.decode(ids).strip()
         return out
 
-    @torch.inference_mode()
     def look(self, sentence: str) -> Look | None:
         """(tokens of the greedy translation, of the sentence, where each of the former looked [M, N]); of the
         Transformer what its last layer's heads do on average; None of a model without attention.
         """
-        model, context = self.model.eval(), self.config["context"]
-        source = torch.tensor([self.encode(sentence)], device=self.device)
-        written = beam_search(Decoding(model, source), [self._longest(source[0])], device=self.device)[0]
-        target = torch.tensor([[BOS, *written][:context]], device=self.device)
+        with evaluating(self.model):
+            source = torch.tensor([self.encode(sentence)], device=self.device)
+            written = beam_search(Decoding(self.model, source), [self._longest(source[0])], device=self.device)[0]
+            weights = self._weights(
+                source, torch.tensor([[BOS, *written][: self.config["context"]]], device=self.device)
+            )
+        if weights is None:
+            return None
+        ends = [*written, EOS][: self.config["context"]]
+        return self._labels(ends), self._labels(source[0].tolist()), weights.float().cpu().numpy()
+
+    def _weights(self, source: Tensor, target: Tensor) -> Tensor | None:
+        """Where each token of a target [1, M] looks in its source [1, N]: [M, N]."""
+        model = self.model
         if isinstance(model, EncoderDecoder):
             cross: Attention = model.decoder.blocks[-1].cross  # type: ignore[assignment, union-attr]
             cross.watch = True
@@ -212,17 +229,15 @@ class Translator:
             assert cross.seen is not None
             weights = cross.seen[0].mean(0)
             cross.watch, cross.seen = False, None
-        elif model.attention is None:
+            return weights
+        if model.attention is None:
             return None
-        else:
-            encoded = model.encode(source)
-            state, rows = model.begin(encoded), []
-            for token in target.T:
-                _, state, seen = model.step(token, state, encoded)
-                rows.append(seen)
-            weights = torch.cat(rows)  # type: ignore[arg-type]
-        ends = [*written, EOS][:context]
-        return self._labels(ends), self._labels(source[0].tolist()), weights.float().cpu().numpy()
+        encoded = model.encode(source)
+        state, rows = model.begin(encoded), []
+        for token in target.T:
+            _, state, seen = model.step(token, state, encoded)
+            rows.append(seen)
+        return torch.cat(rows)  # type: ignore[arg-type]
 
     def _labels(self, ids: list[int]) -> list[str]:
         texts = (SPECIAL[i] if i < len(SPECIAL) else self.tokenizer.decode([i]).strip() for i in ids)
@@ -235,10 +250,13 @@ class Translator:
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> Translator:
-    """The translator of a run's or agent's folder. Raises FileNotFoundError, DamagedFile."""
+    """The translator of a run's or agent's folder.
+
+    Raises FileNotFoundError, DamagedFile, and ValueError for an agent of another kind.
+    """
     info, weights = load_agent_files(path)
     if info.get("kind") != "translator":
-        raise DamagedFile(f"{path} holds an agent of kind {info.get('kind')!r}, no translator")
+        raise ValueError(f"{path} holds an agent of kind {info.get('kind')!r}, no translator")
     try:
         config = {name: info["config"][name] for name in FIELDS}
         tokenizer = load_bpe(info["tokenizer"], path)

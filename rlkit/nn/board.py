@@ -4,6 +4,7 @@ Planes are uint8 or float. `mask` [B, H, W] is True on the board, for boards tha
 a point on the board then gets what it would get without the padding. None says that all is board, and costs nothing.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -158,3 +159,11 @@ class BoardTransformer(nn.Module):
         for block in self.blocks:
             x = block(x, turns, seen)
         return on_board(self.norm(x).transpose(1, 2).unflatten(2, (height, width)), mask)
+
+
+BOARD_BACKBONES: dict[str, Callable[..., ResidualTower | PlainTower | BoardTransformer]] = {
+    "resnet": ResidualTower,
+    "alphago": lambda planes, channels, blocks: PlainTower(planes, channels, 1 + 2 * blocks),
+    "transformer": BoardTransformer,
+}
+"""built with (planes, channels, blocks)"""

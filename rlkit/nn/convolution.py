@@ -5,7 +5,8 @@ dense units: 1 is the paper's network. With a head it is a classifier: `heads.Cl
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -288,3 +289,13 @@ class ResNet(Torso):
     def after(self, x: Tensor) -> Tensor:
         x = self.blocks(self.pool(F.relu(self.norm(x), inplace=True)))
         return x.mean((2, 3)) if self.pooled else x.flatten(1)
+
+
+BACKBONES: dict[str, Callable[..., Torso]] = {
+    "nature": NatureCNN,
+    "impala": Impala,
+    # As agents want them: without normalisation, and with the places of things.
+    "resnet": partial(ResNet, depth=18, norm="none", pooled=False),
+    "vgg": partial(VGG, layers="A", dense=(512,)),
+}
+"""built with (in_shape, width=...)"""

@@ -27,17 +27,17 @@ def normal_(module: nn.Module, std: float = 0.02, layers: int = 0) -> None:
 
 
 class CoreLanguageModel(nn.Module):
-    """An embedding, a core and a head: (tokens [B, T], state) -> (logits [B, T, vocabulary], state)."""
+    """An embedding, a core and a head: (tokens [B, T], state) -> (logits [B, T, vocabulary] in fp32, state)."""
 
-    def __init__(self, vocabulary: int, core: nn.Module, in_features: int):
+    def __init__(self, vocabulary: int, core: nn.Module, in_features: int, dropout: float = 0.0):
         super().__init__()
         self.embed = nn.Embedding(vocabulary, in_features)
-        self.core = core
+        self.core, self.dropout = core, nn.Dropout(dropout)
         self.out = nn.Linear(core.out_features, vocabulary)  # type: ignore[arg-type]
 
     def forward(self, tokens: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         y, state = self.core(self.embed(tokens), state)
-        return self.out(y), state
+        return self.out(self.dropout(y)).float(), state
 
 
 class Places(nn.Module):
@@ -68,7 +68,7 @@ class Places(nn.Module):
 
 
 class GPT(nn.Module):
-    """Decoder-only: tokens [B, N] -> logits [B, N, vocabulary] of what follows each. The head is the embedding.
+    """Decoder-only: tokens [B, N] -> logits [B, N, vocabulary] in fp32 of what follows each. The head is the embedding.
 
     GPT-1: shape.norm_first False and no norm at the end (Radford et al. 2018); GPT-2: norm_first (2019).
     `past` goes on after the tokens that it knows, and takes these in: cached generation. Raises ValueError for more
@@ -95,7 +95,7 @@ class GPT(nn.Module):
         return self.stack(self.dropout(x), turns, causal=True, past=past)
 
     def forward(self, tokens: Tensor, past: Past | None = None) -> Tensor:
-        return F.linear(self.features(tokens, past), self.embed.weight)
+        return F.linear(self.features(tokens, past), self.embed.weight).float()
 
 
 class BERT(nn.Module):
@@ -137,7 +137,7 @@ class TokenHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocabulary))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        return F.linear(self.norm(F.gelu(self.dense(x))), embedding, self.bias)
+        return F.linear(self.norm(F.gelu(self.dense(x))), embedding, self.bias).float()
 
 
 class EncoderDecoder(nn.Module):
@@ -176,7 +176,7 @@ class EncoderDecoder(nn.Module):
         memory, memory_mask = encoded
         x = self._embedded(target, past.length if past else 0)
         y = self.decoder(x, causal=True, memory=memory, memory_mask=memory_mask, past=past)
-        return F.linear(y, self.embed.weight)
+        return F.linear(y, self.embed.weight).float()
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         return self.decode(target, self.encode(source))

@@ -5,7 +5,7 @@ The equations stand here one step at a time; torch's fused kernels, whose weight
 
 import itertools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -102,9 +102,19 @@ class Recurrent(nn.Module):
             outs.append(out)
         return torch.cat(outs, 1), state
 
+    def run(self, x: Any, inner: Any = None) -> tuple[Any, Any]:
+        """torch's kernels, on a tensor or a packed sequence. cuDNN's know fp16 and fp32, and under autocast torch takes
+        fp16 whatever the dtype that was asked for, whose range gradients leave: there they get fp32.
+        """
+        if not (x.is_cuda and torch.is_autocast_enabled("cuda")):
+            return self.cells(x, inner)
+        with torch.autocast("cuda", enabled=False):
+            inner = tuple(part.float() for part in inner) if isinstance(inner, tuple) else inner
+            return self.cells(x.to(torch.float32), inner.float() if isinstance(inner, Tensor) else inner)
+
     def _unroll(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         inner = tuple(part.transpose(0, 1).contiguous() for part in state)
-        out, inner = self.cells(x, inner if self.kind == "lstm" else inner[0])
+        out, inner = self.run(x, inner if self.kind == "lstm" else inner[0])
         return out, tuple(part.transpose(0, 1) for part in (inner if self.kind == "lstm" else (inner,)))
 
     def weights(self, layer: int = 0) -> Weights:
@@ -137,7 +147,7 @@ class AdditiveAttention(nn.Module):
 
 
 class DotAttention(nn.Module):
-    """The same by q' W m (Luong et al. 2015, eq. 8, "general")."""
+    """The same by q' W m, as memory and query differ in size (Luong et al. 2015, section 3.1, "general")."""
 
     def __init__(self, query: int, memory: int, features: int):
         super().__init__()
@@ -165,8 +175,9 @@ class RecurrentTranslator(nn.Module):
     """Source tokens [B, N] and target tokens so far [B, M] -> logits [B, M, vocabulary] of what follows each.
 
     A bidirectional encoder, and a decoder that begins with what the encoder ends with. With an attention each of its
-    steps looks back at all of the encoder's (Bahdanau et al. 2015); with None it has the one vector alone, as in
-    Sutskever et al. 2014 and Cho et al. 2014, which it sees at each step. Token 0 is padding, at the end.
+    steps, by the state before it, looks back at all of the encoder's (Bahdanau et al. 2015); with None it has the one
+    vector alone, as in Sutskever et al. 2014 and Cho et al. 2014, which it sees at each step. Token 0 is padding, at
+    the end.
 
     Args:
         kind: of the cells: rnn, lstm or gru. attention: additive, dot or None.
@@ -199,7 +210,7 @@ class RecurrentTranslator(nn.Module):
         x = nn.utils.rnn.pack_padded_sequence(
             self.dropout(self.embed_source(source)), lengths, batch_first=True, enforce_sorted=False
         )
-        memory, last = self.encoder.cells(x)
+        memory, last = self.encoder.run(x)
         memory, _ = nn.utils.rnn.pad_packed_sequence(memory, batch_first=True, total_length=source.shape[1])
         h = last[0] if self.encoder.kind == "lstm" else last
         summary = h.transpose(0, 1).flatten(1)
@@ -214,7 +225,7 @@ class RecurrentTranslator(nn.Module):
     def step(self, token: Tensor, state: State, encoded: tuple[Tensor, ...]) -> tuple[Tensor, State, Tensor | None]:
         """(logits [B, vocabulary] of what follows token [B], state, where it looked [B, N])."""
         out, state, seen = self._step(self.embed_target(token), state, encoded)
-        return self.out(out), state, seen
+        return self.out(out).float(), state, seen
 
     def _step(self, x: Tensor, state: State, encoded: tuple[Tensor, ...]) -> tuple[Tensor, State, Tensor | None]:
         memory, keys, mask, summary = encoded
@@ -231,9 +242,9 @@ class RecurrentTranslator(nn.Module):
         if self.attention is None:  # no step has to wait for the one before: the whole sequence in one call
             context = encoded[3][:, None].expand(-1, x.shape[1], -1)
             out, _ = self.decoder(torch.cat([x, context], 2), state)
-            return self.out(self.dropout(torch.tanh(self.join(torch.cat([out, context, x], 2)))))
+            return self.out(self.dropout(torch.tanh(self.join(torch.cat([out, context, x], 2))))).float()
         outs = []
         for t in range(target.shape[1]):
             out, state, _ = self._step(x[:, t], state, encoded)
             outs.append(out)
-        return self.out(torch.stack(outs, 1))
+        return self.out(torch.stack(outs, 1)).float()
