@@ -32,7 +32,6 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from experiments.parts.objectives import (
-    BEGIN,
     FIRST,
     MASK,
     OBJECTIVES,
@@ -126,7 +125,7 @@ LEAST: dict[str, float] = {
 class Classifier(nn.Module):
     """Tokens [B, N] with a mask in their middle -> logits [B, classes], from the row where a copy of a reader learned
     to guess: the mask's own; permutation, one that asks about the gap and that no other sees; causal, the one before
-    the gap, which sees nothing later; denoising, the last of what is written up to the gap.
+    the gap, which sees nothing later; denoising, the source's mask, by which all that is written there was told.
     """
 
     def __init__(self, reader: Reader, classes: int, objective: str):
@@ -135,22 +134,14 @@ class Classifier(nn.Module):
         self.out = LinearHead(reader.embed.embedding_dim, classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        b, n = tokens.shape
+        n = tokens.shape[1]
         gap, places = n // 2, torch.arange(n, device=tokens.device)
-        row, causal, mask = gap, self.objective == "causal", None
-        if causal:
-            row = gap - 1
-        elif self.objective == "permutation":
+        causal, mask = self.objective == "causal", None
+        if self.objective == "permutation":
             tokens = tokens.where(tokens != MASK, QUERY)
             mask = (places != gap).repeat(n, 1)
             mask[gap, gap] = True
-        elif self.objective == "denoising":
-            written = torch.cat([tokens.new_full((b, 1), BEGIN), tokens[:, :gap]], 1)
-            tokens, places, row = torch.cat([tokens, written], 1), torch.cat([places, places[: gap + 1]]), -1
-            mask = torch.ones(2 * [n + gap + 1], dtype=torch.bool, device=tokens.device)
-            mask[:, n:] = False
-            mask[n:, n:] = torch.ones_like(mask[n:, n:]).tril()
-        return self.out(self.reader.features(tokens, places, mask, causal)[:, row])
+        return self.out(self.reader.features(tokens, places, mask, causal)[:, gap - causal])
 
 
 def class_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
