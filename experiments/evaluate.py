@@ -57,8 +57,8 @@ class Config:
 def main(cfg: Config) -> dict:
     """Evaluate and print; returns what `--json` prints (of matches by opponent)."""
     run.at_least(cfg, {"episodes": 1, "seed": 0})
-    folder, _ = agent_folder(str(cfg.path)) or (cfg.path, None)
-    if agent_info(folder).get("kind") == "alphazero":
+    found = agent_folder(str(cfg.path))
+    if agent_info(found.folder if found else cfg.path).get("kind") in ("alphazero", "alphago"):
         return matches(cfg)
     if cfg.against or cfg.picture:
         raise ValueError(f"{cfg.path} plays episodes, not Go: leave --against and --picture out")
@@ -119,6 +119,8 @@ def matches(cfg: Config) -> dict[str, dict]:
             raise ValueError(f"{run.flag(name)} is for agents of Atari games; {cfg.path} plays matches, see --against")
     path, games = str(cfg.path), cfg.episodes
     if cfg.picture:
+        if agent_info(agent_folder(path).folder).get("kind") != "alphazero":  # type: ignore[union-attr]
+            raise ValueError(f"--picture shows what an AlphaZero thinks: {path} is none")
         size, komi = board_for([path], None, None)
         Image.fromarray(draw_first_moves(go_player(path), Position.empty(size, komi))).save(cfg.picture)
         print(f"wrote {cfg.picture}", file=sys.stderr)

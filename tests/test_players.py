@@ -49,9 +49,9 @@ def test_the_saved_agent_is_the_same(saved):
 
 def test_specs(saved, tmp_path, monkeypatch):
     assert agent_folder("mcts:10") is None and agent_folder("nowhere") is None and agent_folder("") is None
-    assert agent_folder(str(saved)) == (saved, None) and agent_folder(f"{saved}:80") == (saved, 80)
+    assert agent_folder(str(saved)) == (saved, None, "") and agent_folder(f"{saved}:80") == (saved, 80, "")
     save(tmp_path / "run:20")  # a folder that exists goes first
-    assert agent_folder(f"{saved}:20") == (tmp_path / "run:20", None)
+    assert agent_folder(f"{saved}:20") == (tmp_path / "run:20", None, "")
     assert go_player(f"{saved}:80").simulations == 80 and go_player(str(saved)).simulations == 400
     assert go_player(str(saved), simulations=30, resign=0.9).resign == 0.9
     timed = go_player(str(saved), seconds=0.5)

@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import agents.alphazero
 
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 GO_PLAYERS = (
     "random, mcts:SIMULATIONS, gnugo:LEVEL, gtp:COMMAND, an agent's or run's folder, or alphazero:NAME, one that ships"
-    " (as alphazero:5x5); the last two may end in :SIMULATIONS"
+    " (as alphazero:5x5); the last two may end in :SIMULATIONS, an AlphaGo's also in :VARIANT or :VARIANT:SIMULATIONS"
 )
+VARIANTS = ("rvp", "vp", "rp", "rv", "v", "p", "r")
+"""of AlphaGo, as `agents/alphago/player.py` has them: rollouts, value network, policy network"""
 PRETRAINED = Path(agents.alphazero.__file__).parent / "pretrained"
 
 
@@ -60,21 +62,48 @@ def load_agent(path: Path, device: torch.device | str = "cpu", **options: Any) -
 
     options: what its kind takes besides, as simulations of an AlphaZero.
     """
+    from agents.alphago.player import AlphaGo
     from agents.alphazero.player import AlphaZero
     from agents.dqn.agent import DQN
     from rlkit.checkpoint import load_agent_files
     from rlkit.errors import DamagedFile
 
     info, weights = load_agent_files(Path(path))
-    kinds: dict[str, Any] = {"dqn": DQN, "alphazero": AlphaZero}
+    kinds: dict[str, Any] = {"dqn": DQN, "alphazero": AlphaZero, "alphago": AlphaGo}
+    if info.get("kind") == "alphago":
+        options["world"] = _go_world()
     try:
         return kinds[info["kind"]].from_files(info, weights, device, **options), info
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DamagedFile(f"{path}: agent.json does not describe an agent with these weights: {error!r}") from error
 
 
-def agent_folder(spec: str) -> tuple[Path, int | None] | None:
-    """The folder that a spec names, and its simulations if it says how many; None where it names no agent.
+def _go_world() -> Any:
+    """Go as an AlphaGo sees it."""
+    from agents.alphago.player import World
+    from envs.go import patterns
+    from envs.go.features import symmetries
+    from envs.go.pattern_playouts import playouts, policy_of
+    from experiments.parts.positions import planes
+
+    def rollouts(weights: Any) -> Any:
+        policy = policy_of(weights)
+        return lambda states, seed: playouts(states, policy, seed)[0]
+
+    return World(planes, rollouts, patterns.features, symmetries)
+
+
+class Agent(NamedTuple):
+    """What a spec says of an agent."""
+
+    folder: Path
+    simulations: int | None = None
+    variant: str = ""
+    """of an AlphaGo, one of VARIANTS"""
+
+
+def agent_folder(spec: str) -> Agent | None:
+    """The agent that a spec names, FOLDER[:VARIANT][:SIMULATIONS]; None where it names none.
 
     A folder whose very name ends in a colon and a number goes before the other reading. Raises ValueError,
     FileNotFoundError.
@@ -82,15 +111,20 @@ def agent_folder(spec: str) -> tuple[Path, int | None] | None:
     if spec.partition(":")[0] in ("random", "mcts", "gnugo", "gtp"):
         return None
     if spec and Path(spec).is_dir():
-        return Path(spec), None
+        return Agent(Path(spec))
     if spec.startswith("alphazero:"):
         name, colon, rest = spec.removeprefix("alphazero:").partition(":")
         ships = sorted(path.parent.name for path in PRETRAINED.glob("*/agent.json"))
         if name not in ships:
             raise FileNotFoundError(f"no agent {name!r} ships with this version; there are: {', '.join(ships) or None}")
-        return PRETRAINED / name, _number(spec, rest, 1) if colon else None
+        return Agent(PRETRAINED / name, _number(spec, rest, 1) if colon else None)
     folder, _, rest = spec.rpartition(":")
-    return (Path(folder), _number(spec, rest, 1)) if folder and Path(folder).is_dir() else None
+    first, _, variant = folder.rpartition(":")
+    if variant in VARIANTS and Path(first or ".").is_dir() and first:
+        return Agent(Path(first), _number(spec, rest, 1), variant)
+    if not folder or not Path(folder).is_dir():
+        return None
+    return Agent(Path(folder), variant=rest) if rest in VARIANTS else Agent(Path(folder), _number(spec, rest, 1))
 
 
 def agent_info(folder: Path) -> dict[str, Any]:
@@ -138,12 +172,14 @@ def go_player(
     the player does not take, FileNotFoundError for a program or an agent that is not there, DamagedFile.
     """
     if agent := agent_folder(spec):
-        folder, own = agent
+        folder, own, variant = agent
         if own and simulations and own != simulations:
             raise ValueError(f"{spec} says {own} simulations, and --simulations {simulations}: leave one of them out")
         count = own or simulations or None
-        limit = {"simulations": count} if count or seconds else {}
-        player = _alphazero(spec, folder, {"resign": resign, "device": device, **limit})
+        limit: dict[str, Any] = {"simulations": count} if count or seconds else {}
+        if variant:
+            limit["variant"] = variant
+        player = _board_agent(spec, folder, {"resign": resign, "device": device, **limit})
     elif simulations or resign is not None:
         raise ValueError(f"{spec} takes neither --simulations nor --resign: only an agent with a network does")
     else:
@@ -155,10 +191,12 @@ def go_player(
     return player
 
 
-def _alphazero(spec: str, folder: Path, options: dict[str, Any]) -> Any:
+def _board_agent(spec: str, folder: Path, options: dict[str, Any]) -> Any:
     info = agent_info(folder)
     kind, game = info.get("kind"), info.get("env", {}).get("game", "go")
-    if kind != "alphazero":
+    if "variant" in options and kind != "alphago":
+        raise ValueError(f"{spec} holds an agent of kind {kind!r}: only an AlphaGo has variants")
+    if kind not in ("alphazero", "alphago"):
         raise ValueError(f"{spec} holds an agent of kind {kind!r}, which does not play Go")
     if game != "go":
         raise ValueError(f"{spec} holds an agent for {game}, which does not play Go")

@@ -1,0 +1,159 @@
+"""AlphaGo (Silver et al. 2016), whole: one stage after the other, up to the paper's table of variants.
+
+python -m experiments.alphago --size 9 --games games.sgf    # from recorded games
+python -m experiments.alphago --size 5                      # the quick form: it makes its own games
+python -m experiments.alphago --resume runs/alphago/<run>   # goes on in the stage where it was stopped
+
+    games ---> sl ------> rl ------> value ---> agent ---> table
+        `----> rollout -------------------------^
+
+Each stage is the experiment of its name, run by itself in this run's folder, where its own run lies: its progress bar,
+TensorBoard curves and checkpoints are there. What a stage left is in `stages.json`.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents.alphago.parts import Parts
+from envs.go.game import Go
+from experiments import alphago_match
+from experiments.parts import stages
+from rlkit import run
+from rlkit.checkpoint import write_atomically
+from rlkit.logger import say
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass
+class Config:
+    """All stages of AlphaGo, with sizes that suit two cores."""
+
+    preset: str = "small"
+    resume: str | None = None
+    """folder of a run to go on with"""
+    size: int = 9
+    """lines of the board: 9, or 5, the quick form"""
+    games: str | None = None
+    """SGF collection, or a folder of them; without one, games between `teacher` and itself are made"""
+    teacher: str = "mcts:1000"
+    """a player as in experiments.match"""
+    scale: float = 1.0
+    """times the updates and games of all stages"""
+    match_games: int = 20
+    """of each pair of variants in the table; 0: no table"""
+    match_simulations: int = 100
+    """of a move in it"""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ..."""
+    threads: int = 0
+    """CPU threads; 0: one a core"""
+    seed: int = 1
+
+
+PRESETS = {"small": Config()}
+FIXED = ("preset", "size", "games", "teacher", "scale", "seed")
+# games made, and of the stages: updates, channels, layers
+QUICK = {"games": 1500, "sl": 600, "rollout": 500, "rl": 100, "value": 8_000, "channels": 32, "layers": 5}
+WHOLE = {"games": 3000, "sl": 4000, "rollout": 3000, "rl": 300, "value": 40_000, "channels": 64, "layers": 8}
+
+
+def plan(cfg: Config, done: dict[str, str]) -> list[tuple[str, list[str]]]:
+    """(stage, the arguments of its experiment) in order, as far as the stages before are done."""
+    base = QUICK if cfg.size < 9 else WHOLE
+    count = {name: max(2, round(cfg.scale * base[name])) for name in ("games", "sl", "rollout", "rl", "value")}
+    common = [f"--seed={cfg.seed}", f"--device={cfg.device}", f"--threads={cfg.threads}"]
+    network = [f"--channels={base['channels']}", f"--layers={base['layers']}"]
+    games = str(Path(cfg.games).absolute()) if cfg.games else "games.sgf"
+    made = ["games.sgf", f"--a={cfg.teacher}", f"--games={count['games']}", f"--size={cfg.size}", f"--seed={cfg.seed}"]
+    learned = [f"--games={games}", f"--size={cfg.size}", *common]
+    sl, rl = (done.get(stage, "") for stage in ("sl", "rl"))
+    steps = {stage: f"--trainer.steps={count[stage]}" for stage in ("sl", "rollout", "rl")}
+    out = [] if cfg.games else [("make_games", made)]
+    return [
+        *out,
+        ("alphago_sl", [*learned, *network, steps["sl"]]),
+        ("alphago_rollout", [*learned, steps["rollout"]]),
+        ("alphago_rl", [f"--start-from={sl}", *common, steps["rl"]]),
+        ("alphago_value", [f"--policy={sl}", f"--rl={rl}", f"--positions={count['value']}", *network, *common]),
+    ]
+
+
+def perform(run_dir: Path, experiment: str, arguments: list[str]) -> str:
+    """Run an experiment in this run's folder, or go on with the one that lies there; returns its run's folder, relative
+    to this one. Raises ValueError where it fails or is stopped.
+    """
+    runs = sorted((run_dir / "runs" / experiment).glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+    if runs:
+        arguments = [f"--resume={runs[-1].parent.relative_to(run_dir)}"]
+    command = [sys.executable, "-m", f"experiments.{experiment}", *arguments]
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    # In a session of its own a stage hears of a signal once, from here: the first one lets it save, a second ends it.
+    process = subprocess.Popen(command, cwd=run_dir, env=os.environ | {"PYTHONPATH": paths}, start_new_session=True)
+    stopped = False
+    while True:
+        try:
+            code = process.wait()
+            break
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            stopped = True
+    if stopped:
+        raise KeyboardInterrupt
+    if code:
+        raise ValueError(f"{experiment} ended with status {code}; its own message stands above")
+    runs = sorted((run_dir / "runs" / experiment).glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+    return str(runs[-1].parent.relative_to(run_dir)) if runs else ""
+
+
+def main(cfg: Config) -> Path:
+    """Perform what is missing; returns the run's folder."""
+    run.at_least(cfg, {"size": 2, "scale": 1e-4, "match_games": 0, "match_simulations": 1, "threads": 0, "seed": 0})
+    if cfg.games and not Path(cfg.games).exists():
+        raise FileNotFoundError(f"--games: there is no {cfg.games}")
+    run_dir = run.start(cfg, "alphago", f"{cfg.size}x{cfg.size}", FIXED)
+    again = f"{sys.executable} -m experiments.alphago --resume {run_dir}"
+    ledger = run_dir / "stages.json"
+    done: dict[str, str] = json.loads(ledger.read_text()) if ledger.exists() else {}
+    count = len(plan(cfg, done))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        for number in range(count):
+            experiment, arguments = plan(cfg, done)[number]
+            stage = experiment.removeprefix("alphago_")
+            if stage in done:
+                continue
+            say(f"=== stage {number + 1} of {count + 1}: {experiment}")
+            folder = perform(run_dir, experiment, arguments)
+            done[stage] = folder
+            write_atomically(ledger, json.dumps(done, indent=1).encode())
+    except KeyboardInterrupt:
+        say(f"stopped; go on: {again}")
+        return run_dir
+    parts = {name: stages.load(str(run_dir / done[stage]), name, stage)[0] for stage, name in STAGES.items()}
+    whole = Parts(**{name: getattr(part, name) for name, part in parts.items()})
+    policy = stages.load(str(run_dir / done["sl"]), "policy", "sl")[1]
+    game = Go(policy["env"]["size"], komi=policy["env"]["komi"])
+    stages.save(run_dir / "agent", whole, game, {"stage": "all", "stages": done, "seed": cfg.seed}, {})
+    say(f"=== stage {count + 1} of {count + 1}: the table")
+    if cfg.match_games:
+        table = alphago_match.Config(
+            run_dir, games=cfg.match_games, simulations=cfg.match_simulations, seed=cfg.seed, out=run_dir / "table.json"
+        )
+        alphago_match.main(table)
+    say(f"play: {sys.executable} -m experiments.gtp --agent {run_dir}")
+    say(f"match: {sys.executable} -m experiments.match {run_dir}:400 gnugo:10 --games 100")
+    return run_dir
+
+
+STAGES = {"sl": "policy", "rollout": "rollout", "value": "value"}
+"""whose part the agent takes: the supervised policy is the better prior (Silver et al. 2016, Extended Data Table 7)"""
+
+
+if __name__ == "__main__":
+    run.cli(main, lambda: run.parse(PRESETS))
