@@ -196,6 +196,9 @@ def _board_agent(spec: str, folder: Path, options: dict[str, Any]) -> Any:
     kind, game = info.get("kind"), info.get("env", {}).get("game", "go")
     if "variant" in options and kind != "alphago":
         raise ValueError(f"{spec} holds an agent of kind {kind!r}: only an AlphaGo has variants")
+    wanted = ({"r": "rollout", "v": "value", "p": "policy"}[letter] for letter in options.get("variant", ""))
+    if missing := [part for part in wanted if not info["config"].get(part)]:
+        raise ValueError(f"{spec} needs what this agent does not have: {' and '.join(missing)}")
     if kind not in ("alphazero", "alphago"):
         raise ValueError(f"{spec} holds an agent of kind {kind!r}, which does not play Go")
     if game != "go":
