@@ -240,7 +240,7 @@ def table(losses: dict[str, float], results: dict[str, Result]) -> str:
 def draw_bars(results: dict[str, Result], chance: float) -> NDArray[np.uint8]:
     """Accuracy of each fine-tuned and from scratch, with intervals; a line where guessing lies."""
     height, bar, left, top = 300, 44, 50, 40
-    image = Image.new("RGB", (left + 150 * len(results) + 20, height + top + 40), "white")
+    image = Image.new("RGB", (max(450, left + 150 * len(results) + 20), height + top + 40), "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(13)
     for percent in range(0, 101, 20):
         y = top + height * (1 - percent / 100)
