@@ -73,7 +73,7 @@ COLUMNS = ("target", "predictors", "weight", "where")
 FIXED = ("preset", "data", *COLUMNS, "trainer.optimizer", "trainer.accumulate")
 LEAST: dict[str, float] = {
     "seed": 0, "minutes": 0, "threads": 0, "trainer.steps": 1, "trainer.log_every": 1, "trainer.save_every": 1,
-    "trainer.accumulate": 1,
+    "trainer.accumulate": 1, "trainer.clip": 0, "trainer.lr": 0,
 }  # fmt: skip
 
 GALTON_CHILDREN = (61.7, 62.2, 63.2, 64.2, 65.2, 66.2, 67.2, 68.2, 69.2, 70.2, 71.2, 72.2, 73.2, 73.7)
@@ -193,14 +193,15 @@ def draw_line(table: Table, exact: NDArray, path: NDArray) -> "Figure":
 
     single, fitted = len(table.predictors) == 1, exact[0] + table.x @ exact[1:]
     figure = Figure((15 if single else 10, 4.6), layout="constrained")
+    names, target = ([name.replace("$", r"\$") for name in names] for names in (table.predictors, [table.target]))
     axes = figure.subplots(1, 3 if single else 2)
     across = table.x[:, 0] if single else fitted
     places, which = np.unique(np.column_stack([across, table.y]), axis=0, return_inverse=True)
     axes[0].scatter(*places.T, s=4 * np.bincount(which.ravel(), table.weight), alpha=0.5, linewidths=0)
     ends = [across.argmin(), across.argmax()]
     axes[0].plot(across[ends], fitted[ends], "C3")
-    axes[0].set(xlabel=table.predictors[0] if single else "predicted", ylabel=table.target)
-    axes[-1].semilogy(np.maximum(np.abs(path - exact), 1e-17), label=["intercept", *table.predictors])
+    axes[0].set(xlabel=names[0] if single else "predicted", ylabel=target[0])
+    axes[-1].semilogy(np.maximum(np.abs(path - exact), 1e-17), label=["intercept", *names])
     axes[-1].set(xlabel="steps", ylabel="distance from the closed form")
     if single:
         columns = np.column_stack([np.ones(len(table.y)), table.x])

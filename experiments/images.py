@@ -155,7 +155,7 @@ FIXED = (
 LEAST: dict[str, float] = {
     "seed": 0, "split": 0, "minutes": 0, "threads": 0, "batch_size": 1, "epochs": 1, "eval_every": 1, "width": 1e-3,
     "dropout": 0, "label_smoothing": 0, "trainer.steps": 0, "trainer.log_every": 1, "trainer.save_every": 1,
-    "trainer.accumulate": 1,
+    "trainer.accumulate": 1, "trainer.clip": 0, "trainer.lr": 0,
 }  # fmt: skip
 
 

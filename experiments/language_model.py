@@ -123,7 +123,7 @@ FIXED = (
 LEAST: dict[str, float] = {
     "layers": 0, "width": 0, "heads": 1, "context": 1, "dropout": 0, "batch_size": 0, "seed": 0, "minutes": 0,
     "eval_every": 1, "eval_symbols": 0, "tokens": 1, "temperature": 0, "top_k": 0, "threads": 0, "trainer.steps": 0,
-    "trainer.lr": 0, "trainer.log_every": 1, "trainer.save_every": 1, "trainer.accumulate": 1,
+    "trainer.lr": 0, "trainer.log_every": 1, "trainer.save_every": 1, "trainer.accumulate": 1, "trainer.clip": 0,
 }  # fmt: skip
 
 
@@ -140,6 +140,8 @@ def settled(cfg: Config) -> Config:
     )
     if cfg.model == "transformer" and cfg.width % (2 * cfg.heads):
         raise ValueError(f"--width {cfg.width} is no multiple of {2 * cfg.heads}, which --heads {cfg.heads} asks for")
+    if cfg.eval_symbols == 1:
+        raise ValueError("--eval-symbols 1 predicts nothing: the first one is what it begins with; take 2 or more")
     if cfg.text and cfg.literal:
         raise ValueError("--text names a file and --literal is a text: give one of the two")
     return cfg
@@ -227,7 +229,7 @@ def write(
             read, z = len(out), logits[0, -1].cpu()
             if top_k and top_k < len(z):
                 z = z.masked_fill(z < z.topk(top_k).values[-1], -torch.inf)
-            p = (z / temperature).softmax(0) if temperature else F.one_hot(z.argmax(), len(z)).float()
+            p = ((z - z.max()) / temperature).softmax(0) if temperature else F.one_hot(z.argmax(), len(z)).float()
             out.append(int(torch.multinomial(p, 1, generator=rng)))
     return out[len(prompt) :]
 

@@ -115,7 +115,8 @@ FIXED = (
 LEAST: dict[str, float] = {
     "window": 4, "layers": 1, "width": 1, "heads": 1, "batch_size": 1, "labels": CLASSES, "tests": CLASSES,
     "tune_steps": 1, "tune_batch": 1, "tune_lr": 0, "repeats": 2, "seed": 0, "minutes": 0, "threads": 0,
-    "trainer.steps": 1, "trainer.log_every": 1, "trainer.save_every": 1, "trainer.accumulate": 1,
+    "trainer.steps": 1, "trainer.log_every": 1, "trainer.save_every": 1, "trainer.accumulate": 1, "trainer.clip": 0,
+    "trainer.lr": 0,
 }  # fmt: skip
 
 
@@ -240,7 +241,7 @@ def table(losses: dict[str, float], results: dict[str, Result]) -> str:
 def draw_bars(results: dict[str, Result], chance: float) -> NDArray[np.uint8]:
     """Accuracy of each fine-tuned and from scratch, with intervals; a line where guessing lies."""
     height, bar, left, top = 300, 44, 50, 40
-    image = Image.new("RGB", (left + 150 * len(results) + 20, height + top + 40), "white")
+    image = Image.new("RGB", (max(450, left + 150 * len(results) + 20), height + top + 40), "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(13)
     for percent in range(0, 101, 20):
         y = top + height * (1 - percent / 100)

@@ -42,7 +42,7 @@ from experiments.parts.translator import (
 )  # fmt: skip
 from rlkit import run, runtime
 from rlkit.checkpoint import write_atomically
-from rlkit.data import Batch, Batches, padded, pairs, read_pairs
+from rlkit.data import Batch, Batches, decoded, padded, pairs, read_pairs
 from rlkit.logger import say
 from rlkit.trainer import TrainConfig, Trainer
 
@@ -132,7 +132,7 @@ LEAST: dict[str, float] = {
     "limit": 0, "held": 1, "numbers": 1, "vocabulary": LEAST_VOCABULARY, "channels": 1, "heads": 1, "layers": 1,
     "hidden": 0, "dropout": 0, "context": 2, "smoothing": 0, "batch_tokens": 1, "eval_every": 1, "beam": 1, "seed": 0,
     "minutes": 0, "threads": 0, "trainer.steps": 1, "trainer.log_every": 1, "trainer.save_every": 1,
-    "trainer.accumulate": 1,
+    "trainer.accumulate": 1, "trainer.clip": 0, "trainer.lr": 0,
 }  # fmt: skip
 FIXED = (
     "preset", *FIELDS, "seed", "source", "target", "pairs", "valid_source", "valid_target", "test_source",
@@ -286,9 +286,19 @@ def translate(cfg: Config) -> Path:
     """Print the translations that --translate asks for; returns the translator's folder."""
     path = Path(cfg.translate[0])
     translator = load(path, runtime.setup(cfg.seed, cfg.device, cfg.threads))
-    sentences = list(cfg.translate[1:]) or [line for line in sys.stdin.read().split("\n") if line.strip()]
-    for sentence in translator(sentences, cfg.beam, cfg.length_power):
-        print(sentence)
+    if len(cfg.translate) > 1:
+        lines, where = list(cfg.translate[1:]), "sentence"
+    else:
+        lines, where = decoded(sys.stdin.buffer.read(), "stdin").rstrip("\n").split("\n"), "stdin, line"
+    for number, line in enumerate(lines, 1):
+        if line.strip():  # as many lines come out as went in
+            try:
+                translator.encode(line)
+            except ValueError as error:
+                raise ValueError(f"{where} {number}: {error}") from error
+    written = iter(translator([line for line in lines if line.strip()], cfg.beam, cfg.length_power))
+    for line in lines:
+        print(next(written) if line.strip() else "")
     return path
 
 
@@ -314,10 +324,10 @@ def main(cfg: Config) -> Path:
     config = {name: getattr(cfg, name) for name in FIELDS}
     model: Any = network(config, tokenizer.get_vocab_size()).to(device)
     run_dir = run.start(cfg, "translation", f"{cfg.preset}-{cfg.model}", FIXED)
-    write_atomically(run_dir / "tokenizer.json", tokenizer.to_str().encode())
     trainer = build(cfg, model, data["train"][1], run_dir)
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no checkpoint: starting at the beginning")
+    write_atomically(run_dir / "tokenizer.json", tokenizer.to_str().encode())
 
     parameters = sum(p.numel() for p in model.parameters())
     model = trainer.averaged

@@ -281,7 +281,7 @@ def read_image(file: str | Path, size: tuple[int, int], channels: int = 3) -> ND
             fitted = ImageOps.fit(image.convert("RGB" if channels == 3 else "L"), size[::-1])
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no file {file}") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # its decoders raise whatever comes up
         raise ValueError(f"{file} is no image that can be read: {error}; mend it, or remove it") from error
     return np.asarray(fitted, np.uint8).reshape(*size, -1).transpose(2, 0, 1)
 
@@ -314,14 +314,18 @@ def read_text(path: str | Path) -> str:
     """A UTF-8 text, its line ends made "\\n". Raises FileNotFoundError, and ValueError with the line of a byte that is
     no UTF-8.
     """
-    data = _bytes(Path(path))
+    return decoded(_bytes(Path(path)), str(path))
+
+
+def decoded(data: bytes, where: str) -> str:
+    """The same of bytes that were read from `where`."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         text_bytes, at = error.object, error.start  # without the mark at the beginning, which the data has
         line = len((text_bytes[:at] + b".").splitlines())
         raise ValueError(
-            f"{path}, line {line}: byte {text_bytes[at]:#04x} is no UTF-8; save the file in that encoding"
+            f"{where}, line {line}: byte {text_bytes[at]:#04x} is no UTF-8; save it in that encoding"
         ) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 

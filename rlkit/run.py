@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -43,13 +44,46 @@ def parse(presets: dict[str, C], args: list[str] | None = None) -> C:
 
 
 def cli(main: Callable[[C], Any], parse: Callable[[], C]) -> None:
-    """main(parse()), with errors that a user can mend as one line (exit status 1); TRACEBACK=1 shows where."""
+    """main(parse()), with errors that a user can mend as one line (exit status 1); TRACEBACK=1 shows where.
+
+    A run that an error ends before it has saved anything leaves nothing behind.
+    """
+    _begun.clear()
     try:
         main(parse())
-    except (DamagedFile, MemoryError, ModuleNotFoundError, NonFiniteLoss, OSError, SaveFailed, ValueError) as error:
-        if os.environ.get("TRACEBACK"):
-            raise
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except BaseException as error:
+        if not isinstance(error, (NonFiniteLoss, SaveFailed, SystemExit)):
+            _take_back()
+        _explain(error)
+        raise
+
+
+def _explain(error: BaseException) -> None:
+    """Exit with what a user can mend; return for other errors."""
+    mendable = (DamagedFile, MemoryError, ModuleNotFoundError, NonFiniteLoss, OSError, OverflowError, SaveFailed)
+    if isinstance(error, (*mendable, ValueError)) and not os.environ.get("TRACEBACK"):
         sys.exit(f"error: {error}\n(TRACEBACK=1 shows where this was raised)")
+
+
+_begun: list[tuple[Path, float, dict[str, bytes] | None]] = []
+"""runs of this process: folder, when, and its files before it went on with them (None: there was no folder)"""
+_FILES = ("config.json", "command.txt")
+
+
+def _take_back() -> None:
+    """Undo the starts of runs that have left nothing since but what every start writes."""
+    for run_dir, began, before in _begun:
+        files = [path for path in run_dir.rglob("*") if path.is_file() and path.name not in (*_FILES, ".lock")]
+        if any(path.stat().st_mtime >= began and not path.name.startswith("events.") for path in files):
+            continue
+        if before is None:
+            shutil.rmtree(run_dir, ignore_errors=True)
+        for name, data in (before or {}).items():
+            (run_dir / name).write_bytes(data)
+    _begun.clear()
 
 
 def field(cfg: Any, name: str) -> Any:
@@ -84,7 +118,9 @@ def from_dict(kind: type[C], values: dict[str, Any], where: str) -> C:
     """A dataclass (and the dataclasses in it) from plain values; unknown keys are refused."""
     hints = get_type_hints(kind)
     if unknown := set(values) - set(hints):
-        raise ValueError(f"{where} has unknown keys: {', '.join(sorted(unknown))}")
+        raise ValueError(
+            f"{where} has unknown keys: {', '.join(sorted(unknown))}; is it a run of another experiment, or version?"
+        )
 
     def restored(hint: Any, value: Any) -> Any:
         if dataclasses.is_dataclass(hint):
@@ -104,10 +140,12 @@ def start(cfg: Any, experiment: str, name: str, fixed: tuple[str, ...] = ("prese
     if cfg.resume:
         run_dir = Path(cfg.resume)
         before = load_config(type(cfg), run_dir)
+        kept = {name: (run_dir / name).read_bytes() for name in _FILES if (run_dir / name).exists()}
         for name in fixed:
             if (old := field(before, name)) != field(cfg, name):
                 raise ValueError(f"{flag(name)} cannot change when a run goes on: {run_dir} has {old}; begin a new run")
     else:
+        kept = None
         stem = f"{name}__{cfg.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
         for again in itertools.count(1):
             run_dir = Path(root) / experiment / (stem if again == 1 else f"{stem}-{again}")
@@ -115,9 +153,10 @@ def start(cfg: Any, experiment: str, name: str, fixed: tuple[str, ...] = ("prese
                 run_dir.mkdir(parents=True)
                 break
     _lock(run_dir)
+    _begun.append((run_dir.absolute(), time.time(), kept))
     config = dataclasses.asdict(cfg) | {"resume": None}
     write_atomically(run_dir / "config.json", json.dumps(config, indent=1).encode())
-    with open(run_dir / "command.txt", "a") as f:
+    with open(run_dir / "command.txt", "a", encoding="utf-8", errors="surrogateescape") as f:
         f.write(shlex.join([sys.executable, *sys.orig_argv[1:]]) + "\n")
     return run_dir
 

@@ -71,7 +71,10 @@ def setup(seed: int, device: str = "auto", threads: int = 0) -> torch.device:
     if device.startswith("cuda"):
         torch.cuda.set_device(device if ":" in device else 0)  # streams, graphs and random states go by the current one
         torch.set_float32_matmul_precision("high")  # TF32
-    return torch.device(device)
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"there is no device {device!r}: it is cpu, cuda, cuda:1 and so on, or auto") from error
 
 
 @contextmanager

@@ -532,6 +532,15 @@ def test_an_image_lies_as_its_camera_was_held(tmp_path):
     assert (seen[:10] == 255).all() and (seen[10:] == 0).all()
 
 
+def test_an_image_whose_notes_are_broken_is_named(tmp_path, monkeypatch):
+    from PIL import ImageOps
+
+    plain("L", 7).save(tmp_path / "1.png")
+    monkeypatch.setattr(ImageOps, "exif_transpose", lambda image: struct.pack(">d", None))  # as Pillow's writer does
+    with pytest.raises(ValueError, match=r"1\.png is no image that can be read"):
+        read_image(tmp_path / "1.png", (4, 4))
+
+
 def test_broken_image_folders_say_where(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         read_images(tmp_path / "none", (4, 4))

@@ -311,6 +311,35 @@ def test_main_leaves_a_classifier_pictures_and_curves(values, tmp_path, monkeypa
     assert capsys.readouterr().err.startswith(f"digit.png: {said} ")
 
 
+def test_a_start_that_comes_to_nothing_is_taken_back(tmp_path, monkeypatch, capsys):
+    """A new run leaves no folder, and one that would have gone on stays what it was; what was saved always stays."""
+    monkeypatch.chdir(tmp_path)
+    bad = config()
+    bad.trainer.mode = "cudagraph"  # needs a GPU, which only the trainer knows, after the folder is there
+    with pytest.raises(SystemExit, match="cudagraph"):
+        run.cli(images.main, lambda: bad)
+    assert list((tmp_path / "runs" / "images").iterdir()) == []
+    run_dir = images.main(config())
+    before = {name: (run_dir / name).read_bytes() for name in ("config.json", "command.txt")}
+    with pytest.raises(SystemExit, match="cudagraph"):
+        run.cli(images.main, lambda: replace(bad, resume=str(run_dir)))
+    assert before == {name: (run_dir / name).read_bytes() for name in before} and (run_dir / "agent").is_dir()
+    monkeypatch.setattr(images, "measure", lambda *a: 1 / 0)  # after updates and a checkpoint
+    with pytest.raises(ZeroDivisionError):
+        run.cli(images.main, lambda: config(seed=7))
+    (other,) = (tmp_path / "runs" / "images").glob("*__7__*")
+    assert list((other / "checkpoints").iterdir())
+
+
+def test_ctrl_c_is_no_traceback(capsys):
+    def stopped(cfg):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        run.cli(stopped, lambda: None)
+    assert end.value.code == 130 and capsys.readouterr().err == "stopped\n"
+
+
 def test_a_softmax_regression_has_no_filters(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_dir = images.main(config(backbone="mlp", hidden=()))

@@ -302,6 +302,8 @@ def test_bad_texts_are_refused_before_anything_is_written(text, tmp_path):
         main(tiny(text=text, width=18))
     with pytest.raises(ValueError, match="--temperature must be at least 0"):
         main(tiny(text=text, temperature=-1))
+    with pytest.raises(ValueError, match="--eval-symbols 1 predicts nothing"):
+        main(tiny(text=text, eval_symbols=1))
     assert not (tmp_path / "runs").exists()
 
 

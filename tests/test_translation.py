@@ -549,9 +549,16 @@ def test_learns_a_few_pairs_by_heart_and_the_agent_on_disk_knows_them(tmp_path, 
     assert agent(unseen) == texts and len(set(texts)) > 2
     translation.main(dataclasses.replace(cfg, translate=(str(run_dir / "agent"), "d", " b  a ")))
     assert capsys.readouterr().out == "백\n만 사\n"
-    monkeypatch.setattr("sys.stdin", io.StringIO("a\n\nd c\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa\r\n\nd c\n")))
     translation.main(dataclasses.replace(cfg, translate=(str(run_dir),)))
-    assert capsys.readouterr().out == "사\n백 천\n"
+    assert capsys.readouterr().out == "사\n\n백 천\n"  # line by line
+    for broken, why in (
+        (b"a\nb\xff c", "stdin, line 2: byte 0xff"),
+        (b"a\n" + b"b " * 20, "stdin, line 2: a sentence"),
+    ):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(broken)))
+        with pytest.raises(ValueError, match=why):
+            translation.main(dataclasses.replace(cfg, translate=(str(run_dir),)))
     with pytest.raises(ValueError, match="longer than this translator's context of 12"):
         agent(["a b c d e f g h i j k l"])
     with pytest.raises(ValueError, match="empty"):
