@@ -93,7 +93,7 @@ def perform(run_dir: Path, experiment: str, arguments: list[str]) -> str:
         arguments = [f"--resume={runs[-1].parent.relative_to(run_dir)}"]
     command = [sys.executable, "-m", f"experiments.{experiment}", *arguments]
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    # In a session of its own a stage hears of a signal once, from here: the first one lets it save, a second ends it.
+    # In a process group of its own a stage hears of a signal once, from here: the first lets it save, a second ends it.
     process = subprocess.Popen(command, cwd=run_dir, env=os.environ | {"PYTHONPATH": paths}, start_new_session=True)
     stopped = False
     while True:
