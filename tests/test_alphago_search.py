@@ -680,6 +680,7 @@ def test_what_goes_wrong_while_pondering_is_told():
     player._search.rollouts = failing
     board = Board()
     board = board.play(player(board))
+    player._thread.join()  # it has failed by now, however the threads were scheduled
     with pytest.raises(RuntimeError, match="out of memory"):
         player(board.play(int(np.flatnonzero(board.legal_moves())[0])))
     player.ponder = False

@@ -7,6 +7,7 @@ so all positions of a collection are at hand, and none is kept.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,9 @@ from envs.compiled import kernel, over
 from envs.go.board import KOMI, is_over, play_point, to_point
 from envs.go.chains import BLACK, WHITE
 from envs.go.game import Go, States
-from envs.go.record import GameRecord
+
+if TYPE_CHECKING:
+    from envs.go.record import GameRecord
 
 UNKNOWN = -1
 
@@ -100,7 +103,7 @@ def from_lists(
 
 
 def gather(
-    records: Iterable[GameRecord], size: int | None = None, least_moves: int = 1, least_rating: int = 0
+    records: "Iterable[GameRecord]", size: int | None = None, least_moves: int = 1, least_rating: int = 0
 ) -> tuple[Games, Counter[str]]:
     """(the usable games of a collection, how many were left out for which reason).
 
