@@ -18,6 +18,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from agents.alphago.parts import Parts
 from envs.go.game import Go
@@ -34,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 class Config:
     """All stages of AlphaGo, with sizes that suit two cores."""
 
-    preset: str = "small"
+    preset: Literal["small"] = "small"
     resume: str | None = None
     """folder of a run to go on with"""
     size: int = 9
@@ -84,13 +85,18 @@ def plan(cfg: Config, done: dict[str, str]) -> list[tuple[str, list[str]]]:
     ]
 
 
+def latest(run_dir: Path, experiment: str) -> str:
+    """The folder, relative to this run's, of the last run of an experiment in it; empty where there is none."""
+    runs = sorted((run_dir / "runs" / experiment).glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+    return str(runs[-1].parent.relative_to(run_dir)) if runs else ""
+
+
 def perform(run_dir: Path, experiment: str, arguments: list[str]) -> str:
     """Run an experiment in this run's folder, or go on with the one that lies there; returns its run's folder, relative
-    to this one. Raises ValueError where it fails or is stopped.
+    to this one. Raises ValueError where it fails, KeyboardInterrupt where it is stopped.
     """
-    runs = sorted((run_dir / "runs" / experiment).glob("*/config.json"), key=lambda path: path.stat().st_mtime)
-    if runs:
-        arguments = [f"--resume={runs[-1].parent.relative_to(run_dir)}"]
+    if begun := latest(run_dir, experiment):
+        arguments = [f"--resume={begun}"]
     command = [sys.executable, "-m", f"experiments.{experiment}", *arguments]
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     # In a process group of its own a stage hears of a signal once, from here: the first lets it save, a second ends it.
@@ -107,8 +113,7 @@ def perform(run_dir: Path, experiment: str, arguments: list[str]) -> str:
         raise KeyboardInterrupt
     if code:
         raise ValueError(f"{experiment} ended with status {code}; its own message stands above")
-    runs = sorted((run_dir / "runs" / experiment).glob("*/config.json"), key=lambda path: path.stat().st_mtime)
-    return str(runs[-1].parent.relative_to(run_dir)) if runs else ""
+    return latest(run_dir, experiment)
 
 
 def main(cfg: Config) -> Path:
@@ -129,16 +134,15 @@ def main(cfg: Config) -> Path:
             if stage in done:
                 continue
             say(f"=== stage {number + 1} of {count + 1}: {experiment}")
-            folder = perform(run_dir, experiment, arguments)
-            done[stage] = folder
+            done[stage] = perform(run_dir, experiment, arguments)
             write_atomically(ledger, json.dumps(done, indent=1).encode())
     except KeyboardInterrupt:
         say(f"stopped; go on: {again}")
         return run_dir
-    parts = {name: stages.load(str(run_dir / done[stage]), name, stage)[0] for stage, name in STAGES.items()}
-    whole = Parts(**{name: getattr(part, name) for name, part in parts.items()})
-    policy = stages.load(str(run_dir / done["sl"]), "policy", "sl")[1]
-    game = Go(policy["env"]["size"], komi=policy["env"]["komi"])
+    loaded = {name: stages.load(str(run_dir / done[stage]), name, stage) for stage, name in STAGES.items()}
+    whole = Parts(**{name: getattr(parts, name) for name, (parts, _) in loaded.items()})
+    env = loaded["policy"][1]["env"]
+    game = Go(env["size"], komi=env["komi"])
     stages.save(run_dir / "agent", whole, game, {"stage": "all", "stages": done, "seed": cfg.seed}, {})
     say(f"=== stage {count + 1} of {count + 1}: the table")
     if cfg.match_games:

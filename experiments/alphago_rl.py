@@ -15,7 +15,7 @@ import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -91,8 +91,7 @@ FIXED = (
 )  # fmt: skip
 LEAST: dict[str, float] = {
     "games": 2, "snapshot_every": 1, "opening_moves": 0, "evaluate_every": 1, "evaluate_games": 2,
-    "evaluate_opening_moves": 0, "seed": 0, "minutes": 0, "threads": 0, "trainer.steps": 1, "trainer.log_every": 1,
-    "trainer.save_every": 1, "trainer.accumulate": 1,
+    "evaluate_opening_moves": 0, "seed": 0, "minutes": 0, "threads": 0, "trainer.steps": 1,
 }  # fmt: skip
 
 
@@ -116,7 +115,7 @@ def main(cfg: Config) -> Path:
             raise ValueError(f"--baseline {cfg.baseline} is for {value.config['size']} lines, the policy for {size}")
         baseline = Evaluator(value, cfg.trainer.precision)
     encode = functools.partial(alphago_slab, height=size, width=size, colour_plane=baseline is not None)
-    supervised, learned = (Evaluator(network, cfg.trainer.precision) for _ in range(2))  # each has a copy
+    supervised = Evaluator(network, cfg.trainer.precision)  # on a copy
     timer = Timer()
     experience = PoolPlay(
         game, encode, network, cfg.games, cfg.snapshot_every, cfg.trainer.accumulate, cfg.opening_moves, baseline,
@@ -126,13 +125,15 @@ def main(cfg: Config) -> Path:
     trainer = Trainer(network, reinforce_loss, cfg.trainer, run_dir, state={"games": experience}, timer=timer)
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no checkpoint: starting at the beginning")
+    player: Any = trainer.averaged
+    learned = Evaluator(player, cfg.trainer.precision)
 
     def save(score: dict[str, float]) -> None:
         trained = {
             "stage": "rl", "steps": trainer.step, "games": experience.sets * cfg.games, "start_from": cfg.start_from,
             "baseline": cfg.baseline, "seed": cfg.seed, "minutes": round((time.monotonic() - began) / 60, 1),
         }  # fmt: skip
-        stages.save(run_dir / "agent", Parts(policy=network), game, trained, score)
+        stages.save(run_dir / "agent", Parts(policy=player), game, trained, score)
 
     def evaluation() -> None:
         rng, first = np.random.default_rng(runtime.derive_seed(cfg.seed, 1)), games.colours(cfg.evaluate_games)

@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -70,7 +70,7 @@ FIXED = (
 )  # fmt: skip
 LEAST: dict[str, float] = {
     "size": 0, "least_rating": 0, "least_moves": 1, "held_out": 0, "batch_size": 1, "seed": 0, "minutes": 0,
-    "threads": 0, "trainer.steps": 1, "trainer.log_every": 1, "trainer.save_every": 1, "trainer.accumulate": 1,
+    "threads": 0, "trainer.steps": 1,
 }  # fmt: skip
 
 
@@ -102,16 +102,18 @@ def main(cfg: Config) -> Path:
             trainer.save()
             break
 
+    player: Any = trainer.averaged
+
     def logits_of(index: NDArray[np.int64]) -> Tensor:
         features, candidates = patterns.features(games.states(index))
-        return model(torch.from_numpy(features).to(device), torch.from_numpy(candidates).to(device)).cpu()
+        return player(torch.from_numpy(features).to(device), torch.from_numpy(candidates).to(device)).cpu()
 
     with trainer.timer("evaluate"):
         found = positions.foretell(logits_of, games, held_out[:500] if trainer.stopped else held_out)
-    score = found.score() | {"microseconds_a_move": speed(games, model.weights())}
+    score = found.score() | {"microseconds_a_move": speed(games, player.weights())}
     trainer.log({f"eval/{name}": value for name, value in score.items()})
     trained = {"stage": "rollout", "steps": trainer.step, "games": cfg.games, "seed": cfg.seed}
-    parts = Parts(rollout=model.weights())
+    parts = Parts(rollout=player.weights())
     stages.save(run_dir / "agent", parts, games.game, trained, score | {"positions": len(found.number)})
     say(found.table())
     say(

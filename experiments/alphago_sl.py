@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -91,7 +91,6 @@ FIXED = (
 LEAST: dict[str, float] = {
     "size": 0, "least_rating": 0, "least_moves": 1, "held_out": 0, "channels": 1, "layers": 1, "batch_size": 1,
     "eval_every": 1, "eval_positions": 0, "seed": 0, "minutes": 0, "threads": 0, "trainer.steps": 1,
-    "trainer.log_every": 1, "trainer.save_every": 1, "trainer.accumulate": 1,
 }  # fmt: skip
 
 
@@ -109,6 +108,7 @@ def main(cfg: Config) -> Path:
     trainer = Trainer(model, policy_loss, cfg.trainer, run_dir, state={"batches": batches})
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no checkpoint: starting at the beginning")
+    player: Any = trainer.averaged
     parameters = sum(p.numel() for p in model.parameters())
     say(f"{len(learned):,} positions to learn from and {len(held_out):,} held out; {parameters:,} parameters")
     some = held_out
@@ -116,18 +116,16 @@ def main(cfg: Config) -> Path:
         some = np.random.default_rng(0).choice(some, cfg.eval_positions, replace=False)
 
     def logits_of(index: NDArray[np.int64]) -> Tensor:
-        return model(torch.from_numpy(positions.planes(games.states(index))).to(device)).cpu()
+        return player(torch.from_numpy(positions.planes(games.states(index))).to(device)).cpu()
 
     def evaluation(index: NDArray[np.int64]) -> positions.Foretold:
-        with trainer.timer("evaluate"):
-            model.eval()
+        with trainer.timer("evaluate"), runtime.evaluating(player):
             found = positions.foretell(logits_of, games, index)
-            model.train()
         score = found.score()
         trainer.log({f"eval/{name}": value for name, value in score.items()})
         say(f"step {trainer.step:,}: top-1 {score['top1']:.4f}, top-5 {score['top5']:.4f}, {score['nats']:.4f} nats")
         trained = {"stage": "sl", "steps": trainer.step, "games": cfg.games, "seed": cfg.seed}
-        stages.save(run_dir / "agent", Parts(policy=model), games.game, trained, score | {"positions": len(index)})
+        stages.save(run_dir / "agent", Parts(policy=player), games.game, trained, score | {"positions": len(index)})
         return found
 
     for step, _, _ in trainer.run(batches):

@@ -105,8 +105,7 @@ FIXED = (
 )  # fmt: skip
 LEAST: dict[str, float] = {
     "positions": 0, "most_moves": 0, "at_once": 1, "held_out": 0, "channels": 1, "layers": 1, "batch_size": 1,
-    "epochs": 0, "evaluate_every": 1, "seed": 0, "minutes": 0, "threads": 0, "trainer.steps": 0, "trainer.log_every": 1,
-    "trainer.save_every": 1, "trainer.accumulate": 1,
+    "epochs": 0, "evaluate_every": 1, "seed": 0, "minutes": 0, "threads": 0,
 }  # fmt: skip
 SAVE_SECONDS = 60.0
 """between two savings of the games made so far"""
@@ -223,6 +222,7 @@ def main(cfg: Config) -> Path:
     trainer = Trainer(model, value_loss, replace(cfg.trainer, steps=steps), run_dir, state={"batches": batches})
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no checkpoint: the training starts at the beginning")
+    player: Any = trainer.averaged
     again = np.random.default_rng(0).permutation(learned)[: len(held_out)]  # as many to measure what was learned
     say(
         f"{len(learned):,} positions of {len(np.unique(games.of[learned])):,} games to learn from,"
@@ -231,7 +231,7 @@ def main(cfg: Config) -> Path:
 
     def evaluation() -> tuple[outcomes.Foretold, Any]:
         with trainer.timer("evaluate"):
-            test, train = (outcomes.foretell(model, games, index) for index in (held_out, again))
+            test, train = (outcomes.foretell(player, games, index) for index in (held_out, again))
         constant, by_colour = outcomes.constants(games, learned, test)
         score = outcomes.score(test, train, constant, by_colour)
         tens = outcomes.by_ten(test)
@@ -244,7 +244,7 @@ def main(cfg: Config) -> Path:
             "stage": "value", "steps": trainer.step, "positions": len(learned), "whole_games": cfg.whole_games,
             "policy": cfg.policy, "rl": cfg.rl, "data": cfg.data, "games": cfg.games, "seed": cfg.seed,
         }  # fmt: skip
-        stages.save(run_dir / "agent", Parts(value=model), game, trained, score | {"positions": len(held_out)})
+        stages.save(run_dir / "agent", Parts(value=player), game, trained, score | {"positions": len(held_out)})
         return test, by_colour
 
     for step, _, _ in trainer.run(batches):

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from agents.alphazero.games import Finished, SelfPlayConfig
 from agents.alphazero.network import BoardNetwork, alphazero_loss
 from agents.alphazero.player import AlphaZero
@@ -119,7 +117,6 @@ LEAST: dict[str, float] = {
     "selfplay.simulations": 2, "selfplay.fast_simulations": 0, "selfplay.window": 1, "selfplay.batch_size": 1,
     "selfplay.reuse": 1e-3, "selfplay.alpha": 1e-3, "selfplay.root_temperature": 0.01, "selfplay.c_puct": 0,
     "selfplay.forced": 0, "selfplay.temperature_moves": 0, "selfplay.considered": 1, "selfplay.opening_moves": 1,
-    "trainer.steps": 0, "trainer.save_every": 1, "trainer.log_every": 1, "trainer.accumulate": 1,
 }  # fmt: skip
 SHARES = ("noise", "full_share", "opening_share", "resign", "surprise")
 """of SelfPlayConfig: numbers in 0 .. 1"""
@@ -226,7 +223,7 @@ def main(cfg: Config) -> Path:
     if not limit.steps:
         limit, over = replace(limit, steps=10**9), lambda: elapsed.all / (elapsed.before + cfg.minutes)
     trainer = Trainer(network, alphazero_loss, limit, run_dir, timer=timer, over=over)
-    plays: Any = trainer.ema.module if trainer.ema else network
+    plays: Any = trainer.averaged
     past = copy.deepcopy(plays)  # as it was measured last, or, with a gate, as it last passed
     experience = SelfPlay(
         world.game, past if cfg.gate else plays, cfg.selfplay, world.symmetries, cfg.seed, on_game, timer
@@ -250,8 +247,6 @@ def main(cfg: Config) -> Path:
                 "seed": cfg.seed, "minutes": round(elapsed.all, 1),
             },
             "score": scores and scores | {"games": cfg.eval_games, "simulations": cfg.eval_simulations},
-            "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
-            "git": run.git_hash(),
         }  # fmt: skip
         save_agent(run_dir / "agent", info, plays.state_dict())
 

@@ -86,8 +86,7 @@ class Config:
 LEAST: dict[str, float] = {
     "seed": 0, "frames": 1, "minutes": 0, "num_envs": 1, "batch_size": 1, "samples_per_step": 1e-3, "replay": 1,
     "learning_starts": 0, "epsilon_frames": 1, "target_every": 1, "eval_every": 1, "eval_episodes": 1, "threads": 0,
-    "agent.n_step": 1, "agent.width": 0.01, "trainer.steps": 0,
-    "trainer.log_every": 1, "trainer.save_every": 1, "trainer.accumulate": 1,
+    "agent.n_step": 1, "agent.width": 0.01,
 }  # fmt: skip
 # What turns frames into updates or shapes what is saved: changed midway, a checkpoint would not fit.
 FIXED = (
@@ -205,8 +204,7 @@ def main(cfg: Config) -> Path:
         agent.sync(agent.network)
 
     player = copy.copy(agent)  # what is evaluated and saved
-    if trainer.ema:
-        player.network = trainer.ema.module  # type: ignore[assignment]
+    player.network = trainer.averaged  # type: ignore[assignment]
 
     def evaluation() -> None:
         # First without a score: the games take a while, and the weights should outlive a kill.

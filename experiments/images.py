@@ -27,9 +27,8 @@ from torch import Tensor, nn
 from experiments.parts import image_data, image_pictures
 from experiments.parts.image_data import Labelled
 from rlkit import run, runtime
-from rlkit.checkpoint import load_agent_files, save_agent
+from rlkit.checkpoint import described, load_agent_files, save_agent
 from rlkit.data import Batches, augment, cut_out, flipped, rows, shifted, turned
-from rlkit.errors import DamagedFile
 from rlkit.logger import Timer, say
 from rlkit.nn.convolution import BACKBONES, VGG, ResNet
 from rlkit.nn.dense import ACTIVATIONS, MLP
@@ -154,8 +153,7 @@ FIXED = (
 )  # fmt: skip
 LEAST: dict[str, float] = {
     "seed": 0, "split": 0, "minutes": 0, "threads": 0, "batch_size": 1, "epochs": 1, "eval_every": 1, "width": 1e-3,
-    "dropout": 0, "label_smoothing": 0, "trainer.steps": 0, "trainer.log_every": 1, "trainer.save_every": 1,
-    "trainer.accumulate": 1, "trainer.clip": 0, "trainer.lr": 0,
+    "dropout": 0, "label_smoothing": 0,
 }  # fmt: skip
 
 
@@ -216,14 +214,10 @@ def load_classifier(folder: str | Path, device: torch.device | str = "cpu") -> t
 
     Raises FileNotFoundError, ValueError, DamagedFile.
     """
-    info, weights = load_agent_files(Path(folder))
-    if info.get("kind") != "classifier":
-        raise ValueError(f"{folder} holds an agent of kind {info.get('kind')!r}, no classifier")
-    try:
+    info, weights = load_agent_files(Path(folder), "classifier", "no classifier")
+    with described(folder, "these weights"):
         model = build(info["config"])
         model.load_state_dict(weights)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DamagedFile(f"{folder}: agent.json does not describe these weights: {error!r}") from error
     return model.to(device).eval(), info
 
 
@@ -320,8 +314,6 @@ def main(cfg: Config) -> Path:
             "data": where,
             "trained": {"updates": trainer.step, "epochs": round(trainer.step / epoch, 2), "seed": cfg.seed},
             "score": score and score | {"images": sizes[1]},
-            "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
-            "git": run.git_hash(),
         }
         save_agent(run_dir / "agent", info, player.state_dict())
 

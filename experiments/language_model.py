@@ -24,9 +24,8 @@ from torch import Tensor, nn
 
 from experiments.parts.texts import Corpus, decode, draw_table, encode, ngram_floor, read_corpus, visible
 from rlkit import run, runtime
-from rlkit.checkpoint import load_agent_files, save_agent
+from rlkit.checkpoint import described, load_agent_files, save_agent
 from rlkit.data import Batches, windows
-from rlkit.errors import DamagedFile
 from rlkit.logger import say
 from rlkit.nn.language import GPT, CoreLanguageModel
 from rlkit.nn.recurrent import Recurrent
@@ -122,8 +121,7 @@ FIXED = (
 )  # fmt: skip
 LEAST: dict[str, float] = {
     "layers": 0, "width": 0, "heads": 1, "context": 1, "dropout": 0, "batch_size": 0, "seed": 0, "minutes": 0,
-    "eval_every": 1, "eval_symbols": 0, "tokens": 1, "temperature": 0, "top_k": 0, "threads": 0, "trainer.steps": 0,
-    "trainer.lr": 0, "trainer.log_every": 1, "trainer.save_every": 1, "trainer.accumulate": 1, "trainer.clip": 0,
+    "eval_every": 1, "eval_symbols": 0, "tokens": 1, "temperature": 0, "top_k": 0, "threads": 0,
 }  # fmt: skip
 
 
@@ -164,14 +162,10 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn
     """(model, its config) of a run or agent folder. Raises FileNotFoundError, DamagedFile, and ValueError for an agent
     of another kind.
     """
-    info, weights = load_agent_files(Path(path))
-    if info.get("kind") != "language_model":
-        raise ValueError(f"{path} holds an agent of the kind {info.get('kind')!r}, and no language model")
-    try:
+    info, weights = load_agent_files(Path(path), "language_model", "and no language model")
+    with described(path, "a model with these weights"):
         model = build(info["config"])
         model.load_state_dict(weights)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DamagedFile(f"{path}: agent.json does not describe a model with these weights: {error!r}") from error
     return model.to(device).eval(), info["config"]
 
 
@@ -321,8 +315,6 @@ def main(cfg: Config) -> Path:
             "config": config,
             "trained": {"text": corpus.name, "steps": trainer.step, "seed": cfg.seed, "preset": cfg.preset},
             "score": score and score | {"symbols": len(corpus.valid) - 1, "of": cfg.symbols, **floors},
-            "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
-            "git": run.git_hash(),
         }
         save_agent(run_dir / "agent", info, player.state_dict())
 

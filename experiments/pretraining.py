@@ -115,8 +115,7 @@ FIXED = (
 LEAST: dict[str, float] = {
     "window": 4, "layers": 1, "width": 1, "heads": 1, "batch_size": 1, "labels": CLASSES, "tests": CLASSES,
     "tune_steps": 1, "tune_batch": 1, "tune_lr": 0, "repeats": 2, "seed": 0, "minutes": 0, "threads": 0,
-    "trainer.steps": 1, "trainer.log_every": 1, "trainer.save_every": 1, "trainer.accumulate": 1, "trainer.clip": 0,
-    "trainer.lr": 0,
+    "trainer.steps": 1,
 }  # fmt: skip
 
 
@@ -301,8 +300,6 @@ def save_reader(folder: Path, name: str, reader: nn.Module, cfg: Config, score: 
         "config": {"objective": name, **config},
         "trained": {"text": cfg.text or "stdlib", "seed": cfg.seed, "preset": cfg.preset},
         "score": score,
-        "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
-        "git": run.git_hash(),
     }
     save_agent(folder, info, reader.state_dict())
 

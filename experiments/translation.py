@@ -17,7 +17,6 @@ from typing import Any, Literal
 import numpy as np
 import sacrebleu
 import tokenizers
-import torch
 import torch.nn.functional as F
 from PIL import Image
 from sacrebleu.metrics import BLEU
@@ -131,8 +130,7 @@ class Config:
 LEAST: dict[str, float] = {
     "limit": 0, "held": 1, "numbers": 1, "vocabulary": LEAST_VOCABULARY, "channels": 1, "heads": 1, "layers": 1,
     "hidden": 0, "dropout": 0, "context": 2, "smoothing": 0, "batch_tokens": 1, "eval_every": 1, "beam": 1, "seed": 0,
-    "minutes": 0, "threads": 0, "trainer.steps": 1, "trainer.log_every": 1, "trainer.save_every": 1,
-    "trainer.accumulate": 1, "trainer.clip": 0, "trainer.lr": 0,
+    "minutes": 0, "threads": 0, "trainer.steps": 1,
 }  # fmt: skip
 FIXED = (
     "preset", *FIELDS, "seed", "source", "target", "pairs", "valid_source", "valid_target", "test_source",
@@ -338,9 +336,8 @@ def main(cfg: Config) -> Path:
 
     def save(score: dict[str, Any] | None) -> None:
         trained = {"step": trainer.step, "pairs": len(data["train"][0]), "seed": cfg.seed, "preset": cfg.preset}
-        versions = {"python": sys.version.split()[0]}
-        versions |= {module.__name__: module.__version__ for module in (torch, tokenizers, sacrebleu)}
-        about = {"trained": trained, "score": score, "versions": versions, "git": run.git_hash()}
+        versions = {module.__name__: module.__version__ for module in (tokenizers, sacrebleu)}
+        about = {"trained": trained, "score": score, "versions": versions}
         translator.save(run_dir / "agent", about)
 
     def evaluation(name: str, *beams: int) -> dict[int, dict[str, Any]]:

@@ -6,7 +6,9 @@ import itertools
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rlkit.errors import DamagedFile
+from rlkit.run import git_hash
 
 MAGIC = b"RLK1"
 
@@ -111,21 +114,28 @@ class ChunkFile:
 
 
 def save_agent(folder: Path, info: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Write an agent's folder: weights.safetensors and agent.json, which holds the checksum of the former."""
+    """Write an agent's folder: weights.safetensors and agent.json, which holds the checksum of the former, this
+    checkout's hash, and versions: of python and torch, and those that info["versions"] adds.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     blob = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.items()})
     path = folder / "weights.safetensors"
     # Killed between the two files, the new description stands beside the old weights: it admits both.
     old = [hashlib.sha256(path.read_bytes()).hexdigest()] if path.exists() else []
+    versions = {"python": sys.version.split()[0], "torch": torch.__version__, **info.get("versions", {})}
+    info = {**info, "versions": versions, "git": git_hash()}
     info = {**info, "weights_sha256": [hashlib.sha256(blob).hexdigest(), *old]}
     write_atomically(folder / "agent.json", json.dumps(info, indent=1).encode())
     write_atomically(path, blob)
 
 
-def load_agent_files(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def load_agent_files(
+    path: Path, kind: str | None = None, otherwise: str = ""
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(agent.json, weights) of an agent's folder, or of the agent in a run's folder.
 
-    Raises FileNotFoundError where there is no agent, DamagedFile where its files do not belong together.
+    Raises FileNotFoundError where there is no agent, DamagedFile where its files do not belong together, and, where a
+    kind is given, ValueError for another, with what the message says `otherwise`.
     """
     folder = path / "agent" if (path / "agent" / "agent.json").exists() else path
     if not (folder / "agent.json").exists():
@@ -136,9 +146,21 @@ def load_agent_files(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         blob = (folder / "weights.safetensors").read_bytes()
         if hashlib.sha256(blob).hexdigest() not in info["weights_sha256"]:
             raise DamagedFile(f"{folder}/weights.safetensors is truncated or altered: its checksum does not fit")
-        return info, safetensors.torch.load(blob)
+        weights = safetensors.torch.load(blob)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise DamagedFile(f"{folder} is not a whole agent: {error!r}") from error
+    if kind is not None and info.get("kind") != kind:
+        raise ValueError(f"{path} holds an agent of kind {info.get('kind')!r}, {otherwise}")
+    return info, weights
+
+
+@contextmanager
+def described(path: str | Path, what: str) -> Iterator[None]:
+    """What goes wrong in rebuilding `what` from an agent's files, until the end of the block, is the files' fault."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DamagedFile(f"{path}: agent.json does not describe {what}: {error!r}") from error
 
 
 def borrow(module: nn.Module, path: Path, prefix: str = "") -> str:

@@ -96,8 +96,13 @@ def flag(name: str) -> str:
     return "--" + name.removeprefix("agent.").replace("_", "-")
 
 
+TRAINER_LEAST = {"steps": 0, "log_every": 1, "save_every": 1, "accumulate": 1, "lr": 0, "clip": 0}
+
+
 def at_least(cfg: Any, bounds: dict[str, float]) -> None:
-    """Raise ValueError where a field is below its bound."""
+    """Raise ValueError where a field is below its bound, or one of a `trainer` below TRAINER_LEAST."""
+    if hasattr(cfg, "trainer"):
+        bounds = {f"trainer.{name}": bound for name, bound in TRAINER_LEAST.items()} | bounds
     for name, bound in bounds.items():
         if not (value := field(cfg, name)) >= bound:
             raise ValueError(f"{flag(name)} must be at least {bound:g}, not {value}")

@@ -7,6 +7,7 @@ import ctypes
 import math
 import os
 import random
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,17 +65,14 @@ def setup(seed: int, device: str = "auto", threads: int = 0) -> torch.device:
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.split(":")[0] not in ("cpu", "cuda"):
+    if not re.fullmatch(r"(cpu|cuda)(:\d+)?", device):
         raise ValueError(f"there is no device {device!r}: it is cpu, cuda, cuda:1 and so on, or auto")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"there is no device {device!r}: torch sees no GPU; use --device cpu")
     if device.startswith("cuda"):
         torch.cuda.set_device(device if ":" in device else 0)  # streams, graphs and random states go by the current one
         torch.set_float32_matmul_precision("high")  # TF32
-    try:
-        return torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"there is no device {device!r}: it is cpu, cuda, cuda:1 and so on, or auto") from error
+    return torch.device(device)
 
 
 @contextmanager

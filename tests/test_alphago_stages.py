@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from agents.alphago import player as alphago_player
 from agents.alphago.network import policy_loss
 from agents.alphago.rollout import RolloutPolicy, rollout_loss
 from envs.go.features import symmetries
@@ -203,7 +204,7 @@ def test_the_table_of_variants(collection, tmp_path, monkeypatch, capsys):
         )
 
     monkeypatch.setattr(alphago_match, "go_player", player)
-    assert tuple(alphago_match.VARIANTS) == players.VARIANTS
+    assert tuple(alphago_player.VARIANTS) == players.VARIANTS
     cfg = alphago_match.Config(tmp_path / "agent", ("p", "r"), games=4, simulations=1, opening_moves=0, parallel=1)
     out = alphago_match.main(cfg)
     assert out["played"] == [[0, 4], [4, 0]] and out["score"][0][1] + out["score"][1][0] == 4

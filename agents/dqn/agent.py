@@ -18,7 +18,7 @@ class DQNConfig:
     """What distinguishes one DQN from another. The defaults are the 2015 paper's."""
 
     backbone: Literal["nature", "impala", "resnet", "vgg"] = "nature"
-    """torso of the network, a name in rlkit.nn.BACKBONES"""
+    """torso of the network, a name in rlkit.nn.convolution.BACKBONES"""
     width: float = 1.0
     """multiplies the torso's channels and dense units"""
     double: bool = False

@@ -56,21 +56,23 @@ class Games:
         """[moves] the game that each belongs to"""
         return np.repeat(np.arange(len(self)), np.diff(self.begins))
 
+    def which(self, index: NDArray[np.integer]) -> NDArray[np.int64]:
+        """[n] the games that moves[index] belong to"""
+        return np.searchsorted(self.begins, index, "right") - 1
+
     def number(self, index: NDArray[np.integer]) -> NDArray[np.int64]:
         """[n] how many moves of its game come before moves[index]"""
-        return index - self.begins[np.searchsorted(self.begins, index, "right") - 1]
+        return index - self.begins[self.which(index)]
 
     def select(self, games: NDArray[np.integer]) -> "Games":
         """Some of the games [n], in this order."""
         pieces = [self.moves[self.begins[g] : self.begins[g + 1]] for g in games]
-        begins = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces], dtype=np.int64)])
-        moves = np.concatenate([np.empty(0, np.int16), *pieces])
-        return Games(self.game, moves, begins, self.winner[games], self.komi[games])
+        return from_lists(self.game, pieces, self.winner[games], self.komi[games])
 
     def states(self, index: NDArray[np.integer]) -> States:
         """The positions before moves[index]: whole games [n, game_size]."""
         index = np.asarray(index, np.int64)
-        which = np.searchsorted(self.begins, index, "right") - 1
+        which = self.which(index)
         return self._replayed(which, self.begins[which], index)
 
     def finals(self) -> States:
@@ -88,16 +90,19 @@ class Games:
     def z(self, index: NDArray[np.integer]) -> NDArray[np.float32]:
         """[n] the outcome for the side that makes moves[index]: 1 a win, -1 a loss, 0 a draw or unknown."""
         colour = np.where(self.number(index) % 2 == 0, BLACK, WHITE)
-        winner = self.winner[np.searchsorted(self.begins, index, "right") - 1]
+        winner = self.winner[self.which(index)]
         return np.where(winner <= 0, 0, np.where(winner == colour, 1, -1)).astype(np.float32)
 
 
 def from_lists(
-    game: Go, moves: Sequence[Sequence[int]], winner: Sequence[int], komi: Sequence[float] | None = None
+    game: Go,
+    moves: Sequence[Sequence[int] | NDArray],
+    winner: Sequence[int] | NDArray,
+    komi: Sequence[float] | NDArray | None = None,
 ) -> Games:
-    """Games from their moves. The moves are taken as legal."""
+    """Games from the moves of each. The moves are taken as legal."""
     begins = np.concatenate([[0], np.cumsum([len(one) for one in moves], dtype=np.int64)])
-    flat = np.fromiter((move for one in moves for move in one), np.int16, int(begins[-1]))
+    flat = np.concatenate([np.empty(0, np.int16), *(np.asarray(one, np.int16) for one in moves)])
     komis = np.full(len(moves), game.komi) if komi is None else np.asarray(komi, np.float64)
     return Games(game, flat, begins, np.asarray(winner, np.int8), komis)
 
@@ -157,7 +162,6 @@ def _legal_part(games: Games) -> Games:
         kept[going] += 1
         going = going[kept[going] < lengths[going]]
     pieces = [games.moves[b : b + n] for b, n in zip(games.begins, kept, strict=False)]
-    begins = np.concatenate([[0], np.cumsum(kept)])
     # From here on repeats are illegal in the planes, as they are in the games that the learners play.
     rules = Go(games.game.height, superko="positional", max_moves=games.game.max_moves)
-    return Games(rules, np.concatenate(pieces), begins, games.winner, games.komi)
+    return from_lists(rules, pieces, games.winner, games.komi)

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from experiments.parts.texts import visible
-from rlkit.checkpoint import load_agent_files
+from rlkit.checkpoint import described, load_agent_files
 from rlkit.data import padded
-from rlkit.errors import DamagedFile
 from rlkit.nn.language import TokenHead, normal_
 from rlkit.nn.transformer import Shape, Stack, rotary
 from rlkit.runtime import evaluating
@@ -170,15 +169,11 @@ def load_reader(path: str | Path) -> tuple[Reader, dict[str, Any]]:
     """(reader, its config) of an agent folder. Raises FileNotFoundError, DamagedFile, and ValueError for an agent of
     another kind.
     """
-    info, weights = load_agent_files(Path(path))
-    if info.get("kind") != "pretraining":
-        raise ValueError(f"{path} holds an agent of the kind {info.get('kind')!r}, and none that was pre-trained here")
-    try:
+    info, weights = load_agent_files(Path(path), "pretraining", "and none that was pre-trained here")
+    with described(path, "a reader with these weights"):
         config = info["config"]
         reader = Reader(Shape(config["width"], config["heads"], config["layers"]))
         reader.load_state_dict(weights)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DamagedFile(f"{path}: agent.json does not describe a reader with these weights: {error!r}") from error
     return reader, config
 
 

@@ -13,6 +13,7 @@ from envs.go.game import Go
 from envs.go.replay import UNKNOWN, Games
 from experiments.parts import positions
 from rlkit.logger import say
+from rlkit.runtime import evaluating
 
 
 @dataclass
@@ -93,16 +94,14 @@ class Foretold:
         return (self.value - self.z) ** 2
 
 
-@torch.no_grad()
 def foretell(network: nn.Module, games: Games, index: NDArray[np.int64]) -> Foretold:
     """What the network says of the positions before moves [n] of games."""
-    device, training = next(network.parameters()).device, network.training
-    network.eval()
-    values = [
-        network(torch.from_numpy(positions.planes(games.states(some))).to(device)).cpu().numpy()
-        for some in np.array_split(index, -(-len(index) // 500))
-    ]
-    network.train(training)
+    device = next(network.parameters()).device
+    with evaluating(network):
+        values = [
+            network(torch.from_numpy(positions.planes(games.states(some))).to(device)).cpu().numpy()
+            for some in np.array_split(index, -(-len(index) // 500))
+        ]
     number = games.number(index)
     return Foretold(number, np.where(number % 2 == 0, BLACK, 3 - BLACK), np.concatenate(values), games.z(index))
 

@@ -32,10 +32,8 @@ PRETRAINED = Path(agents.alphazero.__file__).parent / "pretrained"
 def save_dqn(folder: Path, agent: DQN, cfg: Any, frames: int, scores: Scores | None = None) -> None:
     """Write the agent's folder with how it was trained and what it scored."""
     import ale_py
-    import torch
 
     from rlkit.checkpoint import save_agent
-    from rlkit.run import git_hash
 
     score = None
     if scores:
@@ -51,8 +49,7 @@ def save_dqn(folder: Path, agent: DQN, cfg: Any, frames: int, scores: Scores | N
         "env": {"game": cfg.game, "protocol": cfg.protocol},
         "trained": {"frames": frames, "seed": cfg.seed, "preset": cfg.preset},
         "score": score,
-        "versions": {"python": sys.version.split()[0], "torch": torch.__version__, "ale_py": ale_py.__version__},
-        "git": git_hash(),
+        "versions": {"ale_py": ale_py.__version__},
     }
     save_agent(folder, info, agent.network.state_dict())
 
@@ -65,17 +62,14 @@ def load_agent(path: Path, device: torch.device | str = "cpu", **options: Any) -
     from agents.alphago.player import AlphaGo
     from agents.alphazero.player import AlphaZero
     from agents.dqn.agent import DQN
-    from rlkit.checkpoint import load_agent_files
-    from rlkit.errors import DamagedFile
+    from rlkit.checkpoint import described, load_agent_files
 
     info, weights = load_agent_files(Path(path))
     kinds: dict[str, Any] = {"dqn": DQN, "alphazero": AlphaZero, "alphago": AlphaGo}
     if info.get("kind") == "alphago":
         options["world"] = _go_world()
-    try:
+    with described(path, "an agent with these weights"):
         return kinds[info["kind"]].from_files(info, weights, device, **options), info
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DamagedFile(f"{path}: agent.json does not describe an agent with these weights: {error!r}") from error
 
 
 def _go_world() -> Any:
@@ -120,7 +114,7 @@ def agent_folder(spec: str) -> Agent | None:
         return Agent(PRETRAINED / name, _number(spec, rest, 1) if colon else None)
     folder, _, rest = spec.rpartition(":")
     first, _, variant = folder.rpartition(":")
-    if variant in VARIANTS and Path(first or ".").is_dir() and first:
+    if variant in VARIANTS and first and Path(first).is_dir():
         return Agent(Path(first), _number(spec, rest, 1), variant)
     if not folder or not Path(folder).is_dir():
         return None
@@ -196,13 +190,15 @@ def _board_agent(spec: str, folder: Path, options: dict[str, Any]) -> Any:
     kind, game = info.get("kind"), info.get("env", {}).get("game", "go")
     if "variant" in options and kind != "alphago":
         raise ValueError(f"{spec} holds an agent of kind {kind!r}: only an AlphaGo has variants")
-    wanted = ({"r": "rollout", "v": "value", "p": "policy"}[letter] for letter in options.get("variant", ""))
-    if missing := [part for part in wanted if not info["config"].get(part)]:
-        raise ValueError(f"{spec} needs what this agent does not have: {' and '.join(missing)}")
     if kind not in ("alphazero", "alphago"):
         raise ValueError(f"{spec} holds an agent of kind {kind!r}, which does not play Go")
     if game != "go":
         raise ValueError(f"{spec} holds an agent for {game}, which does not play Go")
+    if "variant" in options:
+        from agents.alphago import player
+
+        if missing := [part for part in player.VARIANTS[options["variant"]] if not info["config"].get(part)]:
+            raise ValueError(f"{spec} needs what this agent does not have: {' and '.join(missing)}")
     return load_agent(folder, **options)[0]
 
 

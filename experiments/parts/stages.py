@@ -1,6 +1,5 @@
 """AlphaGo's stages on disk: what one leaves behind, and the next one takes up."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,7 @@ import torch
 from agents.alphago import parts as alphago
 from agents.alphago.parts import Parts
 from envs.go.game import Go
-from rlkit.checkpoint import load_agent_files, save_agent
-from rlkit.errors import DamagedFile
-from rlkit.run import git_hash
+from rlkit.checkpoint import described, load_agent_files, save_agent
 
 MAKES = {
     "policy": "experiments.alphago_sl",
@@ -29,8 +26,6 @@ def save(folder: Path, parts: Parts, game: Go, trained: dict[str, Any], score: d
         "env": {"game": "go", "size": game.height, "komi": game.komi},
         "trained": trained,
         "score": score,
-        "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
-        "git": git_hash(),
     }
     save_agent(folder, info, weights)
 
@@ -49,7 +44,5 @@ def load(path: str | None, part: str, flag: str, device: torch.device | str = "c
         raise FileNotFoundError(f"{flag}: {error}; {remedy}") from error
     if info.get("kind") != "alphago" or not info.get("config", {}).get(part):
         raise ValueError(f"{flag}: {path} holds no AlphaGo's {part}: {remedy}")
-    try:
+    with described(path, "these weights"):
         return alphago.from_files(info, weights, device), info
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DamagedFile(f"{path}: agent.json does not describe these weights: {error!r}") from error

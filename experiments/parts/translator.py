@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
-from rlkit.checkpoint import load_agent_files, save_agent
+from rlkit.checkpoint import described, load_agent_files, save_agent
 from rlkit.data import padded
 from rlkit.errors import DamagedFile
 from rlkit.nn.language import EncoderDecoder
@@ -254,16 +254,12 @@ def load(path: Path, device: torch.device | str = "cpu") -> Translator:
 
     Raises FileNotFoundError, DamagedFile, and ValueError for an agent of another kind.
     """
-    info, weights = load_agent_files(path)
-    if info.get("kind") != "translator":
-        raise ValueError(f"{path} holds an agent of kind {info.get('kind')!r}, no translator")
-    try:
+    info, weights = load_agent_files(path, "translator", "no translator")
+    with described(path, "a translator with these weights"):
         config = {name: info["config"][name] for name in FIELDS}
         tokenizer = load_bpe(info["tokenizer"], path)
         model = network(config, tokenizer.get_vocab_size())
         model.load_state_dict(weights)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DamagedFile(f"{path}: agent.json does not describe a translator with these weights: {error!r}") from error
     return Translator(model.to(device).eval(), tokenizer, config)
 
 

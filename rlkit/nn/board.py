@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlkit.nn.convolution import compute_dtype
+from rlkit.nn.convolution import compute_dtype, he_
 from rlkit.nn.transformer import Block, Shape, rotary
 
 
@@ -111,10 +111,8 @@ class PlainTower(nn.Module):
         super().__init__()
         first = nn.Conv2d(planes, channels, 5, padding=2)
         convs = [first, *(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(layers - 1))]
-        for conv in convs:  # by torch's own first weights three fifths of the signal would be lost a layer
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # He et al. 2015, eq. 10
-            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
         self.convs = nn.ModuleList(convs)
+        he_(self)  # by torch's own first weights three fifths of the signal would be lost a layer
         self.out_features = channels
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
