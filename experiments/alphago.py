@@ -61,7 +61,7 @@ PRESETS = {"small": Config()}
 FIXED = ("preset", "size", "games", "teacher", "scale", "seed")
 # games made, and of the stages: updates, channels, layers
 QUICK = {"games": 1500, "sl": 600, "rollout": 500, "rl": 100, "value": 8_000, "channels": 32, "layers": 5}
-WHOLE = {"games": 3000, "sl": 4000, "rollout": 3000, "rl": 300, "value": 40_000, "channels": 64, "layers": 8}
+WHOLE = {"games": 3000, "sl": 4000, "rollout": 3000, "rl": 300, "value": 300_000, "channels": 64, "layers": 8}
 
 
 def plan(cfg: Config, done: dict[str, str]) -> list[tuple[str, list[str]]]:
@@ -81,7 +81,10 @@ def plan(cfg: Config, done: dict[str, str]) -> list[tuple[str, list[str]]]:
         ("alphago_sl", [*learned, *network, steps["sl"]]),
         ("alphago_rollout", [*learned, steps["rollout"]]),
         ("alphago_rl", [f"--start-from={sl}", *common, steps["rl"]]),
-        ("alphago_value", [f"--policy={sl}", f"--rl={rl}", f"--positions={count['value']}", *network, *common]),
+        (
+            "alphago_value",
+            [f"--policy={sl}", f"--rl={rl}", f"--tower-from={rl}", f"--positions={count['value']}", *network, *common],
+        ),
     ]
 
 

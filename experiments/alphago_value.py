@@ -54,6 +54,9 @@ class Config:
     """points for White in the games that are made; default: that of --rl"""
     positions: int = 40_000
     """games to make, with one position each; of those of --data and --games at most so many. 0: all of these"""
+    tower_from: str | None = None
+    """run or agent folder of a policy whose tower the network begins with: with less than millions of games it learns
+    much more than from nothing, as the paper's did"""
     most_moves: int = 0
     """U is drawn from 1 to this; 0: 450 in 361 of the board's points, as in the paper"""
     at_once: int = 512
@@ -100,8 +103,8 @@ PRESETS = {
     ),
 }
 FIXED = (
-    "preset", "policy", "rl", "data", "games", "komi", "positions", "most_moves", "at_once", "whole_games", "held_out",
-    "channels", "layers", "batch_size", "seed", "trainer.optimizer", "trainer.accumulate",
+    "preset", "policy", "rl", "data", "games", "tower_from", "komi", "positions", "most_moves", "at_once",
+    "whole_games", "held_out", "channels", "layers", "batch_size", "seed", "trainer.optimizer", "trainer.accumulate",
 )  # fmt: skip
 LEAST: dict[str, float] = {
     "positions": 0, "most_moves": 0, "at_once": 1, "held_out": 0, "channels": 1, "layers": 1, "batch_size": 1,
@@ -152,8 +155,7 @@ def policies(cfg: Config, device: torch.device) -> tuple[Go, dict[str, Any], Cal
 
 def make_games(cfg: Config, store: Store, make: Callable[[np.random.Generator], Any], over: Callable[[], bool]) -> bool:
     """Make games until there are enough, or it is over; whether there are enough. What there is, is saved."""
-    began = saved = time.monotonic()
-    before, said = store.games, False
+    began, saved, before, said = 0.0, time.monotonic(), 0, False
     bar = Logger(None, cfg.positions, " games", store.games, cfg.trainer.progress)
     try:
         while store.games < cfg.positions and not over():
@@ -161,7 +163,9 @@ def make_games(cfg: Config, store: Store, make: Callable[[np.random.Generator], 
             store.add(make(np.random.default_rng([cfg.seed, store.parts])))  # the part's own: a kill changes nothing
             if store.games == here:
                 raise ValueError(f"none of {cfg.at_once} games lasted for its random move: lower --most-moves")
-            if not said and time.monotonic() - began > 5:  # compiling is over by then
+            if not began:  # the first part compiles
+                began, before = time.monotonic(), store.games
+            elif not said and time.monotonic() - began > 10:
                 rate, said = (store.games - before) / (time.monotonic() - began), True
                 say(f"{rate:.1f} games/s: about {(cfg.positions - store.games) / rate / 60:.1f} minutes more")
             bar.advance(min(store.games, cfg.positions))
@@ -198,6 +202,11 @@ def main(cfg: Config) -> Path:
     if found:
         found.split(cfg.held_out, cfg.whole_games)  # or an error, before anything is written
     size = game.height
+    model = ValueNetwork(size, channels=cfg.channels, layers=cfg.layers)
+    if cfg.tower_from:
+        begun = stages.load(cfg.tower_from, "policy", "--tower-from")[0].policy
+        assert begun is not None
+        model.begin_with(begun)
     run_dir = run.start(cfg, "alphago_value", f"{size}x{size}{'_whole' if cfg.whole_games else ''}", FIXED)
     resume = f"{sys.executable} -m experiments.alphago_value --resume {run_dir}"
     if make:
@@ -213,7 +222,7 @@ def main(cfg: Config) -> Path:
     found = found or outcomes.made(store.all(), game, cfg.positions)
     games = found.games
     learned, held_out = found.split(cfg.held_out, cfg.whole_games)
-    model = ValueNetwork(size, channels=cfg.channels, layers=cfg.layers).to(device)
+    model.to(device)
     draw = positions.drawn(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1))
     on_gpu = device.type == "cuda"
     batches = Batches(draw, ahead=4 if on_gpu else 0, pin=on_gpu)

@@ -78,21 +78,19 @@ def main(cfg: Config) -> None:
 
 
 def _set_threads(player: Any, position: Position) -> None:
-    """As many as make its network fastest on this machine as it is now: on small boards, or with company, one."""
+    """As many as make its networks fastest on this machine as it is now: on small boards, or with company, one."""
     import torch
 
     from rlkit import runtime
 
-    player.tree(position, 0)  # which refuses a board that it cannot play on
-    game, states = position.states()
-    planes = game.encode(states).repeat(player.leaves, 0)
+    call = player.call(position)  # which refuses a board that it cannot play on
 
     def seconds(threads: int) -> float:
         torch.set_num_threads(threads)
-        player.evaluate(planes)
+        call()
         began = time.perf_counter()
         for _ in range(3):
-            player.evaluate(planes)
+            call()
         return time.perf_counter() - began
 
     threads, least = 1, seconds(1)

@@ -49,9 +49,21 @@ class ValueNetwork(nn.Module):
     def __init__(self, size: int, planes: int = 49, channels: int = 64, layers: int = 6):
         super().__init__()
         self.config = {"size": size, "planes": planes, "channels": channels, "layers": layers}
-        self.tower = PlainTower(planes, channels, layers)
+        self.planes, self.tower = planes, PlainTower(planes, channels, layers)
         self.point = nn.Conv2d(channels, 1, 1)
         self.dense, self.out = nn.Linear(size * size, 256), nn.Linear(256, 1)
+
+    def begin_with(self, policy: PolicyNetwork) -> None:
+        """Take a policy's tower, which has seen more games than there may be outcomes; weights of planes that it does
+        not look at begin at 0. Raises ValueError where it is of another shape.
+        """
+        ours, theirs = self.config, policy.config
+        if any(ours[name] != theirs[name] for name in ("size", "channels", "layers")) or theirs["planes"] > self.planes:
+            raise ValueError(f"a value network of {ours} cannot begin with the tower of a policy of {theirs}")
+        own = self.tower.state_dict()
+        for name, tensor in policy.tower.state_dict().items():
+            own[name].zero_()
+            (own[name][:, : tensor.shape[1]] if tensor.dim() > 1 else own[name]).copy_(tensor)
 
     def forward(self, planes: Tensor) -> Tensor:
         points = self.point(self.tower(planes)).flatten(1)

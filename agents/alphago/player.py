@@ -103,7 +103,7 @@ class AlphaGo(AlphaZero):
         self.world, self.variant, self.ponder, self.resign, self.info = world, variant, ponder, resign, info or {}
         self.simulations, self.seconds = simulations, None
         self.name = f"alphago:{variant}" + ("" if variant == "p" else f":{simulations or 'time'}")
-        self.policy, value = on_disk.evaluators(self.parts)
+        self.policy, self.value = on_disk.evaluators(self.parts)
         self._networks = [net for net in (self.parts.policy, self.parts.value) if net is not None]
         self._search: Search | None = None
         if variant != "p":
@@ -111,7 +111,7 @@ class AlphaGo(AlphaZero):
                 search or SearchConfig(),
                 world.encode,
                 self.policy,
-                value,
+                self.value,
                 None if self.parts.rollout is None else world.rollouts(self.parts.rollout),
                 None if parts.rollout is None else world.tree_policy(parts.rollout),
                 world.symmetries(self._networks[0].config["size"]) if self._networks and world.symmetries else None,
@@ -160,6 +160,13 @@ class AlphaGo(AlphaZero):
                     f"this agent plays on {config['size']} x {config['size']} points with {config['planes']} planes and"
                     f" {actions} moves; here are {height} x {width}, {planes} and {game.num_actions}"
                 )
+
+    def call(self, position: Any) -> Callable[[], Any]:
+        """As `AlphaZero.call`."""
+        game, games = position.states()
+        self._check(game, games)
+        planes = self.world.encode(games).repeat(self._search.cfg.leaves if self._search else 1, 0)
+        return lambda: [network(planes) for network in (self.policy, self.value) if network]
 
     def grow(self, trees: Trees, position: Any, goal: int, end: float = math.inf) -> None:
         """As `AlphaZero.grow`."""

@@ -4,17 +4,21 @@ Source: Silver et al. 2016, Methods, "Searching with policy and value networks".
 
     argmax  Q + c_puct P sqrt(sum_b N_r(b)) / (1 + N_r),     Q = (1 - lambda) W_v / N_v + lambda W_r / N_r
 
-While a network thinks, the search goes on: its answers come in one step later, in a fixed order, so that equal seeds
-give equal trees.
+Each step is shared by threads. A half of them begins with the networks and a half with the rollouts, so that these run
+on the CPU while a device evaluates. All wait for all: equal seeds give equal trees, on equal threads.
 
-    step k    select leaves | start the networks on the nodes that open | roll out, back up | take what k - 1 asked for
-              this thread     ........ another thread, or several .......   this thread      this thread
+    this thread     select leaves | networks, rollouts | back up, answer | select leaves | ...
+    another                       | rollouts, networks |                                 | ...
+
+As in the paper, a `late` search does not wait for its networks: a new node has the tree policy's priors, until the
+networks answer at the end of the next step.
 """
 
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +49,8 @@ class SearchConfig:
     """priors are p ** beta of the network's policy, normalised"""
     leaves: int = 8
     """rollouts under way at once"""
+    late: bool = False
+    """go on while the networks think; on a CPU, which has nothing to do meanwhile but the same, it is no gain"""
     unvisited: Literal["zero", "node"] = "zero"
     """Q of an edge that nothing is known of: 0, or the mean of what is known of its node"""
 
@@ -63,7 +69,7 @@ class SearchConfig:
         return min(40, (simulations or 0) // 1000) if self.n_thr is None else self.n_thr
 
 
-PAPER = SearchConfig(n_thr=40)
+PAPER = SearchConfig(n_thr=40, late=True)
 
 
 def moves_of(game: Any, states: States) -> NDArray[np.bool_]:
@@ -78,15 +84,6 @@ def first_priors(moves: NDArray[np.bool_], priors: Floats | None) -> Floats:
     even = 1 / np.maximum(moves.sum(1, keepdims=True), 1)
     weights = np.where(moves, even if priors is None else np.where(priors < 0, even, priors), 0)
     return np.where(moves, weights / np.maximum(weights.sum(1, keepdims=True), 1e-30), -1).astype(np.float32)
-
-
-class _Asked(NamedTuple):
-    """Nodes that the networks think about."""
-
-    tree: NDArray[np.int64]
-    node: NDArray[np.int64]
-    moves: NDArray[np.bool_]
-    answers: list[Future]
 
 
 class Search:
@@ -119,7 +116,7 @@ class Search:
         self.tree_policy, self.symmetries, self.threads = tree_policy, symmetries, threads
         self.lam = cfg.lam if value and rollouts else 1.0  # the rollouts' statistic is the only one
         self.rng = np.random.default_rng(0)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="networks")  # kept: they have graphs on a GPU
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")  # kept: they have graphs on a GPU
 
     def trees(self, trees: int, nodes: int, game: Any, simulations: int | None = None) -> DoubleTrees:
         """Empty trees for searches of so many simulations."""
@@ -132,58 +129,83 @@ class Search:
     def plant(self, trees: DoubleTrees, game: Any, games: States) -> None:
         """Begin the trees anew from games [G, game_size]; waits for the networks."""
         moves = np.where(game.is_over(games)[:, None], False, moves_of(game, games))
-        trees.plant(games, first_priors(moves, self.tree_policy and self.tree_policy(games)))
+        trees.plant(games, first_priors(moves, self._guess(games)))
         going = np.flatnonzero(moves.any(1))
-        if asked := self._ask(going, 0 * going, games[going], moves[going]):
-            self._take(trees, asked)
+        if len(going):
+            logits, value = self._think(games[going], self._turns(len(going)))
+            self._answer(trees, going, 0 * going, moves[going], logits, value)
 
     def grow(self, trees: DoubleTrees, game: Any, games: States, goal: int, end: float = np.inf) -> None:
         """Search on until each root has had `goal` simulations, nothing can grow, or `time.monotonic()` is `end`."""
-        asked: _Asked | None = None
+        thinks, late = bool(self.policy or self.value), self.cfg.late and self.rollouts is not None
+        answers: deque[Callable[[], None]] = deque()
 
         def step(edges: Edges) -> None:
-            nonlocal asked
             states = game.follow(games, trees, edges.tree, edges.node, edges.action)
             over, value = game.outcome(states)
-            opening, live = np.flatnonzero((edges.new != 0) & ~over), np.flatnonzero(~over)
+            opens = (edges.new != 0) & ~over
+            new = np.flatnonzero(opens)
             priors = np.full((len(edges), game.num_actions), -1, np.float32)
-            moves = moves_of(game, states[opening])
-            waits = self.rollouts is None and self.policy is not None  # then nobody sees the tree policy's
-            guess = None if waits or self.tree_policy is None or not len(opening) else self.tree_policy(states[opening])
-            priors[opening] = first_priors(moves, guess)
+            moves = moves_of(game, states[new])
+            priors[new] = first_priors(moves, self._guess(states[new], late))
             trees.open(edges, states, priors, value, over)
-            new = self._ask(edges.tree[opening], edges.new[opening], states[opening], moves)
-            if self.rollouts is None:
-                if new:
-                    value[opening] = self._take(trees, new)
-                trees.back_up(edges, value, over)
-                return
-            if len(live):
-                value[live] = self.rollouts(states[live], int(self.rng.integers(1 << 62)))
+            turns, seeds = self._turns(len(edges)), self.rng.integers(1 << 62, size=self.threads)
+            logits, worth = np.empty_like(priors), np.empty_like(value)
+
+            def networks(rows: NDArray[np.int64]) -> None:
+                if len(rows := rows[opens[rows]]):
+                    said = self._think(states[rows], None if turns is None else turns[rows])
+                    for out, part in zip((logits, worth), said, strict=True):
+                        if part is not None:
+                            out[rows] = part
+
+            def rollouts(rows: NDArray[np.int64], seed: int) -> None:
+                if self.rollouts and len(rows := rows[~over[rows]]):
+                    value[rows] = self.rollouts(states[rows], seed)
+
+            def work(share: int, rows: NDArray[np.int64]) -> None:
+                if thinks and not late and share % 2 == 0:
+                    networks(rows)
+                rollouts(rows, int(seeds[share]))
+                if thinks and not late and share % 2 == 1:
+                    networks(rows)
+
+            def answer() -> None:
+                if thinking:
+                    thinking.result()
+                if thinks and len(new):
+                    self._answer(trees, edges.tree[new], edges.new[new], moves, logits[new], worth[new])
+
+            every = np.arange(len(edges))
+            thinking = self._pool.submit(networks, every) if thinks and late else None
+            first, *rest = np.array_split(every, min(self.threads, len(edges)))
+            others = [self._pool.submit(work, share, rows) for share, rows in enumerate(rest, 1)]
+            work(0, first)
+            for other in others:
+                other.result()
+            if not self.rollouts:
+                value[new] = worth[new]
             trees.back_up(edges, value, over)
-            if asked:
-                self._take(trees, asked)
-            asked = new
+            answers.append(answer)
+            if len(answers) > late:
+                answers.popleft()()
 
-        deepen(trees, step, goal, end, self.cfg.leaves)
-        if asked:
-            self._take(trees, asked)
+        deepen(trees, step, goal, end, self.cfg.leaves * self.threads)
+        for answer in answers:
+            answer()
 
-    def _ask(self, tree: NDArray, node: NDArray, states: States, moves: NDArray[np.bool_]) -> _Asked | None:
-        """Start the networks on new nodes."""
-        if not len(states) or (self.policy is None and self.value is None):
-            return None
-        which = None if self.symmetries is None else self.rng.integers(len(self.symmetries), size=len(states))
-        shares = np.array_split(np.arange(len(states)), min(self.threads, len(states)))
-        answers = [
-            self._pool.submit(self._evaluate, states[share], None if which is None else which[share])
-            for share in shares
-        ]
-        return _Asked(tree, node, moves, answers)
+    def _guess(self, states: States, late: bool = False) -> Floats | None:
+        """The tree policy's priors, where somebody sees them before the policy network's."""
+        return self.tree_policy(states) if self.tree_policy and len(states) and (late or not self.policy) else None
 
-    def _evaluate(self, states: States, which: NDArray[np.int64] | None) -> tuple[Any, Any]:
+    def _turns(self, count: int) -> NDArray[np.int64] | None:
+        """A random symmetry for each evaluation."""
+        return None if self.symmetries is None else self.rng.integers(len(self.symmetries), size=count)
+
+    def _think(self, states: States, turns: NDArray[np.int64] | None) -> tuple[Floats | None, Floats | None]:
+        """What the networks say: (logits [B, A], values [B])."""
         planes = self.encode(states)
-        turned = None if which is None or self.symmetries is None else self.symmetries[which]
+        turned = None if turns is None or self.symmetries is None else self.symmetries[turns]
         if turned is not None:
             points = planes.shape[2] * planes.shape[3]
             rows = [p[:, t[:points]] for p, t in zip(planes.reshape(*planes.shape[:2], -1), turned, strict=True)]
@@ -194,18 +216,15 @@ class Search:
             np.put_along_axis(logits, turned, seen, 1)
         return logits, self.value(planes) if self.value else None
 
-    def _take(self, trees: DoubleTrees, asked: _Asked) -> Floats | None:
-        """Wait for the networks' answer, and give it to the trees; returns the values."""
-        logits, values = zip(*(answer.result() for answer in asked.answers), strict=True)
-        priors = value = None
-        if self.policy:
-            priors = priors_of(np.float32(self.cfg.beta) * np.concatenate(logits), asked.moves)
-        if self.value:
-            value = np.concatenate(values)
+    def _answer(
+        self, trees: DoubleTrees, tree: NDArray, node: NDArray, moves: NDArray, logits: Floats | None, value: Any
+    ) -> None:
+        """Give the networks' answer to the trees."""
+        priors = priors_of(np.float32(self.cfg.beta) * logits, moves) if self.policy and logits is not None else None
+        value = value if self.value else None
         if not all(x is None or np.isfinite(x).all() for x in (priors, value)):
             raise NonFiniteLoss("a network's answer is not finite: go back to a checkpoint before that")
-        trees.answer(asked.tree, asked.node, priors, value)
-        return value
+        trees.answer(tree, node, priors, value)
 
     def close(self) -> None:
         """End its threads."""

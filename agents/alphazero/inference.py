@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rlkit import runtime
 from rlkit.errors import NonFiniteLoss
+from rlkit.nn.board import pack_
 from rlkit.search import Edges, Trees
 
 Evaluate = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -32,6 +33,7 @@ class Inference:
         precision = runtime.fastest_precision(self.device) if precision == "auto" else precision
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._copy = copy.deepcopy(network).eval().requires_grad_(False).to(dtype)
+        pack_(self._copy)
         self._own = threading.local()
 
     def refresh(self) -> None:
@@ -39,6 +41,7 @@ class Inference:
         ours = self._copy.state_dict()
         for name, tensor in self.network.state_dict().items():
             ours[name].copy_(tensor)
+        pack_(self._copy)
         if self.device.type == "cuda":  # the streams of other threads do not wait for this one
             torch.cuda.current_stream(self.device).synchronize()
 

@@ -1,7 +1,7 @@
 """A trained network as a player: search without noise from one position, in a tree that is kept from move to move."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -133,6 +133,15 @@ class AlphaZero:
                 " board, or train an agent on this one"
             )
         return planes
+
+    def call(self, position: Any) -> Callable[[], Any]:
+        """What its search asks of its network at once, as a function to be timed; here all are the one position.
+
+        Raises ValueError where the position is not the network's.
+        """
+        game, games = position.states()
+        planes = self._checked(game, game.encode(games)).repeat(self.leaves, 0)
+        return lambda: self.evaluate(planes)
 
     def grow(self, trees: Trees, position: Any, goal: int, end: float = np.inf) -> None:
         """Search on until the root has had `goal` simulations, the tree is full, or `time.monotonic()` is `end`."""

@@ -18,7 +18,7 @@ import tyro
 class Config:
     """Measure speed. Peers (the extra `bench`) run in turns with ours."""
 
-    what: Annotated[Literal["dqn", "go", "nn", "search"], tyro.conf.Positional] = "dqn"
+    what: Annotated[Literal["alphago", "dqn", "go", "nn", "search"], tyro.conf.Positional] = "dqn"
     json: bool = False
     """one JSON object a line instead of a table"""
     game: str = "pong"

@@ -51,10 +51,23 @@ def convolved(conv: Any, x: Tensor, skip: Tensor | None = None) -> Tensor:
     if not fused:
         y = conv(x) if skip is None else conv(x).add_(skip)
         return F.relu(y, inplace=True)
-    how = conv.weight, conv.bias, conv.padding, conv.stride, conv.dilation, conv.groups
+    how = getattr(conv, "packed", conv.weight), conv.bias, conv.padding, conv.stride, conv.dilation, conv.groups
     if skip is None:
         return torch.ops.mkldnn._convolution_pointwise(x, *how, "relu", [], "")
     return torch.ops.mkldnn._convolution_pointwise_.binary(skip, x, *how, "add", 1.0, "relu", [], None)
+
+
+def pack_(module: nn.Module) -> None:
+    """Lay the weights of all convolutions out as a CPU's kernels read them, for `convolved` to take where nothing is
+    differentiated; without it that is done in each call, a fifth of the time of 8 positions and a third of one's.
+
+    They are a copy: call it again when the weights have changed.
+    """
+    for conv in module.modules():
+        if isinstance(conv, nn.Conv2d) and conv.weight.device.type == "cpu":
+            how: Any = conv.padding, conv.stride, conv.dilation, conv.groups
+            with torch.no_grad():
+                conv.packed = torch._C._nn.mkldnn_reorder_conv2d_weight(conv.weight.to_mkldnn(), *how)
 
 
 class ResidualBlock(nn.Module):
