@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -44,6 +45,37 @@ def test_games_go_on_where_they_were_stopped(collection, tmp_path):
     with pytest.raises(ValueError, match="line 1, game 1: not a game of mcts:30"):
         make_games.main(make_games.Config(again, a="mcts:30", games=30, size=5))
     assert sorted(again.read_text().splitlines()) == sorted(whole.splitlines())
+
+
+DIES = """
+import sys
+from pathlib import Path
+moves, games = 0, Path(sys.argv[1])
+for line in sys.stdin:
+    word = line.split()[0]
+    if word == "clear_board":
+        games.write_text(str(int(games.read_text()) + 1))
+    if word == "genmove":
+        moves += 1
+        if games.read_text() == "3" and moves % 2 == 0:
+            sys.exit("out of memory")
+    print("= PASS\\n" if word == "genmove" else "=\\n", flush=True)
+"""
+
+
+def test_a_program_that_dies_loses_one_game_to_the_collection(tmp_path, capsys):
+    program, counter, out = tmp_path / "dies.py", tmp_path / "games", tmp_path / "games.sgf"
+    program.write_text(DIES)
+    counter.write_text("0")
+    spec = f"gtp:{sys.executable} {program} {counter}"
+    cfg = make_games.Config(out, a=spec, b="mcts:20", games=6, size=3, opening_moves=0, parallel=1)
+    make_games.main(cfg)
+    said = capsys.readouterr().err
+    assert "is left out" in said and "out of memory" in said and "5 games; 1 left out" in said
+    assert len(list(read_collection(out))) == 5
+    counter.write_text("9")
+    make_games.main(cfg)  # the game that is missing, and no other
+    assert len(list(read_collection(out))) == 6
 
 
 def test_batches_turn_planes_and_moves_alike(collection):

@@ -2,6 +2,7 @@
 
 import functools
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -206,12 +207,12 @@ def folders(tmp_path, monkeypatch):
     return {"policy": str(tmp_path / "policy"), "rl": str(tmp_path / "rl")}
 
 
-def tiny(steps=6, **options):
+def tiny(steps=6, lr=1e-3, **options):
     values = {
         "positions": 60, "at_once": 16, "held_out": 0.25, "channels": 4, "layers": 2, "batch_size": 8,
         "evaluate_every": 3, "device": "cpu", "threads": 1,
     }  # fmt: skip
-    training = TrainConfig(steps=steps, lr=1e-3, progress=False, log_every=2, save_every=3)
+    training = TrainConfig(steps=steps, lr=lr, progress=False, log_every=2, save_every=3)
     return alphago_value.Config(**values | options, trainer=training)
 
 
@@ -240,6 +241,25 @@ def test_main_makes_games_and_leaves_a_value_network(folders, capsys):
     again, _ = load_agent_files(whole_dir)
     assert again["score"]["positions"] == 15 and again["trained"]["positions"] >= 45
     assert again["env"] == info["env"]
+
+
+def test_it_begins_with_a_policys_tower(folders, tmp_path):
+    torch.manual_seed(0)
+    policy, value = PolicyNetwork(3, 4, 8, 2), ValueNetwork(3, 49, 8, 2)
+    value.begin_with(policy)
+    planes = torch.randint(0, 2, (5, 49, 3, 3), dtype=torch.uint8)
+    torch.testing.assert_close(value.tower(planes), policy.tower(planes[:, :4]), rtol=0, atol=1e-6)
+    assert not value.tower.convs[0].weight[:, 4:].any() and value.tower.convs[0].weight.requires_grad
+    with pytest.raises(ValueError, match="cannot begin with the tower"):
+        value.begin_with(PolicyNetwork(3, 4, 8, 3))
+    run_dir = alphago_value.main(tiny(**folders, tower_from=folders["rl"], channels=8, steps=1, lr=0.0))
+    weights, theirs = load_agent_files(run_dir)[1], load_agent_files(Path(folders["rl"]))[1]
+    torch.testing.assert_close(weights["value.tower.convs.1.weight"], theirs["policy.tower.convs.1.weight"])
+    before = len(list(tmp_path.glob("runs/*/*")))
+    for wrong, why in ((folders["rl"], "cannot begin"), (str(run_dir), "holds no AlphaGo's policy")):
+        with pytest.raises(ValueError, match=why):
+            alphago_value.main(tiny(**folders, tower_from=wrong))
+    assert len(list(tmp_path.glob("runs/*/*"))) == before
 
 
 def test_main_goes_on_bit_for_bit(folders, monkeypatch, capsys):

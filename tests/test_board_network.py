@@ -10,7 +10,7 @@ from torch import nn
 
 from agents.alphazero.network import BoardNetwork, alphazero_loss
 from rlkit.losses import cross_entropy
-from rlkit.nn.board import BOARD_BACKBONES, BoardTransformer, ResidualBlock, global_pool
+from rlkit.nn.board import BOARD_BACKBONES, BoardTransformer, PlainTower, ResidualBlock, global_pool, pack_
 from rlkit.nn.transformer import Attention, rotary, rotate
 
 BACKBONES = list(BOARD_BACKBONES)
@@ -390,3 +390,21 @@ def test_wrong_arguments_are_answered():
         build("alphago")(boards(1, 4, 7))
     with pytest.raises(ValueError, match="24 is no multiple"):
         BoardNetwork(3, 24, backbone="transformer")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_weights_say_the_same_until_they_are_packed_anew(dtype):
+    tower = PlainTower(3, 16, 3).to(dtype)
+    planes = [boards(rows, 9, 9) for rows in (1, 8, 33)]
+    with torch.inference_mode():
+        plain = [tower(some) for some in planes]
+        pack_(tower)
+        for some, before in zip(planes, plain, strict=True):
+            torch.testing.assert_close(tower(some), before, rtol=0, atol=1e-6 if dtype == torch.float32 else 0)
+        tower.convs[2].weight.mul_(2)
+        torch.testing.assert_close(tower(planes[0]), plain[0], rtol=1e-5, atol=1e-5)  # the copy is the old one
+        pack_(tower)
+        assert not torch.allclose(tower(planes[0]), plain[0], rtol=1e-5, atol=1e-5)
+    assert not any("packed" in name for name in tower.state_dict())
+    gradient = torch.autograd.grad(tower(planes[0]).sum(), tower.convs[2].weight)[0]
+    assert gradient.any()  # where something is learned, the weights themselves are taken
