@@ -13,7 +13,7 @@ from agents.alphago import games
 from agents.alphago.network import PolicyNetwork, ValueNetwork, reinforce_loss
 from agents.alphago.parts import Parts
 from agents.alphago.reinforce import PoolPlay
-from envs.go.features import alphago_slab
+from envs.go.features import ALPHAGO_ORDER, alphago_slab
 from envs.go.game import Go
 from envs.go.position import Position
 from envs.tictactoe import TicTacToe
@@ -322,7 +322,7 @@ def test_main_leaves_a_policy_with_its_score(supervised):
     run_dir = alphago_rl.main(tiny(start_from=supervised, baseline=supervised))
     info, _ = load_agent_files(run_dir)
     assert info["kind"] == "alphago" and set(info["config"]) == {"policy"}
-    assert info["env"] == {"game": "go", "size": 3, "komi": 0.5}
+    assert info["env"] == {"game": "go", "size": 3, "komi": 0.5, "planes": ALPHAGO_ORDER}
     assert info["trained"]["games"] == 4 * 8 and info["score"]["games"] == 20
     score = info["score"]
     assert score["score_low"] < score["score"] < score["score_high"]

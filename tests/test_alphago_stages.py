@@ -10,13 +10,15 @@ import pytest
 import torch
 
 from agents.alphago import player as alphago_player
-from agents.alphago.network import policy_loss
+from agents.alphago.network import PolicyNetwork, policy_loss
+from agents.alphago.parts import Parts
 from agents.alphago.rollout import RolloutPolicy, rollout_loss
-from envs.go.features import symmetries
+from envs.go.features import ALPHAGO_ORDER, symmetries
+from envs.go.game import Go
 from envs.go.sgf import read_collection
 from experiments import alphago, alphago_match, alphago_rollout, alphago_sl, make_games
 from experiments.parts import positions, stages
-from experiments.parts.players import agent_folder, go_player
+from experiments.parts.players import agent_folder, go_player, load_agent
 from rlkit.checkpoint import save_agent
 from rlkit.trainer import TrainConfig
 
@@ -181,6 +183,21 @@ def test_what_is_missing_says_who_makes_it(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"--games: there is no nothing\.sgf"):
         alphago.main(alphago.Config(games="nothing.sgf"))
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_agent_of_another_plane_order_is_refused(tmp_path):
+    stages.save(tmp_path, Parts(policy=PolicyNetwork(3, 48, 4, 2)), Go(3, komi=0.5), {}, {})
+    assert load_agent(tmp_path)[0].variant == "p"
+    file = tmp_path / "agent.json"
+    info = json.loads(file.read_text())
+    assert info["env"].pop("planes") == ALPHAGO_ORDER
+    file.write_text(json.dumps(info))
+    assert load_agent(tmp_path)[0].variant == "p"  # older agents do not say
+    info["env"]["planes"] = "ones 1, colour 3"
+    file.write_text(json.dumps(info))
+    for load in (load_agent, lambda path: stages.load(str(path), "policy", "--policy")):
+        with pytest.raises(ValueError, match=r"learned from the planes 'ones 1, colour 3'.*train it anew"):
+            load(tmp_path)
 
 
 def test_specs_of_variants(tmp_path):

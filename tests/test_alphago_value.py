@@ -13,7 +13,7 @@ from agents.alphago.network import PolicyNetwork, ValueNetwork, value_loss
 from agents.alphago.parts import Parts
 from agents.alphago.value_data import Harvest, Store, sample
 from envs.go.chains import BLACK, WHITE
-from envs.go.features import alphago_slab
+from envs.go.features import ALPHAGO_ORDER, alphago_slab
 from envs.go.game import Go
 from envs.go.position import Position
 from envs.go.record import GameRecord
@@ -220,7 +220,7 @@ def test_main_makes_games_and_leaves_a_value_network(folders, capsys):
     run_dir = alphago_value.main(tiny(**folders))
     info, weights = load_agent_files(run_dir)
     assert info["kind"] == "alphago" and set(info["config"]) == {"value"}
-    assert info["env"] == {"game": "go", "size": 3, "komi": 0.5}
+    assert info["env"] == {"game": "go", "size": 3, "komi": 0.5, "planes": ALPHAGO_ORDER}
     assert {name.partition(".")[0] for name in weights} == {"value"}
     score = info["score"]
     assert score["positions"] == 15 and 0 < score["test_mse"] < 4

@@ -35,6 +35,11 @@ ALPHAGO_PLANES = 48
 # The first of AlphaGo's planes of each kind; the eight of a number are one-hot.
 COLOUR, ONES, TURNS, LIBERTIES, CAPTURES, SELF_ATARI, LIBERTIES_AFTER = 0, 3, 4, 12, 20, 28, 36
 LADDER_CAPTURE, LADDER_ESCAPE, SENSIBLE, ZEROS, BLACK_TO_MOVE = 44, 45, 46, 47, 48
+ALPHAGO_ORDER = (
+    "colour 3, ones 1, turns 8, liberties 8, captures 8, self-atari 8, liberties after 8, ladder capture, escape,"
+    " sensible, zeros, black to move"
+)
+"""what agents are saved with: others have learned from other planes"""
 
 
 @kernel

@@ -62,11 +62,13 @@ def load_agent(path: Path, device: torch.device | str = "cpu", **options: Any) -
     from agents.alphago.player import AlphaGo
     from agents.alphazero.player import AlphaZero
     from agents.dqn.agent import DQN
+    from experiments.parts.stages import check_planes
     from rlkit.checkpoint import described, load_agent_files
 
     info, weights = load_agent_files(Path(path))
     kinds: dict[str, Any] = {"dqn": DQN, "alphazero": AlphaZero, "alphago": AlphaGo}
     if info.get("kind") == "alphago":
+        check_planes(path, info)
         options["world"] = _go_world()
     with described(path, "an agent with these weights"):
         return kinds[info["kind"]].from_files(info, weights, device, **options), info

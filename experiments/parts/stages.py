@@ -7,6 +7,7 @@ import torch
 
 from agents.alphago import parts as alphago
 from agents.alphago.parts import Parts
+from envs.go.features import ALPHAGO_ORDER
 from envs.go.game import Go
 from rlkit.checkpoint import described, load_agent_files, save_agent
 
@@ -23,7 +24,7 @@ def save(folder: Path, parts: Parts, game: Go, trained: dict[str, Any], score: d
     info = {
         "kind": "alphago",
         "config": config,
-        "env": {"game": "go", "size": game.height, "komi": game.komi},
+        "env": {"game": "go", "size": game.height, "komi": game.komi, "planes": ALPHAGO_ORDER},
         "trained": trained,
         "score": score,
     }
@@ -44,5 +45,18 @@ def load(path: str | None, part: str, flag: str, device: torch.device | str = "c
         raise FileNotFoundError(f"{flag}: {error}; {remedy}") from error
     if info.get("kind") != "alphago" or not info.get("config", {}).get(part):
         raise ValueError(f"{flag}: {path} holds no AlphaGo's {part}: {remedy}")
+    check_planes(path, info)
     with described(path, "these weights"):
         return alphago.from_files(info, weights, device), info
+
+
+def check_planes(path: str | Path, info: dict[str, Any]) -> None:
+    """Raise ValueError where an AlphaGo's agent.json says that it learned from other planes than those that are made
+    here: it would load, and see another board.
+    """
+    theirs = info.get("env", {}).get("planes", ALPHAGO_ORDER)  # the first ones did not say
+    if theirs != ALPHAGO_ORDER:
+        raise ValueError(
+            f"{path} learned from the planes {theirs!r}; here they are {ALPHAGO_ORDER!r}: play it with the version that"
+            f" made it, or train it anew by {MAKES['policy']}"
+        )
