@@ -92,7 +92,9 @@ def main(cfg: Config) -> Path:
     learned, held_out = positions.split(games, cfg.held_out)
     size = games.game.height
     model = RolloutPolicy(patterns.NUM_FEATURES).to(device)
-    batches = Batches(positions.drawn_patterns(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1)))
+    batches = Batches.for_device(
+        positions.drawn_patterns(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1)), device
+    )
     run_dir = run.start(cfg, "alphago_rollout", f"{size}x{size}", FIXED)
     trainer = Trainer(model, rollout_loss, cfg.trainer, run_dir, state={"batches": batches})
     if cfg.resume and not trainer.load():

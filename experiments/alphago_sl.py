@@ -103,7 +103,9 @@ def main(cfg: Config) -> Path:
     learned, held_out = positions.split(games, cfg.held_out)
     size = games.game.height
     model = PolicyNetwork(size, cfg.planes, cfg.channels, cfg.layers).to(device)
-    batches = Batches(positions.drawn(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1)))
+    batches = Batches.for_device(
+        positions.drawn(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1)), device
+    )
     run_dir = run.start(cfg, "alphago_sl", f"{size}x{size}_{cfg.planes}", FIXED)
     trainer = Trainer(model, policy_loss, cfg.trainer, run_dir, state={"batches": batches})
     if cfg.resume and not trainer.load():

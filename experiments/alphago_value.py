@@ -224,8 +224,7 @@ def main(cfg: Config) -> Path:
     learned, held_out = found.split(cfg.held_out, cfg.whole_games)
     model.to(device)
     draw = positions.drawn(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1))
-    on_gpu = device.type == "cuda"
-    batches = Batches(draw, ahead=4 if on_gpu else 0, pin=on_gpu)
+    batches = Batches.for_device(draw, device)
     epoch = len(learned) / cfg.batch_size / cfg.trainer.accumulate
     steps = cfg.trainer.steps or max(1, round(cfg.epochs * epoch))
     trainer = Trainer(model, value_loss, replace(cfg.trainer, steps=steps), run_dir, state={"batches": batches})

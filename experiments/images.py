@@ -293,8 +293,7 @@ def main(cfg: Config) -> Path:
         runtime.derive_seed(cfg.seed, 1),
         augment(*(changes[name] for name in cfg.augment)) if cfg.augment else None,
     )
-    on_gpu = device.type == "cuda"
-    batches = Batches(make, ahead=4 if on_gpu else 0, pin=on_gpu)
+    batches = Batches.for_device(make, device)
     epoch = max(1, len(learned[1]) // cfg.batch_size // cfg.trainer.accumulate)
     steps, timer = cfg.trainer.steps or cfg.epochs * epoch, Timer()
     run_dir = run.start(cfg, "images", f"{cfg.data}_{cfg.backbone}", FIXED)

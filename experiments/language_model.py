@@ -293,7 +293,7 @@ def main(cfg: Config) -> Path:
     config["vocabulary"] = corpus.vocabulary
     model = build(config).to(device)
     make = windows(corpus.train, cfg.context + 1, cfg.batch_size, runtime.derive_seed(cfg.seed, 1))
-    batches = Batches(make, pin=device.type == "cuda")
+    batches = Batches.for_device(make, device)
     run_dir = run.start(cfg, "language_model", f"{corpus.name}_{cfg.model}", FIXED)
     trainer = Trainer(model, loss_fn, cfg.trainer, run_dir, state={"batches": batches})
     if cfg.resume and not trainer.load():

@@ -274,7 +274,7 @@ def pretrained(name: str, cfg: Config, corpus: Corpus, folder: Path, device: tor
         make = windows(text + FIRST, cfg.window, size, seed)
         return lambda number: OBJECTIVES[name](make(number)["tokens"].numpy(), np.random.default_rng([seed, number]))
 
-    batches = Batches(drawn(corpus.train, cfg.batch_size, runtime.derive_seed(cfg.seed, stream + 1)))
+    batches = Batches.for_device(drawn(corpus.train, cfg.batch_size, runtime.derive_seed(cfg.seed, stream + 1)), device)
     trainer = Trainer(reader, loss_fn, cfg.trainer, folder, state={"batches": batches})
     if cfg.resume:
         trainer.load()

@@ -271,8 +271,8 @@ def score(hypotheses: list[str], references: list[str], tokenize: str = "13a") -
 
 def build(cfg: Config, model: nn.Module, rows: Rows, run_dir: Path | None) -> Trainer:
     """The trainer, with its batches in its state."""
-    seed, gpu = runtime.derive_seed(cfg.seed, 2), next(model.parameters()).is_cuda
-    batches = Batches(pairs(rows, cfg.batch_tokens, seed), ahead=4 * gpu, pin=gpu)
+    seed, device = runtime.derive_seed(cfg.seed, 2), next(model.parameters()).device
+    batches = Batches.for_device(pairs(rows, cfg.batch_tokens, seed), device)
 
     def smoothed(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return loss(model, batch, cfg.smoothing)

@@ -37,6 +37,12 @@ class Batches:
         self._thread = ThreadPoolExecutor(1, "batches") if ahead > 0 else None
         self._coming: deque[tuple[int, Future[Batch]]] = deque()
 
+    @classmethod
+    def for_device(cls, make: Callable[[int], Batch], device: torch.device) -> "Batches":
+        """Where the learner is a GPU, made in advance and pinned; a CPU has nothing to do meanwhile but the same."""
+        gpu = device.type == "cuda"
+        return cls(make, ahead=4 * gpu, pin=gpu)
+
     def __iter__(self) -> Iterator[Batch]:
         while True:
             batch = self._next()

@@ -656,3 +656,16 @@ def test_files_without_sentences(tmp_path):
     for source, target in ((nothing, None), (blank, None), (nothing, nothing), (blank, blank)):
         with pytest.raises(ValueError, match="has no sentences"):
             read_pairs(source, target)
+
+
+def test_batches_for_a_cpu_are_made_when_asked_for():
+    made = []
+
+    def make(number):
+        made.append(number)
+        return {"x": torch.tensor(number)}
+
+    batches = Batches.for_device(make, torch.device("cpu"))
+    assert next(iter(batches))["x"] == 0 and made == [0]
+    ahead = Batches.for_device(make, torch.device("cuda"))
+    assert ahead.ahead == 4 and ahead.pin

@@ -66,8 +66,8 @@ def feeding(cfg: Config, games: Games) -> None:
     device = runtime.setup(1, cfg.device, cfg.threads)
     compiled.set_threads(cfg.threads or runtime.cores())
     make = positions.drawn(games, np.arange(len(games.moves)), BATCH, seed=1)
-    ready, on_gpu = make(0), device.type == "cuda"
-    batches = Batches(make, ahead=4 if on_gpu else 0, pin=on_gpu)
+    ready = make(0)
+    batches = Batches.for_device(make, device)
     contestants = {
         "drawn": learner(device, batches),
         "ready": learner(device, Batches(lambda number: ready)),
