@@ -10,7 +10,6 @@ import contextlib
 import io
 import os
 import sys
-import time
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -60,7 +59,7 @@ def main(cfg: Config) -> None:
     size, komi = board_for([cfg.agent], cfg.size, cfg.komi)
     player = go_player(cfg.agent, cfg.seed, **options)
     if "device" in options:
-        _set_threads(player, Position.empty(size, komi))
+        player.use_threads(runtime.cores(), Position.empty(size, komi))
     engine = Engine(player, size, komi, name=f"rlkit {cfg.agent}", version=_version())
     lines, out = sys.stdin, sys.stdout
     for stream in (lines, out):
@@ -75,28 +74,6 @@ def main(cfg: Config) -> None:
     finally:
         if hasattr(player, "close"):
             player.close()
-
-
-def _set_threads(player: Any, position: Position) -> None:
-    """As many as make its networks fastest on this machine as it is now: on small boards, or with company, one."""
-    import torch
-
-    from rlkit import runtime
-
-    call = player.call(position)  # which refuses a board that it cannot play on
-
-    def seconds(threads: int) -> float:
-        torch.set_num_threads(threads)
-        call()
-        began = time.perf_counter()
-        for _ in range(3):
-            call()
-        return time.perf_counter() - began
-
-    threads, least = 1, seconds(1)
-    while 2 * threads <= runtime.cores() and (took := seconds(2 * threads)) < 0.9 * least:
-        threads, least = 2 * threads, took
-    torch.set_num_threads(threads)
 
 
 def _version() -> str:

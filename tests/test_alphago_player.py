@@ -292,6 +292,19 @@ def test_what_goes_wrong_while_pondering_is_told():
     assert player(Board()) in range(9)
 
 
+def test_threads_are_few_where_simulations_are():
+    before, position = torch.get_num_threads(), Position.empty(3, 0.5)
+    for simulations, threads in ((60, 1), (400, 2), (None, 3)):
+        player = go("rvp", simulations)
+        player.use_threads(3, position)
+        assert player._search.threads == threads and torch.get_num_threads() == 1
+    player.simulations = 200
+    assert player(position) in range(10)
+    with pytest.raises(ValueError, match="here are 4 x 4"):
+        player.use_threads(2, Position.empty(4))
+    torch.set_num_threads(before)
+
+
 def test_an_agent_on_disk_plays_the_same():
     player, position = go("rvp", 60, search=SearchConfig(lam=0.25, n_thr=2)), Position.empty(3, 0.5)
     player.new_game(7)

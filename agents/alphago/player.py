@@ -161,12 +161,14 @@ class AlphaGo(AlphaZero):
                     f" {actions} moves; here are {height} x {width}, {planes} and {game.num_actions}"
                 )
 
-    def call(self, position: Any) -> Callable[[], Any]:
-        """As `AlphaZero.call`."""
-        game, games = position.states()
-        self._check(game, games)
-        planes = self.world.encode(games).repeat(self._search.cfg.leaves if self._search else 1, 0)
-        return lambda: [network(planes) for network in (self.policy, self.value) if network]
+    def use_threads(self, most: int, position: Any) -> None:
+        """Let the search have threads, up to `most`, and torch one in each; at most one for 200 simulations, as their
+        leaves are chosen without the others' answers. Raises ValueError where the position is not the networks'.
+        """
+        self._check(*position.states())
+        torch.set_num_threads(1)
+        if self._search:
+            self._search.use_threads(max(1, min(most, (self.simulations or UNLIMITED) // 200)))
 
     def grow(self, trees: Trees, position: Any, goal: int, end: float = math.inf) -> None:
         """As `AlphaZero.grow`."""

@@ -113,9 +113,14 @@ class Search:
         if value is None and rollouts is None:
             raise ValueError("a search needs rollouts or a value network, or both")
         self.cfg, self.encode, self.policy, self.value, self.rollouts = cfg, encode, policy, value, rollouts
-        self.tree_policy, self.symmetries, self.threads = tree_policy, symmetries, threads
+        self.tree_policy, self.symmetries = tree_policy, symmetries
         self.lam = cfg.lam if value and rollouts else 1.0  # the rollouts' statistic is the only one
         self.rng = np.random.default_rng(0)
+        self.use_threads(threads)
+
+    def use_threads(self, threads: int) -> None:
+        """Share the steps from now on by so many."""
+        self.threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")  # kept: they have graphs on a GPU
 
     def trees(self, trees: int, nodes: int, game: Any, simulations: int | None = None) -> DoubleTrees:

@@ -1,7 +1,7 @@
 """A trained network as a player: search without noise from one position, in a tree that is kept from move to move."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -134,14 +134,25 @@ class AlphaZero:
             )
         return planes
 
-    def call(self, position: Any) -> Callable[[], Any]:
-        """What its search asks of its network at once, as a function to be timed; here all are the one position.
-
-        Raises ValueError where the position is not the network's.
+    def use_threads(self, most: int, position: Any) -> None:
+        """Let torch have as many threads, up to `most`, as make the network fastest on the machine as it is now: on
+        small boards, or with company, one. Raises ValueError where the position is not the network's.
         """
         game, games = position.states()
         planes = self._checked(game, game.encode(games)).repeat(self.leaves, 0)
-        return lambda: self.evaluate(planes)
+
+        def seconds(threads: int) -> float:
+            torch.set_num_threads(threads)
+            self.evaluate(planes)
+            began = time.perf_counter()
+            for _ in range(3):
+                self.evaluate(planes)
+            return time.perf_counter() - began
+
+        threads, least = 1, seconds(1)
+        while 2 * threads <= most and (took := seconds(2 * threads)) < 0.9 * least:
+            threads, least = 2 * threads, took
+        torch.set_num_threads(threads)
 
     def grow(self, trees: Trees, position: Any, goal: int, end: float = np.inf) -> None:
         """Search on until the root has had `goal` simulations, the tree is full, or `time.monotonic()` is `end`."""

@@ -32,7 +32,6 @@ from envs import compiled
 from envs.go import features
 from envs.go.game import Go
 from envs.go.position import Position
-from experiments import gtp
 from experiments.alphazero_go import PRESETS
 from experiments.bench.go import middle_game
 from experiments.bench.turns import Config, in_process, in_turns, repeat, report
@@ -266,7 +265,7 @@ def main(cfg: Config) -> None:
         report(cfg, f"search alone, {root}, 200 simulations a move", rate, "simulations/s", "target", 150_000)
 
     player, empty = AlphaZero(network, MOVE), Position.empty(9)
-    gtp._set_threads(player, empty)  # those that it plays with
+    player.use_threads(runtime.cores(), empty)  # those that it plays with
     threads = torch.get_num_threads()
 
     def move() -> int:
