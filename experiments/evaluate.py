@@ -31,7 +31,8 @@ class Config:
     """Evaluate an agent over whole episodes, with raw scores, or in matches where it plays Go."""
 
     path: Annotated[Path, tyro.conf.Positional]
-    """run or agent folder; of an agent that plays Go also alphazero:NAME, and both with :SIMULATIONS"""
+    """run or agent folder; of an agent that plays Go also alphazero:NAME, and both with :SIMULATIONS; of an
+    AlphaGo also :VARIANT"""
     episodes: int = 30
     """an agent that plays Go: games against each opponent"""
     against: tuple[str, ...] = ()

@@ -48,7 +48,7 @@ class SearchConfig:
     beta: float = 0.67
     """priors are p ** beta of the network's policy, normalised"""
     leaves: int = 8
-    """rollouts under way at once"""
+    """rollouts of each thread that are under way at once"""
     late: bool = False
     """go on while the networks think; on a CPU, which has nothing to do meanwhile but the same, it is no gain"""
     unvisited: Literal["zero", "node"] = "zero"
