@@ -59,9 +59,13 @@ class Config:
 
 PRESETS = {"small": Config()}
 FIXED = ("preset", "size", "games", "teacher", "scale", "seed")
-# games made, and of the stages: updates, channels, layers
-QUICK = {"games": 1500, "sl": 600, "rollout": 500, "rl": 100, "value": 8_000, "channels": 32, "layers": 5}
-WHOLE = {"games": 3000, "sl": 4000, "rollout": 3000, "rl": 300, "value": 300_000, "channels": 64, "layers": 8}
+# games made; updates of the stages, games and epochs of the value network's; channels, layers
+QUICK = {
+    "games": 1500, "sl": 600, "rollout": 500, "rl": 100, "value": 8_000, "epochs": 8, "channels": 32, "layers": 5,
+}  # fmt: skip
+WHOLE = {
+    "games": 3000, "sl": 4000, "rollout": 3000, "rl": 300, "value": 300_000, "epochs": 14, "channels": 64, "layers": 8,
+}  # fmt: skip
 
 
 def plan(cfg: Config, done: dict[str, str]) -> list[tuple[str, list[str]]]:
@@ -75,16 +79,14 @@ def plan(cfg: Config, done: dict[str, str]) -> list[tuple[str, list[str]]]:
     learned = [f"--games={games}", f"--size={cfg.size}", *common]
     sl, rl = (done.get(stage, "") for stage in ("sl", "rl"))
     steps = {stage: f"--trainer.steps={count[stage]}" for stage in ("sl", "rollout", "rl")}
+    value = [f"--positions={count['value']}", f"--epochs={base['epochs']}"]
     out = [] if cfg.games else [("make_games", made)]
     return [
         *out,
         ("alphago_sl", [*learned, *network, steps["sl"]]),
         ("alphago_rollout", [*learned, steps["rollout"]]),
         ("alphago_rl", [f"--start-from={sl}", *common, steps["rl"]]),
-        (
-            "alphago_value",
-            [f"--policy={sl}", f"--rl={rl}", f"--tower-from={rl}", f"--positions={count['value']}", *network, *common],
-        ),
+        ("alphago_value", [f"--policy={sl}", f"--rl={rl}", f"--tower-from={rl}", *value, *network, *common]),
     ]
 
 
