@@ -49,7 +49,7 @@ class ValueNetwork(nn.Module):
     def __init__(self, size: int, planes: int = 49, channels: int = 64, layers: int = 6):
         super().__init__()
         self.config = {"size": size, "planes": planes, "channels": channels, "layers": layers}
-        self.planes, self.tower = planes, PlainTower(planes, channels, layers)
+        self.tower = PlainTower(planes, channels, layers)
         self.point = nn.Conv2d(channels, 1, 1)
         self.dense, self.out = nn.Linear(size * size, 256), nn.Linear(256, 1)
 
@@ -58,12 +58,12 @@ class ValueNetwork(nn.Module):
         not look at begin at 0. Raises ValueError where it is of another shape.
         """
         ours, theirs = self.config, policy.config
-        if any(ours[name] != theirs[name] for name in ("size", "channels", "layers")) or theirs["planes"] > self.planes:
+        more = ours["planes"] - theirs["planes"]
+        if more < 0 or any(ours[name] != theirs[name] for name in ("size", "channels", "layers")):
             raise ValueError(f"a value network of {ours} cannot begin with the tower of a policy of {theirs}")
-        own = self.tower.state_dict()
-        for name, tensor in policy.tower.state_dict().items():
-            own[name].zero_()
-            (own[name][:, : tensor.shape[1]] if tensor.dim() > 1 else own[name]).copy_(tensor)
+        tower = policy.tower.state_dict()
+        tower["convs.0.weight"] = F.pad(tower["convs.0.weight"], (0, 0, 0, 0, 0, more))
+        self.tower.load_state_dict(tower)
 
     def forward(self, planes: Tensor) -> Tensor:
         points = self.point(self.tower(planes)).flatten(1)

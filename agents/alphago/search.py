@@ -116,12 +116,16 @@ class Search:
         self.tree_policy, self.symmetries = tree_policy, symmetries
         self.lam = cfg.lam if value and rollouts else 1.0  # the rollouts' statistic is the only one
         self.rng = np.random.default_rng(0)
-        self.use_threads(threads)
+        self._begin(threads)
+
+    def _begin(self, threads: int) -> None:
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")  # kept: they have graphs on a GPU
 
     def use_threads(self, threads: int) -> None:
         """Share the steps from now on by so many."""
-        self.threads = threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")  # kept: they have graphs on a GPU
+        self.close()
+        self._begin(threads)
 
     def trees(self, trees: int, nodes: int, game: Any, simulations: int | None = None) -> DoubleTrees:
         """Empty trees for searches of so many simulations."""
@@ -136,7 +140,7 @@ class Search:
         moves = np.where(game.is_over(games)[:, None], False, moves_of(game, games))
         trees.plant(games, first_priors(moves, self._guess(games)))
         going = np.flatnonzero(moves.any(1))
-        if len(going):
+        if len(going) and (self.policy or self.value):
             logits, value = self._think(games[going], self._turns(len(going)))
             self._answer(trees, going, 0 * going, moves[going], logits, value)
 
@@ -169,10 +173,11 @@ class Search:
                     value[rows] = self.rollouts(states[rows], seed)
 
             def work(share: int, rows: NDArray[np.int64]) -> None:
-                if thinks and not late and share % 2 == 0:
+                here = thinks and not late
+                if here and share % 2 == 0:
                     networks(rows)
                 rollouts(rows, int(seeds[share]))
-                if thinks and not late and share % 2 == 1:
+                if here and share % 2 == 1:
                     networks(rows)
 
             def answer() -> None:

@@ -93,8 +93,10 @@ def on_cores(count: int) -> Iterator[None]:
                 os.sched_setaffinity(int(thread.name), cores)
 
     pin(set(sorted(before)[:count]))
-    yield
-    pin(before)
+    try:
+        yield
+    finally:
+        pin(before)
 
 
 def shared(threads: int, call: Callable[[NDArray[np.int64]], Any], items: int, size: int) -> Callable[[], int]:
@@ -134,7 +136,7 @@ def player(weights: NDArray[np.float32], threads: int) -> AlphaGo:
     torch.manual_seed(1)
     policy, value = PolicyNetwork(9, channels=CHANNELS, layers=LAYERS), ValueNetwork(9, 49, CHANNELS, LAYERS)
     nn.init.normal_(policy.point.weight, std=0.5)  # or a search would see no difference between moves
-    return AlphaGo(Parts(policy, value, weights), players._go_world(), SIMULATIONS, threads=threads)
+    return AlphaGo(Parts(policy, value, weights), players.go_world(), SIMULATIONS, threads=threads)
 
 
 def searching(cfg: Config, rows: NDArray[np.int16], weights: NDArray[np.float32]) -> None:

@@ -69,12 +69,12 @@ def load_agent(path: Path, device: torch.device | str = "cpu", **options: Any) -
     kinds: dict[str, Any] = {"dqn": DQN, "alphazero": AlphaZero, "alphago": AlphaGo}
     if info.get("kind") == "alphago":
         check_planes(path, info)
-        options["world"] = _go_world()
+        options["world"] = go_world()
     with described(path, "an agent with these weights"):
         return kinds[info["kind"]].from_files(info, weights, device, **options), info
 
 
-def _go_world() -> Any:
+def go_world() -> Any:
     """Go as an AlphaGo sees it."""
     from agents.alphago.player import World
     from envs.go import patterns

@@ -34,6 +34,10 @@ def global_pool(x: Tensor, mask: Tensor | None = None) -> Tensor:
     return torch.cat([mean, x.masked_fill(~mask[:, None], -torch.inf).amax((2, 3))], 1)
 
 
+FUSES = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
+"""whether this torch has oneDNN, and in it what has no public name"""
+
+
 def convolved(conv: Any, x: Tensor, skip: Tensor | None = None) -> Tensor:
     """relu(conv(x)), or relu(skip + conv(x)), which may be written over `skip`; a board stays as large as it is.
 
@@ -46,7 +50,7 @@ def convolved(conv: Any, x: Tensor, skip: Tensor | None = None) -> Tensor:
         and x.dtype == conv.weight.dtype
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()  # the compiler fuses by itself
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")  # not a public name
+        and FUSES
     )
     if not fused:
         y = conv(x) if skip is None else conv(x).add_(skip)
@@ -64,7 +68,7 @@ def pack_(module: nn.Module) -> None:
     They are a copy: call it again when the weights have changed.
     """
     for conv in module.modules():
-        if isinstance(conv, nn.Conv2d) and conv.weight.device.type == "cpu":
+        if FUSES and isinstance(conv, nn.Conv2d) and conv.weight.device.type == "cpu":
             how: Any = conv.padding, conv.stride, conv.dilation, conv.groups
             with torch.no_grad():
                 conv.packed = torch._C._nn.mkldnn_reorder_conv2d_weight(conv.weight.to_mkldnn(), *how)
