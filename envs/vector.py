@@ -28,7 +28,7 @@ class Step(NamedTuple):
     nowhere, and last is False.
     """
 
-    obs: NDArray[np.uint8]  # [E, stack, height, width], the newest frame at stack - 1
+    obs: NDArray  # [E, *obs_shape]; of images uint8 and the newest frame at stack - 1, of vectors float32
     r_t: NDArray[np.float32]  # [E], raw: neither clipped nor scaled
     discount_t: NDArray[np.float32]  # [E], 0 or 1; the learner multiplies by its gamma
     last: NDArray[np.bool_]  # [E], obs ends an episode
@@ -40,15 +40,19 @@ class Step(NamedTuple):
 class VectorEnv(Protocol):
     """What an agent may rely on. `frames_per_step` is what one action costs on the frames clock.
 
+    obs_shape is (stack, height, width) of images, (1, features) of vectors.
+
     A world that can be saved also has state_dict and load_state_dict; others begin new episodes on resume.
     """
 
     num_envs: int
     num_actions: int
-    obs_shape: tuple[int, int, int]
     frames_per_step: int
 
-    def reset(self) -> NDArray[np.uint8]: ...
+    @property
+    def obs_shape(self) -> tuple[int, ...]: ...
+
+    def reset(self) -> NDArray: ...
     def send(self, actions: NDArray[np.int64]) -> None: ...
     def recv(self) -> Step: ...
     def step(self, actions: NDArray[np.int64]) -> Step: ...

@@ -17,10 +17,10 @@ import tyro
 from PIL import Image
 
 from agents.dqn.agent import DQN
-from envs.atari import EVALUATION_EPSILON, Atari, game_name, human_normalised
-from envs.catch import Catch
+from envs.atari import Atari, human_normalised
 from envs.go.position import Position
 from experiments import match
+from experiments.parts import games
 from experiments.parts.pictures import draw_first_moves
 from experiments.parts.players import agent_folder, agent_info, board_for, go_player, load_agent
 from rlkit import evaluate, run, runtime
@@ -55,6 +55,10 @@ class Config:
     """write what an agent that plays Go thinks after 1 and 8 moves of its own, as a PNG"""
 
 
+HUMANS = ("human_nature", "human_57")
+"""published columns that a score is normalised by"""
+
+
 def main(cfg: Config) -> dict:
     """Evaluate and print; returns what `--json` prints (of matches by opponent)."""
     run.at_least(cfg, {"episodes": 1, "seed": 0})
@@ -66,30 +70,27 @@ def main(cfg: Config) -> dict:
     device = runtime.setup(cfg.seed, cfg.device)
     agent, info = load_agent(cfg.path, device)
     game, trained = info["env"]["game"], info["env"]["protocol"]
-    if cfg.game and (game if cfg.game == game else game_name(cfg.game)) != game:
+    if cfg.game and (game if cfg.game == game else games.known(cfg.game)) != game:
         raise ValueError(f"{cfg.path} is an agent for {game}, not for {cfg.game}: it has other actions and pictures")
     protocol = cfg.protocol or trained
-    epsilon = EVALUATION_EPSILON[protocol] if cfg.epsilon is None else cfg.epsilon
+    epsilon = games.evaluation_epsilon(game, protocol) if cfg.epsilon is None else cfg.epsilon
     # One episode an environment, in at most 32 at a time.
     num_envs = next(n for n in range(min(cfg.episodes, 32), 0, -1) if cfg.episodes % n == 0)
-    envs: Atari | Catch
-    if game == "catch":
-        envs = Catch(num_envs, size=agent.obs_shape[-1], seed=cfg.seed)
-    else:
-        envs = Atari(
-            game,
-            num_envs,
-            protocol=protocol,
-            training=False,
-            seed=cfg.seed,
-            threads=runtime.cores(),
-            max_frames=cfg.max_frames,
-        )
+    envs = games.make(
+        game,
+        num_envs,
+        seed=cfg.seed,
+        protocol=protocol,
+        training=False,
+        threads=runtime.cores(),
+        max_frames=cfg.max_frames,
+        flicker=info["env"].get("flicker"),
+        size=agent.obs_shape[-1],
+    )
     rng = np.random.default_rng(cfg.seed)
-    act = functools.partial(agent.act, epsilon=epsilon, rng=rng)
-    scores = evaluate.episodes(act, envs, cfg.episodes)
+    scores = evaluate.episodes(lambda obs, first: agent.act(obs, epsilon, rng, first), envs, cfg.episodes)
     low, high = scores.interval()
-    normalised = {"human_nature": None, "human_57": None} if game == "catch" else human_normalised(game, scores.mean)
+    normalised = human_normalised(game, scores.mean) if games.is_atari(game) else dict.fromkeys(HUMANS)
     out = {
         "game": game,
         "protocol": protocol,
@@ -135,8 +136,8 @@ def record(
     agent: DQN, game: str, protocol: str, epsilon: float, seed: int, path: Path, max_frames: int | None = None
 ) -> float:
     """Write one game as a video; returns its score. A second emulator draws: same seed, same actions, in colour."""
-    if game == "catch":
-        raise ValueError("videos are drawn by the Atari emulator; catch has none")
+    if not games.is_atari(game):
+        raise ValueError(f"videos are drawn by the Atari emulator; {game} has none")
     try:
         import imageio.v2 as imageio
 
@@ -148,14 +149,14 @@ def record(
     )
     player, camera = make(), make(color_size=(210, 160))
     obs, _ = player.reset(), camera.reset()
-    rng, last = np.random.default_rng(seed), False
+    rng, first, last = np.random.default_rng(seed), np.ones(1, bool), False
     with writer:
         while not last:
-            actions = agent.act(obs, epsilon, rng)
+            actions = agent.act(obs, epsilon, rng, first)
             step, seen = player.step(actions), camera.step(actions)
             assert seen.r_t[0] == step.r_t[0], "the emulator that draws has left the one that is played"
             writer.append_data(seen.obs[0, -1])
-            obs, last = step.obs, bool(step.last[0])
+            obs, first, last = step.obs, step.first, bool(step.last[0])
     return float(step.score[0])
 
 
@@ -163,7 +164,7 @@ def _text(out: dict) -> str:
     low, high = out["interval_95"]
     lines = [f"{out['game']}, protocol {out['protocol']}, epsilon {out['epsilon']:g}, {out['episodes']} episodes"]
     lines.append(f"  raw score {out['mean']:.2f}, 95 % interval {low:.2f} to {high:.2f}, median {out['median']:.1f}")
-    for column in ("human_nature", "human_57"):
+    for column in HUMANS:
         value = out[f"normalised_by_{column}"]
         lines.append(f"  normalised by {column}: " + ("no published human score" if value is None else f"{value:.3f}"))
     if out["ended_by_frame_cap"]:

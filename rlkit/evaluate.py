@@ -157,11 +157,11 @@ def elo_ratings(
 
 
 def episodes(
-    act: Callable[[NDArray[np.uint8]], NDArray[np.int64]],
+    act: Callable[[NDArray, NDArray[np.bool_]], NDArray[np.int64]],
     envs: Any,
     num_episodes: int,
 ) -> Scores:
-    """Play whole episodes with act(obs [E, ...]) -> actions [E].
+    """Play whole episodes with act(obs [E, ...], first [E]) -> actions [E]; first: the observation begins an episode.
 
     Each environment plays the same number of them: taking the first N to end would favour short ones. So
     num_episodes must be a multiple of envs.num_envs (ValueError).
@@ -173,12 +173,11 @@ def episodes(
     lengths: list[list[int]] = [[] for _ in range(envs.num_envs)]
     capped = steps = 0
     began = time.perf_counter()
-    obs = envs.reset()
+    obs, first = envs.reset(), np.ones(envs.num_envs, bool)
     while min(map(len, scores)) < each:
-        actions = act(obs)
-        step = envs.step(actions)
+        step = envs.step(act(obs, first))
         steps += envs.num_envs
-        obs = step.obs
+        obs, first = step.obs, step.first
         for e in np.flatnonzero(step.last):
             if len(scores[e]) < each:
                 scores[e].append(float(step.score[e]))

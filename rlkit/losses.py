@@ -1,5 +1,6 @@
 """Losses as pure functions. No reduction unless said: the caller weighs and averages."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,7 +26,12 @@ def double_q_learning(
     batch, actions = q_tm1.shape
     assert q_t.shape == q_t_selector.shape == (batch, actions), (q_tm1.shape, q_t.shape, q_t_selector.shape)
     assert a_tm1.shape == r_t.shape == discount_t.shape == (batch,), (a_tm1.shape, r_t.shape, discount_t.shape)
-    v_t = q_t.gather(1, q_t_selector.argmax(1, keepdim=True)).squeeze(1)
+    return td_error(q_tm1, a_tm1, r_t, discount_t, q_t.gather(1, q_t_selector.argmax(1, keepdim=True)).squeeze(1))
+
+
+def td_error(q_tm1: Tensor, a_tm1: Tensor, r_t: Tensor, discount_t: Tensor, v_t: Tensor) -> Tensor:
+    """TD errors [B], given what the next state is worth, v_t [B]: r_t + discount_t v_t - q_tm1(a_tm1)."""
+    assert a_tm1.shape == r_t.shape == discount_t.shape == v_t.shape, (a_tm1.shape, r_t.shape, v_t.shape)
     target = r_t + discount_t * v_t
     return target.detach() - q_tm1.gather(1, a_tm1.unsqueeze(1)).squeeze(1)
 
@@ -62,3 +68,97 @@ def reinforce(logits: Tensor, action: Tensor, advantage: Tensor) -> Tensor:
     """
     assert action.shape == advantage.shape == logits.shape[:1], (logits.shape, action.shape, advantage.shape)
     return F.cross_entropy(logits, action, reduction="none") * advantage.detach()
+
+
+# -- distributions of returns: atoms z [N] with probabilities, or quantiles --------------------------------------------
+
+
+def project(z: Tensor, probs: Tensor, support: Tensor) -> Tensor:
+    """Probabilities [B, N] on evenly spaced `support` [N] of a distribution with probs [B, M] at z [B, M].
+
+    What lies between two atoms is shared in proportion to their distance, what lies outside goes to the last one.
+    Source: Bellemare et al. 2017, eq. 7, as the triangular kernel max(0, 1 - |z - support_i| / step).
+    """
+    assert z.shape == probs.shape and support.ndim == 1 < len(support), (z.shape, probs.shape, support.shape)
+    step = support[1] - support[0]
+    away = (z.clamp(support[0], support[-1])[:, None] - support[:, None]).abs() / step  # [B, N, M]
+    return ((1 - away).clamp(min=0) * probs[:, None]).sum(2)
+
+
+def quantile_regression(z_tm1: Tensor, tau: Tensor, target: Tensor, kappa: float = 1.0) -> Tensor:
+    """Quantile Huber loss [B]: summed over the quantiles z_tm1 [B, N], of which each should lie above a share tau
+    [B or 1, N] of the targets [B, M], and averaged over the targets.
+
+    Targets are constants. Source: Dabney et al. 2018 (QR-DQN), eq. 10; with sampled tau, Dabney et al. 2018 (IQN),
+    eq. 3. kappa: where the squared error turns linear.
+    """
+    assert z_tm1.ndim == tau.ndim == target.ndim == 2 and tau.shape[1] == z_tm1.shape[1], (z_tm1.shape, tau.shape)
+    error = target.detach()[:, None] - z_tm1[:, :, None]  # [B, N, M]
+    weight = (tau[:, :, None] - (error < 0).to(error.dtype)).abs()
+    huber_ = F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=kappa) / kappa
+    return (weight * huber_).mean(2).sum(1)
+
+
+def soft_policy(q: Tensor, temperature: float) -> Tensor:
+    """log pi [B, A] of the softmax of q [B, A] at `temperature`."""
+    assert q.ndim == 2, q.shape
+    return (q / temperature).log_softmax(1)
+
+
+def munchausen(logp: Tensor, action: Tensor, temperature: float, low: float = -1.0) -> Tensor:
+    """The bonus [B] of `action` [B]: temperature log pi(action), clipped to [low, 0].
+
+    logp: [B, A] of `soft_policy`. Source: Vieillard et al. 2020, section 3, and its clipping in section 4.
+    """
+    assert action.shape == logp.shape[:1], (logp.shape, action.shape)
+    return (temperature * logp.gather(1, action[:, None]).squeeze(1)).clamp(low, 0)
+
+
+# -- sequences [B, T] --------------------------------------------------------------------------------------------------
+
+
+def n_step_targets(r_t: Tensor, discount_t: Tensor, v: Tensor, last: Tensor, n: int) -> Tensor:
+    """r_t + discount_t r_{t+1} + ... + discounts v_{t+n}: [B, T - n] for the first T - n moments.
+
+    Args:
+        r_t, discount_t: [B, T] of the transitions from each moment; discount_t includes gamma.
+        v: [B, T] the value of each moment. last: [B, T] True where an episode ends: its value is taken, and nothing
+            behind it; a terminal has discount 0 before it.
+    """
+    assert r_t.shape == discount_t.shape == v.shape == last.shape and 0 < n < v.shape[1], (v.shape, n)
+    target, steps = v, v.shape[1]
+    for k in range(1, n + 1):
+        ahead, now = target[:, 1:], slice(0, steps - k)
+        target = torch.where(last[:, now], v[:, now], r_t[:, now] + discount_t[:, now] * ahead)
+    return target
+
+
+def lambda_returns(r_t: Tensor, discount_t: Tensor, v_t: Tensor, lambda_: float) -> Tensor:
+    """G_t = r_t + discount_t ((1 - lambda) v_t + lambda G_{t+1}): [T, B], where the last one rests on v_t alone.
+
+    Args: r_t, discount_t, v_t: [T, B] of what follows moment t: reward, discount (includes gamma), value of the next
+    state. An end that is no terminal needs its own value in v_t, and a lambda cut there: that is the caller's.
+    Source: Sutton and Barto 2018, section 12.1; Gallici et al. 2024 (PQN), eq. 10.
+    """
+    assert r_t.shape == discount_t.shape == v_t.shape, (r_t.shape, discount_t.shape, v_t.shape)
+    out, ahead = torch.empty_like(v_t), v_t[-1]
+    for t in range(len(v_t) - 1, -1, -1):
+        ahead = out[t] = r_t[t] + discount_t[t] * ((1 - lambda_) * v_t[t] + lambda_ * ahead)
+    return out
+
+
+RESCALE_EPSILON = 1e-3
+
+
+def rescale(x: Tensor) -> Tensor:
+    """sign(x) (sqrt(|x| + 1) - 1) + .001 x: large returns on a scale that a network can learn.
+
+    Source: Pohlen et al. 2018, section 3.2.
+    """
+    return x.sign() * ((x.abs() + 1).sqrt() - 1) + RESCALE_EPSILON * x
+
+
+def unscale(x: Tensor) -> Tensor:
+    """The inverse of `rescale`."""
+    e = RESCALE_EPSILON
+    return x.sign() * ((((1 + 4 * e * (x.abs() + 1 + e)).sqrt() - 1) / (2 * e)).square() - 1)

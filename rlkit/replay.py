@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlkit.checkpoint import ChunkFile
+from rlkit.sum_tree import SumTree
 
 CHUNK_BYTES = 4 << 20
 
@@ -31,15 +32,17 @@ class Replay:
 
     Args:
         capacity: frames in all; each environment keeps capacity // num_envs of them.
-        frame_shape: (height, width); stack: frames a state is made of; n_step, gamma: of the returns.
+        frame_shape: (height, width) or (features,); stack: frames a state is made of; n_step, gamma: of the returns.
         path: file for the frames, written by `state_dict`; None keeps them out of the saved state.
+        priority: exponent of prioritised sampling (Schaul et al. 2016); 0: every transition is as probable.
+        dtype: of the frames.
     """
 
     def __init__(
         self,
         capacity: int,
         num_envs: int,
-        frame_shape: tuple[int, int] = (84, 84),
+        frame_shape: tuple[int, ...] = (84, 84),
         *,
         stack: int = 4,
         n_step: int = 1,
@@ -47,6 +50,8 @@ class Replay:
         device: torch.device | str = "cpu",
         seed: int = 0,
         path: Path | None = None,
+        priority: float = 0.0,
+        dtype: torch.dtype = torch.uint8,
     ):
         self.rows, self.num_envs, self.stack, self.n_step, self.gamma = (
             capacity // num_envs,
@@ -59,7 +64,7 @@ class Replay:
             raise ValueError(f"a replay of {capacity} frames is too small for {num_envs} environments: raise capacity")
         self.device = torch.device(device)
         # The frame behind the last row stays zero: stacks that begin before their episode point at it.
-        self.frames = torch.empty((self.rows * num_envs + 1, *frame_shape), dtype=torch.uint8, device=self.device)
+        self.frames = torch.empty((self.rows * num_envs + 1, *frame_shape), dtype=dtype, device=self.device)
         self.frames[-1] = 0
         shape = (self.rows, num_envs)
         self.action, self.age = np.zeros(shape, np.int16), np.zeros(shape, np.uint8)
@@ -68,7 +73,11 @@ class Replay:
         self._columns: tuple[NDArray, ...] = (self.action, self.age, self.reward, self.discount, self.last)
         self.count = 0  # rows ever written
         self._rng = np.random.default_rng(seed)
-        row_bytes = num_envs * (frame_shape[0] * frame_shape[1] + 12)
+        self.priority = priority
+        # One leaf a frame: 0 where no transition can start. What is new gets the highest priority that was seen.
+        self.tree = SumTree(self.rows * num_envs, self.device) if priority else None
+        self._highest = torch.ones((), dtype=torch.float64, device=self.device)
+        row_bytes = num_envs * (self.frames[0].nbytes + 12)
         self._chunk_rows = max(1, CHUNK_BYTES // row_bytes)
         self._dirty = np.zeros(-(-self.rows // self._chunk_rows), bool)
         self._file = ChunkFile(path, self._chunk_rows * row_bytes) if path else None
@@ -84,18 +93,18 @@ class Replay:
     @property
     def nbytes(self) -> int:
         """Memory when full."""
-        return self.frames.numel() + sum(column.nbytes for column in self._columns)
+        return self.frames.nbytes + sum(column.nbytes for column in self._columns)
 
     def add(
         self,
-        frame: NDArray[np.uint8],
+        frame: NDArray,
         action: NDArray,
         reward: NDArray,
         discount: NDArray,
         first: NDArray,
         last: NDArray,
     ) -> None:
-        """Write one row: frame [E, height, width], the others [E]. In a `last` row action to discount mean nothing."""
+        """Write one row: frame [E, *frame_shape], the others [E]. In a `last` row action to discount mean nothing."""
         row, before = self.count % self.rows, (self.count - 1) % self.rows
         start = row * self.num_envs
         self.frames[start : start + self.num_envs].copy_(torch.from_numpy(frame))
@@ -103,16 +112,46 @@ class Replay:
         self.age[row] = np.where(first | (self.count == 0), 0, np.minimum(self.age[before], 254) + 1)
         self._dirty[row // self._chunk_rows] = True
         self.count += 1
+        low, high = self._bounds()
+        if self.tree and high > low:
+            gone = np.arange(low - self.stack, low if low else -self.stack)  # the oldest have lost their stacks
+            times = np.append(gone, high - 1)
+            enters = np.zeros((len(times), self.num_envs))
+            enters[-1] = self._startable(times[-1:] % self.rows)
+            leaves = times[:, None] % self.rows * self.num_envs + np.arange(self.num_envs)
+            value = torch.from_numpy(enters.ravel()).to(self.device) * self._highest
+            self.tree.set(torch.from_numpy(leaves.ravel()).to(self.device), value)
 
-    def sample(self, batch_size: int) -> dict[str, Tensor]:
-        """A batch of uniformly drawn transitions; see `gather`. Raises ValueError where none can be drawn."""
-        return self.gather(*self.draw(batch_size))
+    def sample(self, batch_size: int, importance: float = 1.0) -> dict[str, Tensor]:
+        """A batch of transitions, drawn uniformly or by priority; see `gather`. Raises ValueError where there is none.
+
+        By priority with two more: "index" [B], for `prioritise`, and "weight" [B], (N P)^-importance over the batch's
+        greatest, which makes up for what is drawn more often (Schaul et al. 2016, section 3.4).
+        """
+        if not self.tree:
+            return self.gather(*self.draw(batch_size))
+        low, high = self._bounds()
+        if not (high > low and self.tree.levels[-1].any()):
+            raise ValueError(f"no transition to sample yet: {self!r} holds no complete one")
+        share = (np.arange(batch_size) + self._rng.random(batch_size)) / batch_size  # one of each equal part
+        index, probability = self.tree.find(torch.from_numpy(share).to(self.device))
+        row, env = np.divmod(index.cpu().numpy(), self.num_envs)  # waits for the device
+        newest = self.count - 1
+        weight = (probability / probability.min()).pow(-importance).float()
+        return self.gather(newest - (newest - row) % self.rows, env) | {"index": index, "weight": weight}
+
+    def prioritise(self, index: Tensor, priority: Tensor) -> None:
+        """Give transitions index [B] of the last `sample` the priorities [B] > 0 that they have now.
+
+        To be called before anything is added: later an index may be another transition's.
+        """
+        assert self.tree is not None and index.shape == priority.shape, (index.shape, priority.shape)
+        value = (priority.double() + 1e-6).pow(self.priority)
+        self._highest = torch.maximum(self._highest, value.max())
+        self.tree.set(index, value)
 
     def draw(self, batch_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Times and environments [B] of transitions, uniform over all that are complete.
-
-        Prioritised sampling is another `draw`; sequence sampling another `gather` over the same rows.
-        """
+        """Times and environments [B] of transitions, uniform over all that are complete."""
         low, high = self._bounds()
         time, env, missing = np.zeros(batch_size, np.int64), np.zeros(batch_size, np.int64), np.arange(batch_size)
         for _ in range(1000 if high > low else 0):
@@ -145,6 +184,10 @@ class Replay:
             "s_t": self._stacks(time + steps, env),
         }
 
+    def _startable(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether something to be drawn may begin at rows [N]: [N, E]."""
+        return ~self.last[rows]
+
     def _bounds(self) -> tuple[int, int]:
         """Rows [low, high) whose stack and n-step return are wholly in the ring."""
         oldest = self.count - self.rows
@@ -155,7 +198,7 @@ class Replay:
         index = (time[:, None] - back) % self.rows * self.num_envs + env[:, None]
         age = self.age[time % self.rows, env]
         index = np.where(back <= age[:, None], index, self.rows * self.num_envs)
-        if self.device.type == "cpu" and self.stack == 4:
+        if self.device.type == "cpu" and self.stack == 4 and self.frames.dtype == torch.uint8:
             _, height, width = self.frames.shape
             out = torch.empty((len(time), height, width, 4), dtype=torch.uint8)
             flat = self.frames.view(len(self.frames), -1).numpy()
@@ -173,6 +216,8 @@ class Replay:
         if self._file:
             state["table"] = self._file.write((i, self._chunk(i)) for i in np.flatnonzero(self._dirty).tolist())
             self._dirty[:] = False
+        if self.tree:
+            state["priorities"] = {"leaves": self.tree.leaves.cpu(), "highest": self._highest.cpu()}
         return state
 
     def load_state_dict(self, state: dict) -> str:
@@ -184,6 +229,8 @@ class Replay:
                 f"the saved replay has the shape {state['shape']}, this one {[self.rows, self.num_envs]}: "
                 "resume with the same capacity and number of environments"
             )
+        if self.tree:
+            self.tree.leaves.zero_()
         if not self._file or state["table"] is None:
             self.count = 0
             return "replay: frames were not saved, it is refilled before learning goes on"
@@ -202,6 +249,11 @@ class Replay:
             rows = np.arange(chunk * self._chunk_rows - 1, (chunk + 1) * self._chunk_rows + self.stack - 1) % self.rows
             self.last[rows] = True
             self._dirty[rows // self._chunk_rows] = True
+        if self.tree:
+            leaves = state["priorities"]["leaves"].to(self.device)[: self.last.size]
+            startable = torch.from_numpy(self._startable(np.arange(self.rows)).ravel()).to(self.device)
+            self.tree.fill(leaves.masked_fill(~startable, 0))
+            self._highest = state["priorities"]["highest"].to(self.device)
         lost = f", {len(damaged)} damaged chunks of {len(state['table'])} left out" if damaged else ""
         return f"replay: {len(self):,} frames restored{lost}"
 
@@ -215,7 +267,7 @@ class Replay:
         start = chunk * self._chunk_rows * self.num_envs
         # bytearray: torch wants memory that it may write
         self.frames[start : start + len(frames)].copy_(
-            torch.frombuffer(bytearray(blob[: frames.nbytes]), dtype=torch.uint8).view(frames.shape)
+            torch.frombuffer(bytearray(blob[: frames.nbytes]), dtype=self.frames.dtype).view(frames.shape)
         )
         offset = frames.nbytes
         for column in columns:

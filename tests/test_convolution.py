@@ -205,7 +205,7 @@ def test_nothing_is_written_over_the_images(name):
     assert torch.equal(x, before)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name != "linear"])
 def test_width_scales_every_layer(name):
     def sizes(width):
         with torch.device("meta"):

@@ -57,8 +57,10 @@ def drive(cfg, run_dir=None, load=False, stop=None, save=True):
     if load:
         assert trainer.load()
     losses = []
-    for step, _, aux in trainer.run(experience):
+    for step, batch, aux in trainer.run(experience):
         losses.append(aux["loss"].item())
+        if cfg.priority:
+            experience.replay.prioritise(batch["index"], aux["priority"])
         if step % cfg.target_every == 0:
             agent.sync(trainer.model)
         if step == stop:
@@ -141,7 +143,7 @@ def test_eager_equals_cudagraph_on_a_gpu():
 
 
 def score_in_catch(agent):
-    scores = episodes(lambda obs: agent.act(obs, 0.0, np.random.default_rng(0)), Catch(20, size=36, seed=99), 100)
+    scores = episodes(lambda obs, _: agent.act(obs, 0.0, np.random.default_rng(0)), Catch(20, size=36, seed=99), 100)
     return scores.mean
 
 

@@ -23,12 +23,17 @@ class Uneven:
         self.t += 1
         last = np.array([True, self.t % 4 == 0])
         score, length = np.where(last, [1.0, 5.0], np.nan), np.array([1, 4])
+        first, self.ended = self.ended, last
         return SimpleNamespace(
-            obs=np.zeros((2, 1), np.uint8), last=last, discount_t=np.array([1.0, 0.0]), score=score, length=length
-        )
+            obs=np.zeros((2, 1), np.uint8), last=last, first=first, discount_t=np.array([1.0, 0.0]), score=score,
+            length=length,
+        )  # fmt: skip
+
+    ended = np.ones(2, bool)
 
 
-def stay(obs):
+def stay(obs, first):
+    assert first.shape == (2,) and first.dtype == bool
     return np.zeros(len(obs), np.int64)
 
 

@@ -73,7 +73,7 @@ def test_names_mean_the_papers_networks(name, in_shape, classes, count):
 
 
 def test_every_name_of_the_agents_is_one_here_and_has_their_weights():
-    for name in BACKBONES:
+    for name in BACKBONES.keys() - {"mlp", "linear"}:  # for vectors, and the 2015 paper's baseline
         model = images.build(described(backbone=name, in_shape=[4, 36, 36], width=0.25))
         theirs = BACKBONES[name]((4, 36, 36), width=0.25).state_dict()
         ours = {k.removeprefix("torso."): v for k, v in model.state_dict().items() if k.startswith("torso.")}

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.dqn.network import QNetwork
-from rlkit import losses
+from agents.dqn.variants import DISTRIBUTIONS, munchausen, values
 
 
 @dataclass
 class DQNConfig:
     """What distinguishes one DQN from another. The defaults are the 2015 paper's."""
 
-    backbone: Literal["nature", "impala", "resnet", "vgg"] = "nature"
+    backbone: Literal["nature", "impala", "resnet", "vgg", "mlp", "linear"] = "nature"
     """torso of the network, a name in rlkit.nn.convolution.BACKBONES"""
     width: float = 1.0
     """multiplies the torso's channels and dense units"""
@@ -29,28 +29,51 @@ class DQNConfig:
     """rewards summed before the bootstrap, in agent steps"""
     gamma: float = 0.99
     """discount per agent step"""
+    distribution: Literal["none", "c51", "qr", "iqn"] = "none"
+    """what is learned of returns: their mean; probabilities (c51), quantiles (qr) or any quantile (iqn) of them"""
+    atoms: int = 51
+    """of c51; quantiles of qr; quantiles of iqn that are drawn for an update, 32 where it acts"""
+    v_max: float = 10.0
+    """c51's atoms lie between -v_max and v_max"""
+    noisy: bool = False
+    """dense layers with noise while training, instead of epsilon"""
+    munchausen: bool = False
+    """the log probability of what was done adds to its reward"""
 
 
 class DQN:
     """Network, target network and the three verbs: act, loss, sync.
 
     Args:
-        obs_shape: (stack, height, width) of uint8 observations; num_actions: their number.
+        obs_shape: (stack, height, width) of uint8 observations; num_actions: their number. cfg: a DQNConfig.
         precision: fp32 or bf16, of acting; in the loss the trainer's holds, for the target network too.
     """
 
+    kind: str = "dqn"
+    config: Any = DQNConfig
+    remembers = False
+
     def __init__(
         self,
-        obs_shape: tuple[int, int, int],
+        obs_shape: tuple[int, ...],
         num_actions: int,
-        cfg: DQNConfig,
+        cfg: Any,
         device: torch.device | str = "cpu",
         precision: str = "fp32",
     ):
         self.cfg, self.obs_shape, self.num_actions = cfg, obs_shape, num_actions
         self.device, self.precision = torch.device(device), precision
-        self.network = QNetwork(self.obs_shape, num_actions, cfg.backbone, cfg.dueling, cfg.width).to(self.device)
-        self.target = copy.deepcopy(self.network).requires_grad_(False)
+        self.network: Any = self.build().to(self.device)
+        self.target: Any = copy.deepcopy(self.network).requires_grad_(False)
+        self.state: tuple[Tensor, ...] = ()  # what is remembered while acting: nothing
+        self.remembered: dict[str, Any] = {}  # of it, what the replay keeps beside the latest moment
+
+    def build(self) -> nn.Module:
+        """The network."""
+        cfg = self.cfg
+        if cfg.munchausen and (cfg.double or cfg.distribution == "c51"):
+            raise ValueError("munchausen has a soft policy of its own: leave out double, and take qr or iqn for c51")
+        return QNetwork(self.obs_shape, self.num_actions, cfg)
 
     @torch.inference_mode()
     def q_values(self, obs: NDArray[np.uint8]) -> Tensor:
@@ -58,20 +81,27 @@ class DQN:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return self.network(torch.from_numpy(obs).to(self.device))
 
-    def act(self, obs: NDArray[np.uint8], epsilon: float, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Epsilon-greedy actions [B] (waits for the device)."""
+    def act(
+        self, obs: NDArray, epsilon: float, rng: np.random.Generator, first: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.int64]:
+        """Epsilon-greedy actions [B] (waits for the device). first [B], whether episodes begin, is for those who
+        remember.
+        """
         greedy = self.q_values(obs).argmax(1).cpu().numpy()
         explore = rng.random(len(obs)) < epsilon
         return np.where(explore, rng.integers(self.num_actions, size=len(obs)), greedy)
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean Huber loss of the (double) Q-learning error; aux: mean q, mean |td_error|."""
-        q_tm1 = model(batch["s_tm1"])
-        with torch.no_grad():
-            q_t = self.target(batch["s_t"])
-            q_t_selector = model(batch["s_t"]) if self.cfg.double else q_t  # who chooses the next action
-        td_error = losses.double_q_learning(q_tm1, batch["a_tm1"], batch["r_t"], batch["discount_t"], q_t, q_t_selector)
-        return losses.huber(td_error).mean(), {"q": q_tm1.detach().mean(), "td_error": td_error.detach().abs().mean()}
+        """Mean loss of `agents.dqn.variants`, weighted by batch["weight"] [B] where there is one.
+
+        aux: mean q, mean |td_error| (of a distribution its loss), and each transition's priority [B].
+        """
+        of_values = munchausen if self.cfg.munchausen else values
+        learn = of_values if self.cfg.distribution == "none" else DISTRIBUTIONS[self.cfg.distribution]
+        loss, priority, q = learn(self, model, batch)
+        priority = priority.detach()
+        mean = (loss * batch["weight"]).mean() if "weight" in batch else loss.mean()
+        return mean, {"q": q.detach().mean(), "td_error": priority.mean(), "priority": priority}
 
     def sync(self, model: nn.Module) -> None:
         """Copy the weights into the target network, in place (a captured graph reads that memory)."""
@@ -79,12 +109,18 @@ class DQN:
 
     def describe(self) -> dict[str, Any]:
         """What `agent.json` needs to build the agent again."""
-        return {"kind": "dqn", "obs_shape": self.obs_shape, "num_actions": self.num_actions, "config": asdict(self.cfg)}
+        return {
+            "kind": self.kind,
+            "obs_shape": self.obs_shape,
+            "num_actions": self.num_actions,
+            "config": asdict(self.cfg),
+        }
 
     @classmethod
     def from_files(cls, info: dict[str, Any], weights: dict[str, Tensor], device: torch.device | str = "cpu") -> "DQN":
         """The agent that `describe` and its network's weights were taken from."""
-        agent = cls(tuple(info["obs_shape"]), info["num_actions"], DQNConfig(**info["config"]), device)
+        agent = cls(tuple(info["obs_shape"]), info["num_actions"], cls.config(**info["config"]), device)
         agent.network.load_state_dict(weights)
         agent.sync(agent.network)
+        agent.network.eval()  # no noise
         return agent

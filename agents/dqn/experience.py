@@ -28,11 +28,12 @@ class Experience:
     Args:
         envs: a vector environment: reset, send and recv, as envs/vector.py writes them down.
         epsilon: exploration over the clock `frames`; 1 until learning starts, if it is to start from random play.
-        batch_size: transitions.
+        batch_size: transitions, or sequences.
         learning_starts: agent steps in the replay before the first batch, kept between what one sample needs and the
             capacity; until then the iterator yields empty batches now and then, so that the trainer stays awake.
-        samples_per_step: transitions replayed for each environment step, whatever the batch and number of envs.
+        samples_per_step: of them for each environment step, whatever the batch and number of envs.
         clip_reward: store rewards clipped to [-1, 1] instead of raw ones.
+        importance: of prioritised replay, over the clock `frames`.
         seed: of exploration. timer: shared with the trainer's.
     """
 
@@ -47,6 +48,7 @@ class Experience:
         samples_per_step: float = 8,
         learning_starts: int = 50_000,
         clip_reward: bool = True,
+        importance: Schedule | None = None,
         seed: int = 0,
         timer: Timer | None = None,
     ):
@@ -54,6 +56,7 @@ class Experience:
         self.batch_size, self.samples_per_step, self.clip_reward = batch_size, samples_per_step, clip_reward
         least = (replay.stack + replay.n_step) * envs.num_envs  # below that, nothing can be drawn
         self.learning_starts = min(max(learning_starts, least), replay.rows * envs.num_envs)
+        self.importance = importance or Schedule("frames", 1.0, 1.0)
         self.timer = timer or Timer()
         self.steps = 0  # environment steps, all environments together
         self.learning = False
@@ -82,7 +85,7 @@ class Experience:
             if self.learning and self._credit >= self.batch_size:
                 self._credit -= self.batch_size
                 with self.timer("replay"):
-                    return self.replay.sample(self.batch_size)
+                    return self.replay.sample(self.batch_size, self.importance(self.frames))
             self._receive()
             self._store()
             self._send()
@@ -105,8 +108,8 @@ class Experience:
     def _send(self) -> None:
         with self.timer("act"):
             epsilon = self.epsilon(self.frames)
-            if epsilon < 1.0:
-                self._actions = self.agent.act(self._obs, epsilon, self._rng)
+            if epsilon < 1.0 or self.agent.remembers:  # who remembers has to see everything
+                self._actions = self.agent.act(self._obs, epsilon, self._rng, self._first)
             else:
                 self._actions = self._rng.integers(self.agent.num_actions, size=self.envs.num_envs)
         with self.timer("env"):
@@ -132,7 +135,8 @@ class Experience:
         with self.timer("replay"):
             reward = np.clip(step["r_t"], -1, 1) if self.clip_reward else step["r_t"]
             # Where the episode had ended (`last`), step is an autoreset: no transition, and `last` keeps it out.
-            self.replay.add(self._obs[:, -1], self._actions, reward, step["discount_t"], self._first, self._last)
+            row = (self._obs[:, -1], self._actions, reward, step["discount_t"], self._first, self._last)
+            self.replay.add(*row, **self.agent.remembered)
         self._obs, self._first, self._last = step["obs"], step["first"], step["last"]
         for e in np.flatnonzero(step["last"]):
             self.finished.append((float(step["score"][e]), int(step["length"][e])))
@@ -156,6 +160,7 @@ class Experience:
             "actions": torch.from_numpy(self._actions),
             "now": [torch.from_numpy(x) for x in (self._obs, self._first, self._last)],
             "step": step,
+            "memory": [list(self.agent.state), self.agent.remembered],
             "envs": self.envs.state_dict() if hasattr(self.envs, "state_dict") else None,
             "replay": self.replay.state_dict(),
         }
@@ -170,6 +175,7 @@ class Experience:
         note = self.replay.load_state_dict(state["replay"])
         self.learning = state["learning"] and len(self.replay) >= self.learning_starts
         self._obs, self._first, self._last = (x.numpy() for x in state["now"])
+        self.agent.state, self.agent.remembered = tuple(state["memory"][0]), state["memory"][1]
         step = state["step"]
         self._received = step and {name: value.numpy() for name, value in step.items()}
         if state["envs"] is not None:
@@ -179,7 +185,8 @@ class Experience:
         if len(self.replay):
             # The moment at which the games broke off closes their episodes: a truncation, and nothing follows it.
             nothing = np.zeros(self.envs.num_envs)
-            self.replay.add(self._obs[:, -1], nothing, nothing, nothing, self._first, np.ones(len(nothing), bool))
+            row = (self._obs[:, -1], nothing, nothing, nothing, self._first, np.ones(len(nothing), bool))
+            self.replay.add(*row, **self.agent.remembered)
         self._obs = self.envs.reset()
         self._first[:], self._last[:] = True, False
         return f"{note}; {self.envs.num_envs} emulators begin new episodes"

@@ -46,7 +46,7 @@ def save_dqn(folder: Path, agent: DQN, cfg: Any, frames: int, scores: Scores | N
             "protocol": cfg.protocol,
         }
     info = agent.describe() | {
-        "env": {"game": cfg.game, "protocol": cfg.protocol},
+        "env": {"game": cfg.game, "protocol": cfg.protocol, "flicker": getattr(cfg, "flicker", None)},
         "trained": {"frames": frames, "seed": cfg.seed, "preset": cfg.preset},
         "score": score,
         "versions": {"ale_py": ale_py.__version__},
@@ -62,11 +62,19 @@ def load_agent(path: Path, device: torch.device | str = "cpu", **options: Any) -
     from agents.alphago.player import AlphaGo
     from agents.alphazero.player import AlphaZero
     from agents.dqn.agent import DQN
+    from agents.dqn.recurrent import RecurrentDQN
+    from agents.pqn.agent import PQN
     from experiments.parts.stages import check_planes
     from rlkit.checkpoint import described, load_agent_files
 
     info, weights = load_agent_files(Path(path))
-    kinds: dict[str, Any] = {"dqn": DQN, "alphazero": AlphaZero, "alphago": AlphaGo}
+    kinds: dict[str, Any] = {
+        "dqn": DQN,
+        "recurrent_dqn": RecurrentDQN,
+        "pqn": PQN,
+        "alphazero": AlphaZero,
+        "alphago": AlphaGo,
+    }
     if info.get("kind") == "alphago":
         check_planes(path, info)
         options["world"] = go_world()

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlkit.nn.dense import ACTIVATIONS, Dense
+from rlkit.nn.dense import ACTIVATIONS, MLP, Dense
 
 Shape = tuple[int, int, int]
 Norm = Literal["batch", "none"]
@@ -291,11 +291,13 @@ class ResNet(Torso):
         return x.mean((2, 3)) if self.pooled else x.flatten(1)
 
 
-BACKBONES: dict[str, Callable[..., Torso]] = {
+BACKBONES: dict[str, Callable[..., Torso | MLP]] = {
     "nature": NatureCNN,
     "impala": Impala,
     # As agents want them: without normalisation, and with the places of things.
     "resnet": partial(ResNet, depth=18, norm="none", pooled=False),
     "vgg": partial(VGG, layers="A", dense=(512,)),
+    "mlp": lambda in_shape, width=1.0: MLP(in_shape, _scaled(width, 128)),
+    "linear": lambda in_shape, width=1.0: MLP(in_shape, ()),  # the observation itself, for a linear head
 }
 """built with (in_shape, width=...)"""

@@ -1,34 +1,62 @@
 """Heads: a feature vector in, what the loss needs out, always in fp32."""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class LinearHead(nn.Module):
-    """[..., D] -> [..., outputs] in fp32."""
+    """[..., D] -> [..., outputs] in fp32; with `atoms` [..., outputs, atoms]."""
 
-    def __init__(self, in_features: int, outputs: int):
+    def __init__(self, in_features: int, outputs: int, atoms: int | None = None):
         super().__init__()
-        self.linear = nn.Linear(in_features, outputs)
+        self.linear = nn.Linear(in_features, outputs * (atoms or 1))
+        self.atoms = atoms
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x).float()
+        return _apart(self.linear(x).float(), self.atoms)
 
 
 class DuelingHead(nn.Module):
-    """Q = V + A - mean A: [..., D] -> [..., actions] in fp32 (Wang et al. 2016, eq. 9).
+    """Q = V + A - mean A: [..., D] -> [..., actions] in fp32 (Wang et al. 2016, eq. 9); with `atoms` for each of them.
 
     Both streams stand on the torso's dense layer, so that it costs what a linear head costs; the paper gives each
     stream a dense layer of its own.
     """
 
-    def __init__(self, in_features: int, actions: int):
+    def __init__(self, in_features: int, actions: int, atoms: int | None = None):
         super().__init__()
-        self.value = nn.Linear(in_features, 1)
-        self.advantage = nn.Linear(in_features, actions)
+        self.value = nn.Linear(in_features, atoms or 1)
+        self.advantage = nn.Linear(in_features, actions * (atoms or 1))
+        self.atoms = atoms
 
     def forward(self, x: Tensor) -> Tensor:
-        value, advantage = self.value(x).float(), self.advantage(x).float()
+        value, advantage = self.value(x).float(), _apart(self.advantage(x).float(), self.atoms)
+        if self.atoms is not None:
+            return value[..., None, :] + advantage - advantage.mean(-2, keepdim=True)
         return value + advantage - advantage.mean(-1, keepdim=True)
+
+
+def _apart(x: Tensor, atoms: int | None) -> Tensor:
+    return x if atoms is None else x.unflatten(-1, (-1, atoms))
+
+
+class ImplicitHead(nn.Module):
+    """Quantiles of the return at any shares tau [B, N] in 0 .. 1: [B, D] -> [B, actions, N] in fp32.
+
+    x phi(tau), with phi a dense layer over cos(pi i tau), i = 0 .. 63, through `head` (Dabney et al. 2018, IQN, eq. 4).
+    It multiplies the torso's dense layer; in the paper the features before that, which then runs N times.
+    """
+
+    def __init__(self, in_features: int, head: nn.Module):
+        super().__init__()
+        self.phi = nn.Linear(64, in_features)
+        self.head = head
+
+    def forward(self, x: Tensor, tau: Tensor) -> Tensor:
+        angle = torch.arange(64, device=x.device) * torch.pi * tau[..., None]
+        phi = F.relu(self.phi(angle.cos()))
+        return self.head(x[:, None] * phi).transpose(1, 2)
 
 
 class Classifier(nn.Module):

@@ -1,0 +1,256 @@
+"""What came after the 2015 paper: each variant's loss in whole, by hand, and each learning a toy."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from test_dqn import device, drive, score_in_catch, tiny
+from torch import nn
+
+from agents.dqn.agent import DQN, DQNConfig
+from experiments import dqn_atari, evaluate
+from experiments.dqn_atari import build
+from experiments.parts.dqn_presets import NATURE, PRESETS
+from experiments.parts.players import load_agent
+from rlkit.nn.dense import NoisyDense
+from rlkit.nn.heads import DuelingHead, ImplicitHead, LinearHead
+
+FAST = DQNConfig(width=0.25, double=True, dueling=True, n_step=3)
+GAMMA = 0.9
+
+
+class Table(nn.Module):
+    """A network that answers from a table [states, actions, atoms]; an observation is a state's number."""
+
+    def __init__(self, table, support=(0.0,)):
+        super().__init__()
+        self.table = nn.Parameter(torch.tensor(table))
+        self.support = torch.tensor(support)
+
+    def z(self, obs, tau=None):
+        return self.table[obs]
+
+    def tau(self, batch):
+        n = self.table.shape[-1]
+        return ((torch.arange(n) + 0.5) / n)[None]
+
+    def forward(self, obs):
+        z = self.z(obs)
+        return (z.softmax(-1) * self.support).sum(-1) if len(self.support) > 1 else z.mean(-1)
+
+
+def loss_of(table, target, support=(0.0,), **cfg):
+    """(loss, aux) of one transition: state 0, action 1, reward .5, to state 1 with discount .9."""
+    agent = DQN((4, 36, 36), 2, DQNConfig(**cfg))
+    agent.target = Table(target, support)
+    batch = {"s_tm1": torch.tensor([0]), "a_tm1": torch.tensor([1]), "s_t": torch.tensor([1])}
+    batch |= {"r_t": torch.tensor([0.5]), "discount_t": torch.tensor([GAMMA])}
+    return agent.loss(Table(table, support), batch)
+
+
+# -- the losses in whole -----------------------------------------------------------------------------------------------
+
+
+def test_munchausen_dqn_by_hand():
+    q_tm1, q_t, tau = np.array([0.02, 0.0]), np.array([0.5, 0.53]), 0.03  # of the target network
+    pi = np.exp(q_t / tau) / np.exp(q_t / tau).sum()
+    bonus = tau * np.log(np.exp(q_tm1[1] / tau) / np.exp(q_tm1 / tau).sum())
+    target = 0.5 + 0.9 * bonus + GAMMA * (pi * (q_t - tau * np.log(pi))).sum()
+    loss, aux = loss_of(
+        [[[0.0], [0.3]], [[0.0], [0.0]]], [q_tm1[:, None].tolist(), q_t[:, None].tolist()], munchausen=True
+    )
+    assert aux["priority"].item() == pytest.approx(target - 0.3, rel=1e-5) and target > 0.9
+    assert loss.item() == pytest.approx(0.5 * (target - 0.3) ** 2, rel=1e-5)
+
+
+def test_c51_by_hand():
+    # atoms -1, 0, 1. The target network: action 0 is worth 0 for sure, action 1 is 0 or 1 evenly, and the better one.
+    sure, even = [-99.0, 0.0, -99.0], [-99.0, 0.0, 0.0]
+    target = [[[0.0] * 3] * 2, [sure, even]]
+    logits = [[[0.0] * 3, np.log([0.5, 0.25, 0.25]).tolist()], [[0.0] * 3] * 2]
+    loss, aux = loss_of(logits, target, (-1.0, 0.0, 1.0), distribution="c51", atoms=3, v_max=1.0)
+    # .5 + .9 x {0, 1} = .5 and 1.4: half of the first goes to 0 and half to 1, the second to 1: [0, .25, .75]
+    assert loss.item() == pytest.approx(-0.25 * np.log(0.25) - 0.75 * np.log(0.25), rel=1e-5)
+    assert aux["q"].item() == pytest.approx((0.0 - 0.25) / 2, rel=1e-5)
+    # with double the online network, to which action 0 is the better next one, chooses: .5 to 0 and to 1
+    online = copy.deepcopy(logits)
+    online[1] = [[0.0, 0.0, 9.0], [9.0, 0.0, 0.0]]
+    loss, _ = loss_of(online, target, (-1.0, 0.0, 1.0), distribution="c51", atoms=3, v_max=1.0, double=True)
+    assert loss.item() == pytest.approx(-np.log(0.25), rel=1e-5)
+
+
+def test_qr_by_hand():
+    # two quantiles, of shares .25 and .75; the next action is 0, of mean 1
+    target = [[[0.0, 0.0]] * 2, [[0.0, 2.0], [0.5, 0.5]]]
+    online = [[[0.0, 0.0], [0.5, 2.3]], [[0.0, 0.0]] * 2]
+    loss, aux = loss_of(online, target, distribution="qr", atoms=2)
+    # targets .5 and 2.3. Quantile .5: errors 0, 1.8: .25 (1.8 - .5) / 2. Quantile 2.3: -1.8, 0: .25 (1.8 - .5) / 2
+    assert loss.item() == pytest.approx(0.25 * 1.3, rel=1e-5)
+    assert aux["q"].item() == pytest.approx((0 + 1.4) / 2)
+
+
+def test_munchausen_over_quantiles_by_hand():
+    tau, q_t = 0.03, np.array([1.0, 1.02])
+    pi = np.exp(q_t / tau) / np.exp(q_t / tau).sum()
+    bonus = tau * np.log(0.5)
+    z_t = np.array([[0.9, 1.1], [1.0, 1.04]])  # of means q_t
+    target = 0.5 + 0.9 * bonus + GAMMA * (pi[:, None] * (z_t - tau * np.log(pi)[:, None])).sum(0)
+    error = target - np.array([[0.0], [3.0]])
+    weight = np.abs(np.array([[0.25], [0.75]]) - (error < 0))
+    huber = np.where(np.abs(error) < 1, error**2 / 2, np.abs(error) - 0.5)
+    loss, _ = loss_of([[[0.0] * 2, [0.0, 3.0]], [[0.0] * 2] * 2], [[[0.0] * 2] * 2, z_t.tolist()], distribution="qr",
+                      atoms=2, munchausen=True)  # fmt: skip
+    assert loss.item() == pytest.approx((weight * huber).mean(1).sum(), rel=1e-5)
+
+
+def test_importance_weighs_the_loss_and_not_the_priority():
+    agent = DQN((4, 36, 36), 3, FAST)
+    obs = torch.randint(0, 256, (2, 4, 36, 36), dtype=torch.uint8)
+    batch = {"s_tm1": obs, "s_t": obs.flip(0), "a_tm1": torch.tensor([0, 2]), "r_t": torch.tensor([1.0, -2.0])}
+    batch["discount_t"] = torch.tensor([0.5, 0.0])
+    whole, aux = agent.loss(agent.network, batch)
+    alone = [agent.loss(agent.network, {k: v[i : i + 1] for k, v in batch.items()})[0].item() for i in range(2)]
+    assert whole.item() == pytest.approx(sum(alone) / 2, rel=1e-4)
+    weighted, same = agent.loss(agent.network, batch | {"weight": torch.tensor([0.25, 1.0])})
+    assert weighted.item() == pytest.approx((0.25 * alone[0] + alone[1]) / 2, rel=1e-4)
+    torch.testing.assert_close(same["priority"], aux["priority"])
+    assert aux["priority"].shape == (2,) and not aux["priority"].requires_grad
+
+
+# -- heads and networks ------------------------------------------------------------------------------------------------
+
+
+def test_heads_with_atoms_are_one_head_an_atom():
+    x = torch.randn(5, 7)
+    head = DuelingHead(7, 3, atoms=4)
+    value, advantage = head.value(x), head.advantage(x).view(5, 3, 4)
+    for atom in range(4):
+        a = advantage[:, :, atom]
+        torch.testing.assert_close(head(x)[:, :, atom], value[:, atom, None] + a - a.mean(1, keepdim=True))
+    linear = LinearHead(7, 3, atoms=4)
+    torch.testing.assert_close(linear(x).flatten(1), linear.linear(x))
+
+
+def test_the_implicit_head_by_its_formula():
+    head = ImplicitHead(6, LinearHead(6, 2))
+    x, tau = torch.randn(3, 6), torch.tensor([[0.0, 0.3, 1.0]])
+    for n in range(3):
+        cosines = torch.tensor([np.cos(np.pi * i * float(tau[0, n])) for i in range(64)], dtype=torch.float32)
+        expected = head.head(x * torch.relu(head.phi(cosines)))
+        torch.testing.assert_close(head(x, tau)[:, :, n], expected, atol=1e-5, rtol=1e-4)
+    each = head(x, tau.expand(3, 3) * torch.tensor([[1.0], [0.5], [0.1]]))
+    torch.testing.assert_close(each[1], head(x[1:2], tau * 0.5)[0])
+
+
+def test_noise_is_factorised_new_with_each_call_and_off_in_evaluation():
+    torch.manual_seed(0)
+    layer = NoisyDense(3, 4, sigma0=0.5)
+    assert layer.weight.abs().max() <= 3**-0.5 and (layer.sigma_weight == 0.5 * 3**-0.5).all()
+    eye, zero = torch.eye(3), torch.zeros(1, 3)
+    ranks, noises = set(), []
+    for _ in range(4000):
+        out = layer(torch.cat([eye, zero]))  # one call: one noise for all rows
+        noise = (out[:3] - out[3]).T - layer.weight
+        ranks.add(int(torch.linalg.matrix_rank(noise.detach(), atol=1e-5)))
+        noises.append(noise.detach().numpy())
+    assert ranks == {1}
+    noises = np.array(noises) / (0.5 * 3**-0.5)
+    # f(e) has mean 0, and E f(e)^2 = E|e| = sqrt(2 / pi): the product's variance is 2 / pi
+    np.testing.assert_allclose(noises.mean(0), 0, atol=0.06)
+    np.testing.assert_allclose(noises.var(0), 2 / np.pi, atol=0.1)
+    layer.eval()
+    torch.testing.assert_close(layer(eye), layer.weight.T + layer.bias)
+
+
+def test_a_noisy_agent_explores_by_its_noise_and_is_evaluated_without(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    agent = DQN((4, 36, 36), 3, dataclasses.replace(FAST, noisy=True))
+    assert all(isinstance(m, NoisyDense) for m in agent.network.modules() if isinstance(m, nn.Linear))
+    obs = np.random.default_rng(0).integers(0, 256, (1, 4, 36, 36), np.uint8)
+    assert len({agent.q_values(obs)[0, 0].item() for _ in range(5)}) == 5
+    cfg = tiny(agent=agent.cfg, frames=500, epsilon_final=0.0, epsilon_frames=1)
+    loaded, _ = load_agent(run_dir := dqn_atari.main(cfg))
+    assert len({loaded.q_values(obs)[0, 0].item() for _ in range(5)}) == 1
+    means = [evaluate.main(evaluate.Config(run_dir, episodes=4, epsilon=0.0))["mean"] for _ in range(2)]
+    assert means[0] == means[1]
+
+
+def test_what_does_not_go_together_is_refused():
+    for change in ({"double": True}, {"distribution": "c51"}):
+        with pytest.raises(ValueError, match="munchausen has a soft policy"):
+            DQN((4, 36, 36), 3, DQNConfig(munchausen=True, **change))
+
+
+# -- presets -----------------------------------------------------------------------------------------------------------
+
+
+def test_presets_say_their_name_and_the_ablations_differ_in_one_thing():
+    for name, cfg in PRESETS.items():
+        assert cfg.preset == name
+
+    def changes(name):
+        cfg = dataclasses.asdict(PRESETS[name])
+        return {k for k, v in dataclasses.asdict(NATURE).items() if cfg[k] != v} - {"preset"}
+
+    assert changes("no_target") == {"target_every"} and changes("linear") == {"agent"}
+    assert changes("no_replay") == {"replay", "learning_starts"}
+    assert changes("neither") == changes("no_replay") | changes("no_target")
+
+
+def test_without_replay_the_newest_transitions_are_learned():
+    cfg = dataclasses.replace(PRESETS["no_replay"], game="catch", frames=400, device="cpu", threads=1)
+    _, experience, _ = build(cfg, device())
+    batches = [next(experience) for _ in range(40)]
+    replay = experience.replay
+    time, _ = replay.draw(2000)
+    assert len(batches[-1]["a_tm1"]) == 32 and replay.count > 36
+    assert set(time.tolist()) <= set(range(replay.count - 33, replay.count - 1)) and len(set(time.tolist())) > 25
+
+
+def test_a_linear_network_is_one_matrix_of_pixels():
+    agent = DQN((4, 36, 36), 3, DQNConfig(backbone="linear"))
+    obs = np.random.default_rng(0).integers(0, 256, (2, 4, 36, 36), np.uint8)
+    (weight, bias) = agent.network.parameters()
+    expected = torch.from_numpy(obs.reshape(2, -1) / 255).float() @ weight.T + bias
+    torch.testing.assert_close(agent.q_values(obs), expected, atol=1e-4, rtol=1e-4)
+
+
+# -- learning ----------------------------------------------------------------------------------------------------------
+
+QUIET = {"epsilon_final": 0.0, "epsilon_frames": 1}
+RAINBOW = {"priority": 0.5, "frames": 7000, "target_every": 25, "trainer": {"eps": 1.5e-4}}
+VARIANTS = {
+    "prioritised": ({}, {"priority": 0.6}),
+    "c51": ({"distribution": "c51", "v_max": 2.0, "atoms": 21}, {"frames": 8500}),
+    "qr": ({"distribution": "qr", "atoms": 21}, {}),
+    "iqn": ({"distribution": "iqn", "atoms": 8}, {}),
+    "noisy": ({"noisy": True}, QUIET),
+    "munchausen": ({"munchausen": True, "double": False}, {"frames": 6500}),
+    "munchausen_iqn": ({"munchausen": True, "double": False, "distribution": "iqn", "atoms": 8}, {}),
+    "rainbow": ({"distribution": "c51", "v_max": 2.0, "atoms": 21, "noisy": True}, RAINBOW | QUIET),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
+def test_learns_catch(name):
+    network, more = VARIANTS[name]
+    cfg = tiny(agent=dataclasses.replace(FAST, **network), **({"frames": 4500} | more))
+    _, _, _, agent = drive(cfg)
+    agent.network.eval()
+    assert score_in_catch(agent) >= 0.9
+
+
+def test_prioritised_half_and_resume_equals_the_whole_bit_for_bit(tmp_path):
+    cfg = tiny(agent=dataclasses.replace(FAST, distribution="iqn", atoms=4, noisy=True), priority=0.6, frames=700)
+    expected, whole, experience, _ = drive(cfg, tmp_path / "whole")
+    first, *_ = drive(cfg, tmp_path / "halves", stop=len(expected) // 2)
+    torch.manual_seed(12345)
+    second, resumed, again, _ = drive(cfg, tmp_path / "halves", load=True)
+    assert first + second == expected and len(second) > 10
+    assert torch.equal(experience.replay.tree.leaves, again.replay.tree.leaves)
+    assert experience.replay.tree.leaves.unique().numel() > 100
+    for a, b in zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
