@@ -1,0 +1,161 @@
+"""DQN with a memory: DRQN (Hausknecht and Stone 2015) and R2D2 (Kapturowski et al. 2019), over any core.
+
+What differs from DQN: a state is carried while acting, and the replay keeps it; sequences are learned from, beginning
+with that state; and returns over several steps are made of the sequence.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from agents.dqn.agent import DQN
+from rlkit import losses
+from rlkit.nn.convolution import BACKBONES
+from rlkit.nn.cores import CORES
+from rlkit.nn.heads import DuelingHead, LinearHead
+
+State = tuple[Tensor, ...]
+PRIORITY_OF_GREATEST = 0.9
+"""a sequence's priority is so much of its greatest error, and the rest of its mean one (R2D2, section 2.3)"""
+
+
+@dataclass
+class RecurrentConfig:
+    """What distinguishes one DQN with a memory from another."""
+
+    backbone: Literal["none", "rnn", "lstm", "gru", "transformer"] = "lstm"
+    """what remembers, a name in rlkit.nn.cores.CORES; none: a dense layer in its place, for comparison"""
+    torso: Literal["nature", "impala", "resnet", "vgg", "mlp"] = "mlp"
+    """of the network, a name in rlkit.nn.convolution.BACKBONES"""
+    width: float = 1.0
+    """multiplies the torso's channels and dense units"""
+    features: int = 128
+    """of the state"""
+    double: bool = True
+    dueling: bool = True
+    n_step: int = 1
+    """rewards summed before the bootstrap, in agent steps"""
+    gamma: float = 0.99
+    """discount per agent step"""
+    burn_in: int = 8
+    """moments at a sequence's beginning that only bring the state up to date"""
+    length: int = 32
+    """moments of a sequence after them"""
+    rescale: bool = False
+    """learn returns on a scale that is a square root far from 0 (Pohlen et al. 2018)"""
+
+
+class Forgetful(nn.Module):
+    """A dense layer with a core's interface, and an empty state."""
+
+    def __init__(self, in_features: int, features: int):
+        super().__init__()
+        self.dense, self.out_features = nn.Linear(in_features, features), features
+
+    def initial_state(self, batch: int) -> State:
+        return (self.dense.weight.new_zeros(batch, 0),)
+
+    def forward(self, x: Tensor, state: State, reset: Tensor | None = None) -> tuple[Tensor, State]:
+        return self.dense(x).relu(), state
+
+
+class RecurrentQNetwork(nn.Module):
+    """Observations [B, T, stack, ...] -> Q values [B, T, actions] in fp32, and the state after them."""
+
+    def __init__(self, obs_shape: tuple[int, ...], num_actions: int, cfg: RecurrentConfig):
+        super().__init__()
+        self.torso = BACKBONES[cfg.torso](obs_shape, width=cfg.width)
+        core = Forgetful if cfg.backbone == "none" else CORES[cfg.backbone]
+        self.core = core(self.torso.out_features, cfg.features)
+        self.head = (DuelingHead if cfg.dueling else LinearHead)(self.core.out_features, num_actions)
+
+    def forward(self, obs: Tensor, state: State, first: Tensor | None = None) -> tuple[Tensor, State]:
+        x, state = self.core(self.torso(obs), state, first)
+        return self.head(x), state
+
+    def unroll(self, obs: Tensor, state: State, first: Tensor, burn_in: int) -> Tensor:
+        """Q values [B, T - burn_in, actions] after the first `burn_in` moments, through which no gradient goes."""
+        x = self.torso(obs)
+        if burn_in:
+            with torch.no_grad():
+                _, state = self.core(x[:, :burn_in], state, first[:, :burn_in])
+        return self.head(self.core(x[:, burn_in:], state, first[:, burn_in:])[0])
+
+
+class RecurrentDQN(DQN):
+    """A DQN whose network remembers.
+
+    state: what it remembers of E episodes while it acts, in the dtype of its weights. Copy the agent (copy.copy) to
+    play elsewhere: the copy's memory is its own.
+    """
+
+    cfg: RecurrentConfig
+    kind, config = "recurrent_dqn", RecurrentConfig
+    remembers = True
+
+    def build(self) -> nn.Module:
+        """The network."""
+        return RecurrentQNetwork(self.obs_shape, self.num_actions, self.cfg)
+
+    @property
+    def state_size(self) -> int:
+        """Numbers of one episode's state."""
+        return sum(part.numel() for part in self.network.core.initial_state(1))
+
+    @torch.inference_mode()
+    def act(
+        self, obs: NDArray, epsilon: float, rng: np.random.Generator, first: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.int64]:
+        """Epsilon-greedy actions [E] (waits for the device), and the state goes on; where first [E] it begins anew."""
+        assert first is not None, "an agent that remembers has to be told where episodes begin"
+        fresh = self.network.core.initial_state(len(obs))
+        if not self.state or len(self.state[0]) != len(obs):
+            self.state = fresh
+        begins = torch.from_numpy(first).to(self.device)
+        self.state = tuple(
+            torch.where(begins.view(-1, *[1] * (now.ndim - 1)), new, now)
+            for new, now in zip(fresh, self.state, strict=True)
+        )
+        self.remembered = {"state": _flat(self.state)}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            q, state = self.network(torch.from_numpy(obs).to(self.device)[:, None], self.state)
+        self.state = tuple(now.to(new.dtype) for now, new in zip(state, fresh, strict=True))
+        greedy = q[:, 0].argmax(1).cpu().numpy()
+        explore = rng.random(len(obs)) < epsilon
+        return np.where(explore, rng.integers(self.num_actions, size=len(obs)), greedy)
+
+    def loss(self, model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean Huber loss of the (double) Q-learning errors in sequences of `rlkit.sequences`; aux as DQN's."""
+        cfg, burn_in = self.cfg, self.cfg.burn_in
+        state = _apart(batch["state"], self.target.core.initial_state(1))
+        q = model.unroll(batch["s"], state, batch["first"], burn_in)
+        a, r_t, discount_t, last = (batch[name][:, burn_in:] for name in ("a", "r_t", "discount_t", "last"))
+        with torch.no_grad():
+            q_target = self.target.unroll(batch["s"], state, batch["first"], burn_in)
+            v = q_target.gather(2, (q if cfg.double else q_target).argmax(2, keepdim=True)).squeeze(2)
+            v = losses.unscale(v) if cfg.rescale else v
+            target = losses.n_step_targets(r_t, discount_t, v, last, cfg.n_step)
+            target = losses.rescale(target) if cfg.rescale else target
+        learned = ~last[:, : target.shape[1]]
+        td_error = (target - q.gather(2, a[:, :, None]).squeeze(2)[:, : target.shape[1]]) * learned
+        count = learned.sum(1).clamp(min=1)
+        loss, size = losses.huber(td_error).sum(1) / count, td_error.detach().abs()
+        mean = size.sum(1) / count
+        priority = PRIORITY_OF_GREATEST * size.amax(1) + (1 - PRIORITY_OF_GREATEST) * mean
+        loss = (loss * batch["weight"]).mean() if "weight" in batch else loss.mean()
+        return loss, {"q": q.detach().mean(), "td_error": mean.mean(), "priority": priority}
+
+
+def _flat(state: State) -> Tensor:
+    return torch.cat([part.flatten(1).float() for part in state], 1)
+
+
+def _apart(flat: Tensor, like: State) -> State:
+    sizes = [math.prod(part.shape[1:]) for part in like]
+    parts = zip(flat.split(sizes, 1), like, strict=True)
+    return tuple(piece.reshape(len(flat), *part.shape[1:]).to(part.dtype) for piece, part in parts)

@@ -1,0 +1,205 @@
+"""DQN with a memory, where the present observation does not tell enough.
+
+python -m experiments.dqn_memory --game popgym:repeat_first_easy                    # --backbone lstm
+python -m experiments.dqn_memory --game tmaze --backbone transformer
+python -m experiments.dqn_memory --game hidden_cartpole --backbone none             # for comparison: no memory
+python -m experiments.dqn_memory --preset flicker --game pong                       # one frame, half of them blank
+python -m experiments.dqn_memory --preset r2d2 --game breakout
+python -m experiments.dqn_memory --resume runs/dqn_memory/<run>
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+
+from agents.dqn.experience import Experience
+from agents.dqn.recurrent import RecurrentConfig, RecurrentDQN
+from envs.vector import VectorEnv
+from experiments.dqn_atari import train
+from experiments.parts import games
+from rlkit import run, runtime
+from rlkit.logger import Timer
+from rlkit.schedule import Schedule
+from rlkit.sequences import SequenceReplay
+from rlkit.trainer import TrainConfig, Trainer
+
+
+@dataclass
+class Config:
+    """DQN over sequences, with a memory between torso and head. A frame is a step, but in Atari a quarter of one."""
+
+    preset: Literal["small", "flicker", "r2d2"] = "small"
+    """defaults: small (tests of memory, minutes on two cores), flicker (Hausknecht and Stone 2015 on Atari, many
+    emulators), r2d2 (Kapturowski et al. 2019, its learner)"""
+    resume: str | None = None
+    """folder of a run to go on with"""
+    torso_from: str | None = None
+    """agent or run folder whose torso a new run begins with, as far as it fits"""
+    game: str = "popgym:repeat_first_easy"
+    """tmaze, hidden_cartpole, popgym:TASK, catch, or any single-player game that ale-py ships"""
+    protocol: Literal["nature", "machado"] = "nature"
+    """of Atari; machado: sticky actions, no life-loss signal"""
+    flicker: float | None = None
+    """show single frames instead of stacks of four, and blank them with this probability; images only"""
+    seed: int = 1
+    frames: int = 200_000
+    """emulator frames in all"""
+    minutes: float = 0
+    """stop after so many minutes of this process; 0: no limit"""
+    num_envs: int = 16
+    """worlds in lock-step"""
+    batch_size: int = 32
+    """sequences in an update"""
+    samples_per_step: float = 64
+    """moments learned from for each agent step"""
+    replay: int = 100_000
+    """agent steps it holds"""
+    period: int = 16
+    """moments from one sequence's beginning to the next one's"""
+    priority: float = 0.0
+    """exponent of prioritised replay; 0: every sequence is as probable"""
+    importance: float = 0.4
+    """of prioritised replay: how much of that the loss makes up for at the beginning; at the end, all of it"""
+    learning_starts: int = 2_000
+    """agent steps, all worlds together, before the first update; random play in a new run"""
+    epsilon_final: float = 0.02
+    epsilon_frames: int = 50_000
+    """frames over which epsilon falls from 1 to epsilon_final once learning has started"""
+    target_every: int = 100
+    """updates between copies into the target network"""
+    eval_every: int = 50_000
+    """frames between evaluations; the agent's folder is saved then"""
+    eval_episodes: int = 48
+    save_replay: bool = True
+    """save the replay's frames too, for an exact resume"""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ..."""
+    threads: int = 0
+    """CPU threads; 0: one a core"""
+    agent: tyro.conf.OmitArgPrefixes[RecurrentConfig] = field(
+        default_factory=lambda: RecurrentConfig(width=0.5, features=64, n_step=5, gamma=0.95, burn_in=4, length=56)
+    )
+    # steps=0: as many updates as the frames allow
+    trainer: TrainConfig = field(
+        default_factory=lambda: TrainConfig(steps=0, lr=2e-3, lr_decay="linear", log_every=200)
+    )
+
+
+ATARI = Config(
+    frames=4_000_000,
+    batch_size=16,
+    samples_per_step=8,
+    replay=200_000,
+    period=20,
+    learning_starts=10_000,
+    epsilon_final=0.01,
+    epsilon_frames=400_000,
+    target_every=500,
+    eval_every=1_000_000,
+    eval_episodes=10,
+    agent=RecurrentConfig(torso="nature", features=512, burn_in=10, length=30, n_step=3),
+    trainer=TrainConfig(steps=0, lr=2e-4, eps=1e-5, precision="auto"),
+)
+PRESETS = {
+    "small": Config(),
+    "flicker": replace(ATARI, preset="flicker", flicker=0.5),
+    "r2d2": replace(
+        ATARI,
+        preset="r2d2",
+        frames=200_000_000,
+        num_envs=64,
+        batch_size=64,
+        replay=4_000_000,
+        period=40,
+        priority=0.9,
+        importance=0.6,
+        target_every=2_500,
+        eval_every=10_000_000,
+        device="cuda",
+        agent=replace(ATARI.agent, burn_in=40, length=80, n_step=5, gamma=0.997, rescale=True),
+        trainer=TrainConfig(steps=0, lr=1e-4, eps=1e-3, clip=40, precision="auto"),
+    ),
+}
+LEAST: dict[str, float] = {
+    "seed": 0, "frames": 1, "minutes": 0, "num_envs": 1, "batch_size": 1, "samples_per_step": 1e-3,
+    "replay": 1, "period": 1, "priority": 0, "importance": 0, "learning_starts": 0, "epsilon_frames": 1,
+    "target_every": 1, "eval_every": 1, "eval_episodes": 1, "threads": 0, "agent.n_step": 1, "agent.width": 0.01,
+    "agent.features": 1, "agent.burn_in": 0, "agent.length": 2,
+}  # fmt: skip
+FIXED = (
+    "preset", "game", "protocol", "flicker", "num_envs", "batch_size", "samples_per_step", "learning_starts", "replay",
+    "period", "priority", "agent", "trainer.accumulate", "trainer.optimizer",
+)  # fmt: skip
+
+
+def make_envs(cfg: Config, num_envs: int, stream: int, training: bool) -> VectorEnv:
+    """The world that cfg.game names."""
+    seed, threads = runtime.derive_seed(cfg.seed, stream), cfg.threads or runtime.cores()
+    return games.make(
+        cfg.game, num_envs, seed=seed, protocol=cfg.protocol, training=training, threads=threads, flicker=cfg.flicker
+    )
+
+
+def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tuple[Trainer, Experience, RecurrentDQN]:
+    """The three parts of a run, wired."""
+    timer = Timer()
+    envs = make_envs(cfg, cfg.num_envs, stream=1, training=True)
+    precision = runtime.fastest_precision(device) if cfg.trainer.precision == "auto" else cfg.trainer.precision
+    agent = RecurrentDQN(envs.obs_shape, envs.num_actions, cfg.agent, device, precision)
+    replay = SequenceReplay(
+        cfg.replay,
+        cfg.num_envs,
+        agent.state_size,
+        length=cfg.agent.burn_in + cfg.agent.length,
+        period=cfg.period,
+        frame_shape=envs.obs_shape[1:],
+        dtype=torch.uint8 if len(envs.obs_shape) == 3 else torch.float32,
+        stack=envs.obs_shape[0],
+        gamma=cfg.agent.gamma,
+        device=device,
+        seed=runtime.derive_seed(cfg.seed, 2),
+        path=run_dir / "checkpoints" / "replay.ring" if run_dir and cfg.save_replay else None,
+        priority=cfg.priority,
+    )
+    start = cfg.learning_starts * envs.frames_per_step
+    sequences = cfg.samples_per_step / cfg.agent.length  # an agent step
+    experience = Experience(
+        envs,
+        agent,
+        replay,
+        epsilon=Schedule("frames", 1.0, cfg.epsilon_final, begin=start, over=cfg.epsilon_frames),
+        batch_size=cfg.batch_size,
+        samples_per_step=sequences,
+        learning_starts=cfg.learning_starts,
+        importance=Schedule("frames", cfg.importance, 1.0, begin=start, over=max(1, cfg.frames - start)),
+        seed=runtime.derive_seed(cfg.seed, 3),
+        timer=timer,
+    )
+    steps = int((cfg.frames - start) / envs.frames_per_step * sequences / cfg.batch_size / cfg.trainer.accumulate)
+    if steps < 1 and not cfg.trainer.steps:
+        raise ValueError(f"--frames {cfg.frames:,} leaves nothing to learn: {start:,} are for filling the replay")
+    trainer = Trainer(
+        agent.network,
+        agent.loss,
+        replace(cfg.trainer, steps=cfg.trainer.steps or steps, precision=precision),
+        run_dir,
+        state={"experience": experience, "target": agent.target},
+        clock=("frames", lambda: experience.frames, cfg.frames),
+        timer=timer,
+    )
+    return trainer, experience, agent
+
+
+def main(cfg: Config) -> Path:
+    """Train; returns the run's folder."""
+    run.at_least(cfg, LEAST)
+    if cfg.agent.n_step >= cfg.agent.length:
+        raise ValueError(f"--length {cfg.agent.length} has no room for --n-step {cfg.agent.n_step}: make it longer")
+    return train(cfg, "dqn_memory", FIXED, make_envs, build)
+
+
+if __name__ == "__main__":
+    run.cli(main, lambda: run.parse(PRESETS))

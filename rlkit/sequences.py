@@ -1,0 +1,88 @@
+"""Replay of sequences, each with the state in which a recurrent network came to its beginning.
+
+    row       0 . . . . . . . 40 . . . . . . . 80 . . . . . .          period 40: a state is kept at 0, 40, 80
+    sequence  [ burn-in | learned ............ ]                       length 80
+                               [ burn-in | learned ............ ]
+    first     x . . . . . x . . . . . . x                              episodes begin anywhere: there the state is reset
+
+Source: Kapturowski et al. 2019 (R2D2), section 3; there sequences end with their episode, here the next one follows.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rlkit.replay import Replay
+
+
+class SequenceReplay(Replay):
+    """A `Replay` of which sequences of `length` moments are drawn.
+
+    Args:
+        state_size: numbers of a network's state. length: moments of a sequence; one begins every `period` moments.
+        priority: as in `Replay`; a sequence has one.
+    The others are `Replay`'s; returns over several steps are made of a sequence by its learner.
+    """
+
+    def __init__(
+        self, capacity: int, num_envs: int, state_size: int, *, length: int = 80, period: int = 40, **options: Any
+    ):
+        rows = capacity // num_envs // period * period  # so that a sequence's row is always a multiple
+        super().__init__(rows * num_envs, num_envs, n_step=length - 1, **options)
+        self.length, self.period = length, period
+        self.states = torch.zeros(self.rows // period, num_envs, state_size, device=self.device)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory when full."""
+        return super().nbytes + self.states.nbytes
+
+    def add(self, *row: NDArray, state: Tensor) -> None:  # type: ignore[override]
+        """Write one row as `Replay.add` does, and state [E, state_size] before it."""
+        if self.count % self.period == 0:
+            self.states[self.count % self.rows // self.period] = state
+        super().add(*row)
+
+    def draw(self, batch_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Times and environments [B] of sequences, uniform over all that are complete."""
+        low, high = (-(-bound // self.period) for bound in self._bounds())
+        if high <= low:
+            raise ValueError(f"no sequence of {self.length} moments to sample yet: {self!r}")
+        time = self._rng.integers(low, high, batch_size) * self.period
+        return time, self._rng.integers(self.num_envs, size=batch_size)
+
+    def gather(self, time: NDArray[np.int64], env: NDArray[np.int64]) -> dict[str, Tensor]:
+        """Sequences that start at rows `time` [B] of `env` [B].
+
+        Returns s [B, T, stack, *frame_shape], a int64, r_t, discount_t (gamma included) float32, first, last bool, all
+        [B, T], and state [B, state_size]. Where last is True no transition starts.
+        """
+        times = time[:, None] + np.arange(self.length)
+        rows, envs = times % self.rows, np.broadcast_to(env[:, None], times.shape)
+        columns = {
+            "a": self.action[rows, envs].astype(np.int64),
+            "r_t": self.reward[rows, envs],
+            "discount_t": self.discount[rows, envs] * np.float32(self.gamma),
+            "first": self.age[rows, envs] == 0,
+            "last": self.last[rows, envs],
+        }
+        batch = {name: torch.from_numpy(column).to(self.device) for name, column in columns.items()}
+        batch["s"] = self._stacks(times.ravel(), envs.ravel()).unflatten(0, times.shape)
+        batch["state"] = self.states[rows[:, 0] // self.period, env]
+        return batch
+
+    def _startable(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.repeat(rows[:, None] % self.period == 0, self.num_envs, 1)
+
+    def state_dict(self) -> dict:
+        """As `Replay`'s, and the states."""
+        return super().state_dict() | {"states": self.states if self._file else None}
+
+    def load_state_dict(self, state: dict) -> str:
+        """As `Replay`'s."""
+        if state["states"] is not None:
+            self.states.copy_(state["states"])
+        return super().load_state_dict(state)
