@@ -39,12 +39,12 @@ class TrainConfig:
 
     steps: int = 100_000
     """updates in all (where an experiment ends by frames or by the clock, 0 stands for what they allow)"""
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    optimizer: Literal["adam", "adamw", "radam", "sgd", "rmsprop"] = "adam"
     """rmsprop is the centred one of the 2015 DQN paper"""
     lr: float = 1e-4
     """learning rate after the warm-up"""
     eps: float = 1e-8
-    """of adam, adamw and rmsprop (there inside the root)"""
+    """of adam, adamw, radam and rmsprop (there inside the root)"""
     momentum: float = 0.95
     """of sgd; of rmsprop's two running means"""
     weight_decay: float = 0.0

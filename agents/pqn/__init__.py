@@ -1,0 +1,1 @@
+"""Parallelised Q-network: Gallici et al. 2024, "Simplifying Deep Temporal Difference Learning"."""

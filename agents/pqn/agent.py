@@ -1,0 +1,128 @@
+"""PQN: Q-learning on fresh experience alone. Layer norm keeps it stable, without a replay and a target network.
+
+Gallici et al. 2024, "Simplifying Deep Temporal Difference Learning".
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rlkit.nn.convolution import NatureCNN, he_
+from rlkit.nn.heads import LinearHead
+
+
+@dataclass
+class PQNConfig:
+    """What distinguishes one PQN from another. The defaults are those of the paper's Atari agent."""
+
+    width: float = 1.0
+    """multiplies the torso's channels and dense units"""
+    gamma: float = 0.99
+    """discount per agent step"""
+    lambda_: float = 0.65
+    """weight of longer returns: 0 is one-step Q-learning, 1 sums rewards to the end of the rollout"""
+
+
+class NormedCNN(NatureCNN):
+    """The DQN torso with a layer norm before each ReLU, and He's first weights (the authors' Atari network).
+
+    A convolution's norm is over the channels of each place: of a map with channels innermost it needs no copy.
+    """
+
+    dense: nn.Linear  # type: ignore[assignment]
+
+    def __init__(self, in_shape: tuple[int, int, int], width: float = 1.0):
+        super().__init__(in_shape, width)
+        he_(self)
+        channels = [conv.out_channels for conv in (self.conv1, self.conv2, self.conv3)]
+        self.norms = nn.ModuleList(nn.LayerNorm(n) for n in (*channels, self.out_features))
+
+    def after(self, x: Tensor) -> Tensor:
+        norm1, norm2, norm3, norm4 = self.norms
+        x = self.conv2(_normed(norm1, x))
+        x = self.conv3(_normed(norm2, x))
+        x = self.dense(_normed(norm3, x).flatten(1))
+        return F.relu(norm4(x), inplace=True)
+
+
+def _normed(norm: nn.Module, x: Tensor) -> Tensor:
+    return F.relu(norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), inplace=True)
+
+
+class QNetwork(nn.Module):
+    """uint8 observations [B, stack, height, width] -> Q values [B, actions] in fp32."""
+
+    def __init__(self, obs_shape: tuple[int, ...], num_actions: int, width: float = 1.0):
+        super().__init__()
+        assert len(obs_shape) == 3, obs_shape
+        self.torso = NormedCNN(obs_shape, width)
+        self.head = LinearHead(self.torso.out_features, num_actions)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.head(self.torso(obs))
+
+
+def epsilon_greedy(q: NDArray[np.float32], epsilon: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Actions [B]: with probability epsilon any one, else the best of q [B, actions]."""
+    explore = rng.random(len(q)) < epsilon
+    return np.where(explore, rng.integers(q.shape[1], size=len(q)), q.argmax(1))
+
+
+class PQN:
+    """The network and two verbs: act, loss.
+
+    Args:
+        obs_shape: (stack, height, width) of uint8 observations; num_actions: their number.
+        precision: fp32 or bf16, of acting; in the loss the trainer's holds.
+    """
+
+    def __init__(
+        self,
+        obs_shape: tuple[int, ...],
+        num_actions: int,
+        cfg: PQNConfig,
+        device: torch.device | str = "cpu",
+        precision: str = "fp32",
+    ):
+        self.cfg, self.obs_shape, self.num_actions = cfg, obs_shape, num_actions
+        self.device, self.precision = torch.device(device), precision
+        self.network = QNetwork(obs_shape, num_actions, cfg.width).to(self.device)
+
+    @torch.inference_mode()
+    def q_values(self, obs: Tensor) -> NDArray[np.float32]:
+        """Q [B, actions] of observations [B, stack, height, width] on any device (waits for it)."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.network(obs.to(self.device)).cpu().numpy()
+
+    def act(
+        self, obs: NDArray[np.uint8], epsilon: float, rng: np.random.Generator, first: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.int64]:
+        """Epsilon-greedy actions [B]. It remembers nothing, so `first` (where episodes begin) is all the same to it."""
+        return epsilon_greedy(self.q_values(torch.from_numpy(obs)), epsilon, rng)
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Half the mean squared error of Q(s, a) against its target; aux: mean q of all actions, mean |td_error|.
+
+        Source: Gallici et al. 2024, algorithm 1, with the factor of the authors' code.
+        """
+        q = model(batch["s"])
+        assert batch["a"].shape == batch["target"].shape == q.shape[:1], (q.shape, batch["a"].shape)
+        td_error = batch["target"] - q.gather(1, batch["a"].unsqueeze(1)).squeeze(1)
+        aux = {"q": q.detach().mean(), "td_error": td_error.detach().abs().mean()}
+        return td_error.square().mean() / 2, aux
+
+    def describe(self) -> dict[str, Any]:
+        """What `agent.json` needs to build the agent again."""
+        return {"kind": "pqn", "obs_shape": self.obs_shape, "num_actions": self.num_actions, "config": asdict(self.cfg)}
+
+    @classmethod
+    def from_files(cls, info: dict[str, Any], weights: dict[str, Tensor], device: torch.device | str = "cpu") -> "PQN":
+        """The agent that `describe` and its network's weights were taken from."""
+        agent = cls(tuple(info["obs_shape"]), info["num_actions"], PQNConfig(**info["config"]), device)
+        agent.network.load_state_dict(weights)
+        return agent

@@ -1,0 +1,182 @@
+"""PQN on Atari: Q-learning without replay and target network.
+
+python -m experiments.pqn_atari --game breakout                       # preset fast: for two CPU cores
+python -m experiments.pqn_atari --preset paper --game breakout        # the paper's numbers: for a GPU and many cores
+python -m experiments.pqn_atari --resume runs/pqn_atari/<run>         # goes on where the run was stopped
+"""
+
+import copy
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import tyro
+
+from agents.pqn.agent import PQN, PQNConfig
+from agents.pqn.experience import Experience
+from experiments.dqn_atari import make_envs
+from experiments.parts import games
+from experiments.parts.players import save_dqn
+from rlkit import evaluate, run, runtime
+from rlkit.logger import Timer, say
+from rlkit.schedule import Schedule
+from rlkit.trainer import TrainConfig, Trainer
+
+
+@dataclass
+class Config:
+    """PQN on Atari. Frames are emulator frames: four to an agent's step (one in catch)."""
+
+    preset: Literal["fast", "paper"] = "fast"
+    """defaults: fast (fewer environments, a falling learning rate), paper (the authors' configuration)"""
+    resume: str | None = None
+    """folder of a run to go on with"""
+    game: str = "pong"
+    """any single-player game that ale-py ships, or catch"""
+    protocol: Literal["nature", "machado"] = "nature"
+    """machado: sticky actions, no life-loss signal"""
+    seed: int = 1
+    frames: int = 10_000_000
+    """emulator frames in all, cut to whole rollouts"""
+    minutes: float = 0
+    """stop after so many minutes of this process; 0: no limit"""
+    num_envs: int = 32
+    """emulators in lock-step"""
+    num_steps: int = 32
+    """agent steps of each environment in a rollout"""
+    minibatches: int = 8
+    """parts of a rollout, each one update in every epoch"""
+    epochs: int = 2
+    """how often each transition is learned"""
+    epsilon_final: float = 0.01
+    epsilon_share: float = 0.1
+    """share of the frames over which epsilon falls from 1 to epsilon_final"""
+    eval_every: int = 2_000_000
+    """frames between evaluations; the agent's folder is saved then"""
+    eval_episodes: int = 10
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ..."""
+    threads: int = 0
+    """CPU threads; 0: one a core"""
+    agent: tyro.conf.OmitArgPrefixes[PQNConfig] = field(default_factory=PQNConfig)
+    # steps=0: as many updates as the frames allow
+    trainer: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=0, optimizer="radam", lr=2.5e-4, lr_decay="linear", precision="auto", save_every=5_000
+        )
+    )
+
+
+LEAST: dict[str, float] = {
+    "seed": 0, "frames": 1, "minutes": 0, "num_envs": 1, "num_steps": 1, "minibatches": 1, "epochs": 1,
+    "epsilon_share": 1e-9, "eval_every": 1, "eval_episodes": 1, "threads": 0, "agent.width": 0.01,
+}  # fmt: skip
+# What turns frames into updates or shapes what is saved: changed midway, a checkpoint would not fit.
+FIXED = (
+    "preset", "game", "protocol", "num_envs", "num_steps", "minibatches", "epochs", "agent", "trainer.accumulate",
+    "trainer.optimizer",
+)  # fmt: skip
+
+PRESETS = {
+    "fast": Config(),
+    "paper": Config(
+        preset="paper",
+        frames=40_000_000,
+        num_envs=128,
+        minibatches=32,
+        epsilon_final=0.001,
+        eval_every=4_000_000,
+        trainer=TrainConfig(steps=0, optimizer="radam", lr=2.5e-4, log_every=500, save_every=20_000),
+    ),
+}
+
+
+def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tuple[Trainer, Experience, PQN]:
+    """The three parts of a run, wired."""
+    if cfg.trainer.mode == "cudagraph":
+        raise ValueError("--trainer.mode cudagraph takes batches of one shape, and PQN's vary: use eager or compile")
+    timer = Timer()
+    envs = make_envs(cfg, cfg.num_envs, stream=1, training=True)  # type: ignore[arg-type]
+    precision = runtime.fastest_precision(device) if cfg.trainer.precision == "auto" else cfg.trainer.precision
+    agent = PQN(envs.obs_shape, envs.num_actions, cfg.agent, device, precision)
+    experience = Experience(
+        envs,
+        agent,
+        epsilon=Schedule("frames", 1.0, cfg.epsilon_final, over=cfg.epsilon_share * cfg.frames),
+        num_steps=cfg.num_steps,
+        epochs=cfg.epochs,
+        minibatches=cfg.minibatches,
+        seed=runtime.derive_seed(cfg.seed, 2),
+        timer=timer,
+    )
+    rollout = cfg.num_envs * cfg.num_steps * envs.frames_per_step
+    steps = cfg.frames // rollout * cfg.epochs * cfg.minibatches // cfg.trainer.accumulate
+    if steps < 1 and not cfg.trainer.steps:
+        raise ValueError(f"--frames {cfg.frames:,} are too few: a single rollout has {rollout:,}")
+    trainer = Trainer(
+        agent.network,
+        agent.loss,
+        replace(cfg.trainer, steps=cfg.trainer.steps or steps, precision=precision),
+        run_dir,
+        state={"experience": experience},
+        clock=("frames", lambda: experience.frames, cfg.frames),
+        timer=timer,
+    )
+    return trainer, experience, agent
+
+
+def main(cfg: Config) -> Path:
+    """Train; returns the run's folder."""
+    began = time.monotonic()
+    cfg.game = games.known(cfg.game)
+    run.at_least(cfg, LEAST)
+    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    eval_envs = make_envs(cfg, cfg.eval_episodes, stream=4, training=False)  # type: ignore[arg-type]
+    run_dir = run.start(cfg, "pqn_atari", cfg.game, FIXED)
+    trainer, experience, agent = build(cfg, device, run_dir)
+    if cfg.resume and not trainer.load():
+        say(f"{run_dir} holds no checkpoint: starting at the beginning")
+
+    player = copy.copy(agent)  # what is evaluated and saved
+    player.network = trainer.averaged  # type: ignore[assignment]
+
+    def save(scores: evaluate.Scores | None = None) -> None:
+        save_dqn(run_dir / "agent", player, cfg, experience.frames, scores)  # type: ignore[arg-type]
+
+    def evaluation() -> None:
+        save()  # without a score: the games take a while, and the weights should outlive a kill
+        rng, epsilon = np.random.default_rng(cfg.seed), games.evaluation_epsilon(cfg.game, cfg.protocol)
+        with trainer.timer("evaluate"):
+            scores = evaluate.episodes(
+                lambda obs, first: player.act(obs, epsilon, rng, first), eval_envs, cfg.eval_episodes
+            )
+        trainer.log(scores.scalars())
+        save(scores)
+
+    next_eval = (experience.frames // cfg.eval_every + 1) * cfg.eval_every
+    for step, _, _ in trainer.run(experience):
+        if step % cfg.trainer.log_every == 0:
+            trainer.log(experience.stats())
+        if experience.frames >= next_eval and step < trainer.cfg.steps:  # the last one follows the loop
+            next_eval += cfg.eval_every
+            evaluation()
+        if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
+            trainer.save()
+            break
+    if trainer.stopped:  # whoever stops a run does not want to wait for games
+        save()
+    else:
+        evaluation()
+    trainer.close()
+    say(trainer.timer.table())
+    say(f"go on:    {sys.executable} -m experiments.pqn_atari --resume {run_dir}")
+    say(f"evaluate: {sys.executable} -m experiments.evaluate {run_dir}")
+    return run_dir
+
+
+if __name__ == "__main__":
+    run.cli(main, lambda: run.parse(PRESETS))
