@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from agents.dqn.agent import DQN
-from agents.dqn.experience import Experience
+from agents.dqn.experience import Experience, drawn_by
 from envs.vector import VectorEnv
 from experiments.parts import games
 from experiments.parts.dqn_presets import FIXED, LEAST, PRESETS, Config
@@ -43,6 +43,7 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
     envs = make_envs(cfg, cfg.num_envs, stream=1, training=True)
     precision = runtime.fastest_precision(device) if cfg.trainer.precision == "auto" else cfg.trainer.precision
     agent = DQN(envs.obs_shape, envs.num_actions, cfg.agent, device, precision)
+    captured = cfg.trainer.mode == "cudagraph"  # one graph from drawing to the gradients
     replay = Replay(
         cfg.replay,
         cfg.num_envs,
@@ -53,6 +54,7 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
         seed=runtime.derive_seed(cfg.seed, 2),
         path=run_dir / "checkpoints" / "replay.ring" if run_dir and cfg.save_replay else None,
         priority=cfg.priority,
+        indexed=captured,
     )
     start = cfg.learning_starts * envs.frames_per_step
     experience = Experience(
@@ -64,6 +66,7 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
         samples_per_step=cfg.samples_per_step,
         learning_starts=cfg.learning_starts,
         importance=Schedule("frames", cfg.importance, 1.0, begin=start, over=cfg.frames - start),
+        drawn_in_loss=captured,
         seed=runtime.derive_seed(cfg.seed, 3),
         timer=timer,
     )
@@ -73,7 +76,7 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
         raise ValueError(f"--frames {cfg.frames:,} leaves nothing to learn: {start:,} are for filling the replay")
     trainer = Trainer(
         agent.network,
-        agent.loss,
+        drawn_by(replay, agent.loss) if captured else agent.loss,
         replace(cfg.trainer, steps=cfg.trainer.steps or steps, precision=precision),
         run_dir,
         state={"experience": experience, "target": agent.target},
@@ -122,9 +125,9 @@ def train(cfg: Any, experiment: str, fixed: tuple[str, ...], make_envs: Callable
         save_dqn(run_dir / "agent", player, cfg, experience.frames, scores)
 
     next_eval = (experience.frames // cfg.eval_every + 1) * cfg.eval_every
-    for step, batch, aux in trainer.run(experience):
+    for step, _, aux in trainer.run(experience):
         if cfg.priority:
-            experience.replay.prioritise(batch["index"], aux["priority"])
+            experience.replay.prioritise(aux["index"], aux["priority"])
         if step % cfg.target_every == 0:
             agent.sync(trainer.model)
         if step % cfg.trainer.log_every == 0:

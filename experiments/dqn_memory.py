@@ -198,6 +198,8 @@ def main(cfg: Config) -> Path:
     run.at_least(cfg, LEAST)
     if cfg.agent.n_step >= cfg.agent.length:
         raise ValueError(f"--length {cfg.agent.length} has no room for --n-step {cfg.agent.n_step}: make it longer")
+    if cfg.trainer.mode == "cudagraph":
+        raise ValueError("--trainer.mode cudagraph cannot hold sequences that are cut where episodes begin: take eager")
     return train(cfg, "dqn_memory", FIXED, make_envs, build)
 
 

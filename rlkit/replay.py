@@ -9,8 +9,8 @@ row, and no stack or return reaches across one:
     last     .     .     x  |  .     .     .          3-step from row 3: r_4 + gamma r_5, then s_T (discount 0
     age      3     4     5  |  0     1     2          if it was a terminal, gamma^2 if a truncation)
 
-The frames lie on any device: a million of 84 x 84 are 7.06 GB. The other columns (12 bytes a row) stay in numpy,
-where the index arithmetic of a batch takes microseconds.
+The frames lie on any device: a million of 84 x 84 are 7.06 GB. The other columns (12 bytes a row) lie there too, and in
+numpy, which on a CPU is the same memory.
 """
 
 from pathlib import Path
@@ -35,6 +35,7 @@ class Replay:
         frame_shape: (height, width) or (features,); stack: frames a state is made of; n_step, gamma: of the returns.
         path: file for the frames, written by `state_dict`; None keeps them out of the saved state.
         priority: exponent of prioritised sampling (Schaul et al. 2016); 0: every transition is as probable.
+        indexed: draw on the device, by `at`, even if every transition is as probable.
         dtype: of the frames.
     """
 
@@ -51,6 +52,7 @@ class Replay:
         seed: int = 0,
         path: Path | None = None,
         priority: float = 0.0,
+        indexed: bool = False,
         dtype: torch.dtype = torch.uint8,
     ):
         self.rows, self.num_envs, self.stack, self.n_step, self.gamma = (
@@ -71,11 +73,12 @@ class Replay:
         self.reward, self.discount = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         self.last = np.zeros(shape, bool)
         self._columns: tuple[NDArray, ...] = (self.action, self.age, self.reward, self.discount, self.last)
+        self._on_device = [torch.from_numpy(column).to(self.device) for column in self._columns]
         self.count = 0  # rows ever written
         self._rng = np.random.default_rng(seed)
         self.priority = priority
         # One leaf a frame: 0 where no transition can start. What is new gets the highest priority that was seen.
-        self.tree = SumTree(self.rows * num_envs, self.device) if priority else None
+        self.tree = SumTree(self.rows * num_envs, self.device) if priority or indexed else None
         self._highest = torch.ones((), dtype=torch.float64, device=self.device)
         row_bytes = num_envs * (self.frames[0].nbytes + 12)
         self._chunk_rows = max(1, CHUNK_BYTES // row_bytes)
@@ -110,6 +113,7 @@ class Replay:
         self.frames[start : start + self.num_envs].copy_(torch.from_numpy(frame))
         self.action[row], self.reward[row], self.discount[row], self.last[row] = action, reward, discount, last
         self.age[row] = np.where(first | (self.count == 0), 0, np.minimum(self.age[before], 254) + 1)
+        self._to_device(row)
         self._dirty[row // self._chunk_rows] = True
         self.count += 1
         low, high = self._bounds()
@@ -125,23 +129,32 @@ class Replay:
     def sample(self, batch_size: int, importance: float = 1.0) -> dict[str, Tensor]:
         """A batch of transitions, drawn uniformly or by priority; see `gather`. Raises ValueError where there is none.
 
-        By priority with two more: "index" [B], for `prioritise`, and "weight" [B], (N P)^-importance over the batch's
-        greatest, which makes up for what is drawn more often (Schaul et al. 2016, section 3.4).
+        By priority it is `at(**shares(batch_size, importance))`.
         """
-        if not self.tree:
-            return self.gather(*self.draw(batch_size))
+        return self.at(**self.shares(batch_size, importance)) if self.tree else self.gather(*self.draw(batch_size))
+
+    def shares(self, batch_size: int, importance: float = 1.0) -> dict[str, Tensor]:
+        """What `at` makes a batch of: share [B], one of each equal part of 0 .. 1, and importance []."""
         low, high = self._bounds()
-        if not (high > low and self.tree.levels[-1].any()):
+        if not (self.tree and high > low and self.tree.levels[-1].any()):
             raise ValueError(f"no transition to sample yet: {self!r} holds no complete one")
-        share = (np.arange(batch_size) + self._rng.random(batch_size)) / batch_size  # one of each equal part
-        index, probability = self.tree.find(torch.from_numpy(share).to(self.device))
-        row, env = np.divmod(index.cpu().numpy(), self.num_envs)  # waits for the device
-        newest = self.count - 1
-        weight = (probability / probability.min()).pow(-importance).float()
-        return self.gather(newest - (newest - row) % self.rows, env) | {"index": index, "weight": weight}
+        share = (np.arange(batch_size) + self._rng.random(batch_size)) / batch_size
+        return {"share": torch.from_numpy(share).to(self.device), "importance": torch.tensor(importance)}
+
+    def at(self, share: Tensor, importance: Tensor) -> dict[str, Tensor]:
+        """The batch that lies at these shares of all priorities: as `gather`, with two more.
+
+        "index" [B] is for `prioritise`, and "weight" [B] makes up for what is drawn more often: (N P)^-importance over
+        the batch's greatest (Schaul et al. 2016, section 3.4). Waits for nothing, and can be captured with the loss.
+        """
+        assert self.tree is not None
+        index, probability = self.tree.find(share)
+        weight = (probability.min() / probability).pow(importance.to(share)).float()
+        row, env = index // self.num_envs, index % self.num_envs
+        return self.gather(row, env) | {"index": index, "weight": weight}
 
     def prioritise(self, index: Tensor, priority: Tensor) -> None:
-        """Give transitions index [B] of the last `sample` the priorities [B] > 0 that they have now.
+        """Give transitions index [B] of the last batch the priorities [B] > 0 that they have now.
 
         To be called before anything is added: later an index may be another transition's.
         """
@@ -162,27 +175,34 @@ class Replay:
                 return time, env
         raise ValueError(f"no transition to sample yet: {self!r} holds no complete one")
 
-    def gather(self, time: NDArray[np.int64], env: NDArray[np.int64]) -> dict[str, Tensor]:
-        """Transitions that start at rows `time` [B] (counted from the first ever written) of `env` [B].
+    def gather(self, time: NDArray[np.int64] | Tensor, env: NDArray[np.int64] | Tensor) -> dict[str, Tensor]:
+        """Transitions that start at rows `time` [B] (counted from the first ever written, or in the ring) of `env` [B].
 
         Returns s_tm1, s_t uint8 [B, stack, height, width] (on a CPU with channels innermost in memory), a_tm1 int64
         [B], r_t float32 [B] the n-step return, discount_t float32 [B] its gamma^m x discounts.
         """
-        r_t, discount_t = np.zeros(time.shape, np.float32), np.ones(time.shape, np.float32)
-        steps, alive = np.zeros_like(time), np.ones(time.shape, bool)
+        time, env = (torch.as_tensor(x, device=self.device) for x in (time, env))
+        action, _, reward, discount, last = (column.view(-1) for column in self._on_device)
+        r_t, discount_t = torch.zeros(time.shape, device=self.device), torch.ones(time.shape, device=self.device)
+        steps, alive = torch.zeros_like(time), torch.ones_like(time, dtype=torch.bool)
         for k in range(self.n_step):
-            row = (time + k) % self.rows
-            alive = alive & ~self.last[row, env]
-            r_t += alive * discount_t * self.reward[row, env]
-            discount_t = np.where(alive, discount_t * np.float32(self.gamma) * self.discount[row, env], discount_t)
-            steps += alive
+            at = (time + k) % self.rows * self.num_envs + env
+            alive = alive & ~last[at]
+            r_t = r_t + alive * discount_t * reward[at]
+            discount_t = torch.where(alive, discount_t * self.gamma * discount[at], discount_t)
+            steps = steps + alive
         return {
             "s_tm1": self._stacks(time, env),
-            "a_tm1": torch.from_numpy(self.action[time % self.rows, env].astype(np.int64)).to(self.device),
-            "r_t": torch.from_numpy(r_t).to(self.device),
-            "discount_t": torch.from_numpy(discount_t).to(self.device),
+            "a_tm1": action[time % self.rows * self.num_envs + env].long(),
+            "r_t": r_t,
+            "discount_t": discount_t,
             "s_t": self._stacks(time + steps, env),
         }
+
+    def _to_device(self, rows: int | slice) -> None:
+        if self.device.type != "cpu":
+            for column, there in zip(self._columns, self._on_device, strict=True):
+                there[rows].copy_(torch.from_numpy(np.asarray(column[rows])))
 
     def _startable(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether something to be drawn may begin at rows [N]: [N, E]."""
@@ -193,21 +213,18 @@ class Replay:
         oldest = self.count - self.rows
         return (oldest + self.stack - 1 if oldest > 0 else 0), self.count - self.n_step
 
-    def _stacks(self, time: NDArray[np.int64], env: NDArray[np.int64]) -> Tensor:
-        back = np.arange(self.stack - 1, -1, -1)
+    def _stacks(self, time: Tensor, env: Tensor) -> Tensor:
+        back = torch.arange(self.stack - 1, -1, -1, device=self.device)
         index = (time[:, None] - back) % self.rows * self.num_envs + env[:, None]
-        age = self.age[time % self.rows, env]
-        index = np.where(back <= age[:, None], index, self.rows * self.num_envs)
+        age = self._on_device[1].view(-1)[time % self.rows * self.num_envs + env]
+        index = torch.where(back <= age[:, None], index, self.rows * self.num_envs)
         if self.device.type == "cpu" and self.stack == 4 and self.frames.dtype == torch.uint8:
             _, height, width = self.frames.shape
             out = torch.empty((len(time), height, width, 4), dtype=torch.uint8)
             flat = self.frames.view(len(self.frames), -1).numpy()
-            _interleave4(flat, index, out.view(len(time), -1).numpy().view(np.uint32))
+            _interleave4(flat, index.numpy(), out.view(len(time), -1).numpy().view(np.uint32))
             return out.permute(0, 3, 1, 2)
-        where = torch.from_numpy(index)
-        if self.device.type == "cuda":
-            where = where.pin_memory()
-        return self.frames[where.to(self.device, non_blocking=True)]
+        return self.frames[index]
 
     def state_dict(self) -> dict:
         """Counters and random state; the frames go to `path`, only those chunks that changed since the last call."""
@@ -249,6 +266,7 @@ class Replay:
             rows = np.arange(chunk * self._chunk_rows - 1, (chunk + 1) * self._chunk_rows + self.stack - 1) % self.rows
             self.last[rows] = True
             self._dirty[rows // self._chunk_rows] = True
+        self._to_device(slice(None))
         if self.tree:
             leaves = state["priorities"]["leaves"].to(self.device)[: self.last.size]
             startable = torch.from_numpy(self._startable(np.arange(self.rows)).ravel()).to(self.device)

@@ -54,25 +54,26 @@ class SequenceReplay(Replay):
         time = self._rng.integers(low, high, batch_size) * self.period
         return time, self._rng.integers(self.num_envs, size=batch_size)
 
-    def gather(self, time: NDArray[np.int64], env: NDArray[np.int64]) -> dict[str, Tensor]:
+    def gather(self, time: NDArray[np.int64] | Tensor, env: NDArray[np.int64] | Tensor) -> dict[str, Tensor]:
         """Sequences that start at rows `time` [B] of `env` [B].
 
         Returns s [B, T, stack, *frame_shape], a int64, r_t, discount_t (gamma included) float32, first, last bool, all
         [B, T], and state [B, state_size]. Where last is True no transition starts.
         """
-        times = time[:, None] + np.arange(self.length)
-        rows, envs = times % self.rows, np.broadcast_to(env[:, None], times.shape)
-        columns = {
-            "a": self.action[rows, envs].astype(np.int64),
-            "r_t": self.reward[rows, envs],
-            "discount_t": self.discount[rows, envs] * np.float32(self.gamma),
-            "first": self.age[rows, envs] == 0,
-            "last": self.last[rows, envs],
+        time, env = (torch.as_tensor(x, device=self.device) for x in (time, env))
+        times = time[:, None] + torch.arange(self.length, device=self.device)
+        envs = env[:, None].expand_as(times)
+        at = times % self.rows * self.num_envs + envs
+        action, age, reward, discount, last = (column.view(-1)[at] for column in self._on_device)
+        return {
+            "s": self._stacks(times.flatten(), envs.flatten()).unflatten(0, times.shape),
+            "a": action.long(),
+            "r_t": reward,
+            "discount_t": discount * self.gamma,
+            "first": age == 0,
+            "last": last,
+            "state": self.states[time % self.rows // self.period, env],
         }
-        batch = {name: torch.from_numpy(column).to(self.device) for name, column in columns.items()}
-        batch["s"] = self._stacks(times.ravel(), envs.ravel()).unflatten(0, times.shape)
-        batch["state"] = self.states[rows[:, 0] // self.period, env]
-        return batch
 
     def _startable(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         return np.repeat(rows[:, None] % self.period == 0, self.num_envs, 1)

@@ -57,10 +57,10 @@ def drive(cfg, run_dir=None, load=False, stop=None, save=True):
     if load:
         assert trainer.load()
     losses = []
-    for step, batch, aux in trainer.run(experience):
+    for step, _, aux in trainer.run(experience):
         losses.append(aux["loss"].item())
         if cfg.priority:
-            experience.replay.prioritise(batch["index"], aux["priority"])
+            experience.replay.prioritise(aux["index"], aux["priority"])
         if step % cfg.target_every == 0:
             agent.sync(trainer.model)
         if step == stop:
@@ -129,13 +129,18 @@ def test_eager_equals_compile():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_eager_equals_cudagraph_on_a_gpu():
+@pytest.mark.parametrize("distribution", ["none", "c51", "qr"])
+def test_eager_equals_cudagraph_on_a_gpu(distribution):
+    """Drawing by priority, forward and backward in one graph."""
     losses = {}
     for mode in ("eager", "cudagraph"):
-        trainer, experience, _ = build(
-            tiny(device="cuda", trainer={"steps": 30, "mode": mode}), runtime.setup(1, "cuda", 1)
-        )
-        losses[mode] = [aux["loss"].item() for _, _, aux in trainer.run(experience)]
+        cfg = tiny(device="cuda", priority=0.6, trainer={"steps": 30, "mode": mode})
+        cfg = dataclasses.replace(cfg, agent=dataclasses.replace(cfg.agent, distribution=distribution))
+        trainer, experience, _ = build(cfg, runtime.setup(1, "cuda", 1))
+        losses[mode] = []
+        for _, _, aux in trainer.run(experience):
+            losses[mode].append(aux["loss"].item())
+            experience.replay.prioritise(aux["index"], aux["priority"])
     assert losses["cudagraph"] == pytest.approx(losses["eager"], rel=2e-3)
 
 

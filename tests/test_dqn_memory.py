@@ -57,10 +57,10 @@ def drive(cfg, run_dir=None, load=False, stop=None):
     if load:
         assert trainer.load()
     found = []
-    for step, batch, aux in trainer.run(experience):
+    for step, _, aux in trainer.run(experience):
         found.append(aux["loss"].item())
         if cfg.priority:
-            experience.replay.prioritise(batch["index"], aux["priority"])
+            experience.replay.prioritise(aux["index"], aux["priority"])
         if step % cfg.target_every == 0:
             agent.sync(trainer.model)
         if step == stop:

@@ -7,15 +7,19 @@ import numpy as np
 import pytest
 import torch
 from test_dqn import device, drive, score_in_catch, tiny
+from test_replay import Worlds, filled
 from torch import nn
 
 from agents.dqn.agent import DQN, DQNConfig
+from agents.dqn.experience import drawn_by
 from experiments import dqn_atari, evaluate
 from experiments.dqn_atari import build
 from experiments.parts.dqn_presets import NATURE, PRESETS
 from experiments.parts.players import load_agent
 from rlkit.nn.dense import NoisyDense
 from rlkit.nn.heads import DuelingHead, ImplicitHead, LinearHead
+from rlkit.replay import Replay
+from rlkit.trainer import Trainer
 
 FAST = DQNConfig(width=0.25, double=True, dueling=True, n_step=3)
 GAMMA = 0.9
@@ -241,6 +245,38 @@ def test_learns_catch(name):
     _, _, _, agent = drive(cfg)
     agent.network.eval()
     assert score_in_catch(agent) >= 0.9
+
+
+@pytest.mark.parametrize("name", ["prioritised", "c51", "qr", "rainbow"])
+def test_a_loss_that_draws_its_batch_gives_the_same_run(name):
+    """What one captured graph will hold, uncaptured: nothing in it may depend on the host."""
+    network, more = VARIANTS[name]
+    cfg = tiny(agent=dataclasses.replace(FAST, **network), **(more | {"frames": 500, "priority": 0.6}))
+    expected = drive(cfg)[0]
+    trainer, experience, agent = build(cfg, device())
+    experience._sample, replay = experience.replay.shares, experience.replay
+    trainer = Trainer(agent.network, drawn_by(replay, agent.loss), trainer.cfg)
+    found = []
+    for step, batch, aux in trainer.run(experience):
+        assert set(batch) == {"share", "importance"}
+        found.append(aux["loss"].item())
+        replay.prioritise(aux["index"], aux["priority"])
+        if step % cfg.target_every == 0:
+            agent.sync(trainer.model)
+    assert found == expected and len(found) > 30
+
+
+def test_an_index_of_equal_priorities_draws_uniformly():
+    replay, _ = filled(None)
+    indexed = Replay(128, 2, (3, 2), n_step=2, indexed=True)
+    worlds = Worlds(2, ["", "", "", "terminal", "", "truncation", ""])
+    for _ in range(50):
+        indexed.add(*worlds.row())
+    possible = int((indexed.tree.leaves > 0).sum())
+    time, env = replay.draw(5000)
+    assert possible == len(set(zip(time.tolist(), env.tolist(), strict=True)))
+    batch = indexed.sample(possible * 3)
+    assert (batch["index"].bincount()[batch["index"].unique()] == 3).all() and (batch["weight"] == 1).all()
 
 
 def test_prioritised_half_and_resume_equals_the_whole_bit_for_bit(tmp_path):

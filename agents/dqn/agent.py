@@ -94,14 +94,16 @@ class DQN:
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss of `agents.dqn.variants`, weighted by batch["weight"] [B] where there is one.
 
-        aux: mean q, mean |td_error| (of a distribution its loss), and each transition's priority [B].
+        aux: mean q, mean |td_error| (of a distribution its loss), each transition's priority [B] and, where the batch
+        has it, its index [B].
         """
         of_values = munchausen if self.cfg.munchausen else values
         learn = of_values if self.cfg.distribution == "none" else DISTRIBUTIONS[self.cfg.distribution]
         loss, priority, q = learn(self, model, batch)
         priority = priority.detach()
         mean = (loss * batch["weight"]).mean() if "weight" in batch else loss.mean()
-        return mean, {"q": q.detach().mean(), "td_error": priority.mean(), "priority": priority}
+        aux = {"q": q.detach().mean(), "td_error": priority.mean(), "priority": priority}
+        return mean, aux | ({"index": batch["index"]} if "index" in batch else {})
 
     def sync(self, model: nn.Module) -> None:
         """Copy the weights into the target network, in place (a captured graph reads that memory)."""

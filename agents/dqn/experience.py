@@ -9,7 +9,7 @@ One turn of the iterator, with the overlap that costs no threads of our own:
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,11 @@ from agents.dqn.agent import DQN
 from rlkit.logger import Timer
 from rlkit.replay import Replay
 from rlkit.schedule import Schedule
+
+
+def drawn_by(replay: Replay, loss: Callable) -> Callable:
+    """`loss` of the batch that lies at given shares: a captured graph then holds the drawing too."""
+    return lambda model, shares: loss(model, replay.at(**shares))
 
 
 class Experience:
@@ -34,6 +39,7 @@ class Experience:
         samples_per_step: of them for each environment step, whatever the batch and number of envs.
         clip_reward: store rewards clipped to [-1, 1] instead of raw ones.
         importance: of prioritised replay, over the clock `frames`.
+        drawn_in_loss: yield what `Replay.at` makes a batch of, for a loss `drawn_by(replay, agent.loss)`.
         seed: of exploration. timer: shared with the trainer's.
     """
 
@@ -49,6 +55,7 @@ class Experience:
         learning_starts: int = 50_000,
         clip_reward: bool = True,
         importance: Schedule | None = None,
+        drawn_in_loss: bool = False,
         seed: int = 0,
         timer: Timer | None = None,
     ):
@@ -57,6 +64,7 @@ class Experience:
         least = (replay.stack + replay.n_step) * envs.num_envs  # below that, nothing can be drawn
         self.learning_starts = min(max(learning_starts, least), replay.rows * envs.num_envs)
         self.importance = importance or Schedule("frames", 1.0, 1.0)
+        self._sample = replay.shares if drawn_in_loss else replay.sample
         self.timer = timer or Timer()
         self.steps = 0  # environment steps, all environments together
         self.learning = False
@@ -85,7 +93,7 @@ class Experience:
             if self.learning and self._credit >= self.batch_size:
                 self._credit -= self.batch_size
                 with self.timer("replay"):
-                    return self.replay.sample(self.batch_size, self.importance(self.frames))
+                    return self._sample(self.batch_size, self.importance(self.frames))
             self._receive()
             self._store()
             self._send()

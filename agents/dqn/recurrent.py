@@ -148,7 +148,8 @@ class RecurrentDQN(DQN):
         mean = size.sum(1) / count
         priority = PRIORITY_OF_GREATEST * size.amax(1) + (1 - PRIORITY_OF_GREATEST) * mean
         loss = (loss * batch["weight"]).mean() if "weight" in batch else loss.mean()
-        return loss, {"q": q.detach().mean(), "td_error": mean.mean(), "priority": priority}
+        aux = {"q": q.detach().mean(), "td_error": mean.mean(), "priority": priority}
+        return loss, aux | ({"index": batch["index"]} if "index" in batch else {})
 
 
 def _flat(state: State) -> Tensor:

@@ -24,7 +24,7 @@ from rlkit.trainer import TrainConfig, Trainer
 NUM_ENVS, BATCH = 16, 128
 
 
-def ours(cfg: Config, **trainer: Any) -> tuple[Callable[[], int], Trainer, Experience, DQN]:
+def ours(cfg: Config, priority: float = 0.0, **trainer: Any) -> tuple[Callable[[], int], Trainer, Experience, DQN]:
     """Our DQN as a contestant: the paper's network and loss, 16 envs, batch 128, 8 replayed samples a step."""
     settings = replace(
         PRESETS["fast"],
@@ -33,6 +33,7 @@ def ours(cfg: Config, **trainer: Any) -> tuple[Callable[[], int], Trainer, Exper
         batch_size=BATCH,
         replay=20_000,
         learning_starts=2_000,
+        priority=priority,
         agent=DQNConfig(),
         trainer=TrainConfig(steps=10**9, eps=1e-4, progress=False, **trainer),
     )
@@ -42,7 +43,9 @@ def ours(cfg: Config, **trainer: Any) -> tuple[Callable[[], int], Trainer, Exper
     def work() -> int:
         before = experience.steps
         for _ in range(25):
-            next(loop)
+            aux = next(loop)[2]
+            if priority:
+                experience.replay.prioritise(aux["index"], aux["priority"])
         return experience.steps - before
 
     return work, learner, experience, agent
@@ -91,6 +94,20 @@ def updates(cfg: Config, agent: DQN, batch: dict, layout: torch.memory_format, *
     return repeat(5, lambda: learner.update(batch), NUM_ENVS)
 
 
+def replayed(cfg: Config, priority: float) -> Callable[[], int]:
+    """Drawing a batch, its update and, by priority, what follows from it; without environments."""
+    work, learner, experience, _ = ours(cfg, priority)
+    work()
+
+    def one() -> None:
+        batch = experience.replay.sample(BATCH, 0.5)
+        aux = learner.update(batch)
+        if priority:
+            experience.replay.prioritise(aux["index"], aux["priority"])
+
+    return repeat(5, one, NUM_ENVS)
+
+
 def main(cfg: Config) -> None:
     """Env steps/s of whole training loops, of their parts, and of the parts' bound."""
     work, learner, experience, agent = ours(cfg)
@@ -136,6 +153,10 @@ def main(cfg: Config) -> None:
     rates = in_turns(cfg, variants | {"dqn fp32": work})
     for name in variants:
         report(cfg, name, rates[name], unit, base := f"{name.split()[0]} fp32", rates[base])
+
+    rates = in_turns(cfg, {"uniform": replayed(cfg, 0.0), "prioritised": replayed(cfg, 0.5)})
+    each = {name: milliseconds / rate for name, rate in rates.items()}
+    report(cfg, "prioritised replay: batch and update", each["prioritised"], "ms", "uniform", each["uniform"])
 
     report(cfg, "replay of 1,000,000 frames", Replay(1_000_000, NUM_ENVS).nbytes / 1e9, "GB")
     report(cfg, "warm start to the first env step", statistics.median(_start(cfg) for _ in range(cfg.rounds)), "s")
