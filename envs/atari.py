@@ -140,8 +140,11 @@ class Atari:
 
 
 @functools.cache
-def reference_scores() -> dict[str, dict[str, float]]:
-    """Published scores by game: random, human_nature (2015 paper), human_57 (57-game suites), dqn_nature."""
+def reference_scores() -> dict[str, dict[str, Any]]:
+    """Published scores by game: random, human_nature, dqn_nature and linear, the best linear learner of Bellemare et
+    al. 2013 (all four: Mnih et al. 2015, Extended Data Table 2); human_57 (57-game suites); dopamine, {agent: {millions
+    of frames: training score with sticky actions}} (Castro et al. 2018, means of five seeds).
+    """
     return json.loads((Path(__file__).parent / "atari_scores.json").read_text())
 
 

@@ -12,9 +12,7 @@ TensorBoard curves and checkpoints are there. What a stage left is in `stages.js
 """
 
 import json
-import os
 import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +25,6 @@ from experiments.parts import stages
 from rlkit import run
 from rlkit.checkpoint import write_atomically
 from rlkit.logger import say
-
-ROOT = Path(__file__).parents[1]
 
 
 @dataclass
@@ -102,20 +98,7 @@ def perform(run_dir: Path, experiment: str, arguments: list[str]) -> str:
     """
     if begun := latest(run_dir, experiment):
         arguments = [f"--resume={begun}"]
-    command = [sys.executable, "-m", f"experiments.{experiment}", *arguments]
-    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    # In a process group of its own a stage hears of a signal once, from here: the first lets it save, a second ends it.
-    process = subprocess.Popen(command, cwd=run_dir, env=os.environ | {"PYTHONPATH": paths}, start_new_session=True)
-    stopped = False
-    while True:
-        try:
-            code = process.wait()
-            break
-        except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
-            stopped = True
-    if stopped:
-        raise KeyboardInterrupt
+    code = run.perform(f"experiments.{experiment}", arguments, run_dir)
     if code:
         raise ValueError(f"{experiment} ended with status {code}; its own message stands above")
     return latest(run_dir, experiment)

@@ -12,6 +12,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -193,3 +194,26 @@ def git_hash() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def perform(module: str, arguments: list[str], folder: Path) -> int:
+    """The exit status of `python -m module arguments`, in a process of its own, in `folder`.
+
+    Raises KeyboardInterrupt where one came meanwhile, once the process has saved and ended.
+    """
+    root = Path(__file__).parents[1]
+    paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
+    command = [sys.executable, "-m", module, *arguments]
+    # In a process group of its own it hears of a signal once, from here: the first lets it save, a second ends it.
+    process = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": paths}, start_new_session=True)
+    stopped = False
+    while True:
+        try:
+            code = process.wait()
+            break
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            stopped = True
+    if stopped:
+        raise KeyboardInterrupt
+    return code
