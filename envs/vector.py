@@ -40,7 +40,8 @@ class Step(NamedTuple):
 class VectorEnv(Protocol):
     """What an agent may rely on. `frames_per_step` is what one action costs on the frames clock.
 
-    obs_shape is (stack, height, width) of images, (1, features) of vectors.
+    obs_shape is (stack, height, width) of images, (1, features) of vectors. `protocol` names the rules that a score was
+    made under.
 
     A world that can be saved also has state_dict and load_state_dict; others begin new episodes on resume.
     """
@@ -48,6 +49,7 @@ class VectorEnv(Protocol):
     num_envs: int
     num_actions: int
     frames_per_step: int
+    protocol: str
 
     @property
     def obs_shape(self) -> tuple[int, ...]: ...

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ale_py
 import numpy as np
 import torch
 
@@ -22,9 +23,8 @@ from agents.dqn.experience import Experience, drawn_by
 from envs.vector import VectorEnv
 from experiments.parts import games
 from experiments.parts.dqn_presets import FIXED, LEAST, PRESETS, Config
-from experiments.parts.players import save_dqn
 from rlkit import evaluate, run, runtime
-from rlkit.checkpoint import borrow, load_agent_files
+from rlkit.checkpoint import borrow, load_agent_files, save_agent
 from rlkit.logger import Timer, say
 from rlkit.replay import Replay
 from rlkit.schedule import Schedule
@@ -114,7 +114,7 @@ def train(cfg: Any, experiment: str, fixed: tuple[str, ...], make_envs: Callable
     def evaluation() -> None:
         player.network.eval()  # noise is for training
         # First without a score: the games take a while, and the weights should outlive a kill.
-        save_dqn(run_dir / "agent", player, cfg, experience.frames)
+        save(run_dir / "agent", player, cfg, experience.frames)
         rng, epsilon = np.random.default_rng(cfg.seed), games.evaluation_epsilon(cfg.game, cfg.protocol)
         with trainer.timer("evaluate"):
             scores = evaluate.episodes(
@@ -122,7 +122,7 @@ def train(cfg: Any, experiment: str, fixed: tuple[str, ...], make_envs: Callable
             )
         player.network.train()
         trainer.log(scores.scalars())
-        save_dqn(run_dir / "agent", player, cfg, experience.frames, scores)
+        save(run_dir / "agent", player, cfg, experience.frames, scores, eval_envs.protocol)
 
     next_eval = (experience.frames // cfg.eval_every + 1) * cfg.eval_every
     for step, _, aux in trainer.run(experience):
@@ -139,7 +139,7 @@ def train(cfg: Any, experiment: str, fixed: tuple[str, ...], make_envs: Callable
             trainer.save()
             break
     if trainer.stopped:  # whoever stops a run does not want to wait for games
-        save_dqn(run_dir / "agent", player, cfg, experience.frames)
+        save(run_dir / "agent", player, cfg, experience.frames)
     else:
         evaluation()
     trainer.close()
@@ -147,6 +147,24 @@ def train(cfg: Any, experiment: str, fixed: tuple[str, ...], make_envs: Callable
     say(f"go on:    {sys.executable} -m experiments.{experiment} --resume {run_dir}")
     say(f"evaluate: {sys.executable} -m experiments.evaluate {run_dir}")
     return run_dir
+
+
+def save(
+    folder: Path, agent: Any, cfg: Any, frames: int, scores: evaluate.Scores | None = None, protocol: str = ""
+) -> None:
+    """Write the agent's folder with how it was trained, and what it scored under which protocol."""
+    score = None
+    if scores:
+        low, high = scores.interval()
+        episodes = len(scores.scores)
+        score = {"mean": scores.mean, "low": low, "high": high, "episodes": episodes, "protocol": protocol}
+    info = agent.describe() | {
+        "env": {"game": cfg.game, "protocol": cfg.protocol, "flicker": getattr(cfg, "flicker", None)},
+        "trained": {"frames": frames, "seed": cfg.seed, "preset": cfg.preset},
+        "score": score,
+        "versions": {"ale_py": ale_py.__version__},
+    }
+    save_agent(folder, info, agent.network.state_dict())
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def main(cfg: Config) -> dict:
     normalised = human_normalised(game, scores.mean) if games.is_atari(game) else dict.fromkeys(HUMANS)
     out = {
         "game": game,
-        "protocol": protocol,
+        "protocol": envs.protocol,
         "epsilon": epsilon,
         "episodes": cfg.episodes,
         "mean": scores.mean,

@@ -18,9 +18,8 @@ import tyro
 
 from agents.pqn.agent import PQN, PQNConfig
 from agents.pqn.experience import Experience
-from experiments.dqn_atari import make_envs
+from experiments import dqn_atari
 from experiments.parts import games
-from experiments.parts.players import save_dqn
 from rlkit import evaluate, run, runtime
 from rlkit.logger import Timer, say
 from rlkit.schedule import Schedule
@@ -100,7 +99,7 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
     if cfg.trainer.mode == "cudagraph":
         raise ValueError("--trainer.mode cudagraph takes batches of one shape, and PQN's vary: use eager or compile")
     timer = Timer()
-    envs = make_envs(cfg, cfg.num_envs, stream=1, training=True)  # type: ignore[arg-type]
+    envs = dqn_atari.make_envs(cfg, cfg.num_envs, stream=1, training=True)  # type: ignore[arg-type]
     precision = runtime.fastest_precision(device) if cfg.trainer.precision == "auto" else cfg.trainer.precision
     agent = PQN(envs.obs_shape, envs.num_actions, cfg.agent, device, precision)
     experience = Experience(
@@ -135,7 +134,7 @@ def main(cfg: Config) -> Path:
     cfg.game = games.known(cfg.game)
     run.at_least(cfg, LEAST)
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
-    eval_envs = make_envs(cfg, cfg.eval_episodes, stream=4, training=False)  # type: ignore[arg-type]
+    eval_envs = dqn_atari.make_envs(cfg, cfg.eval_episodes, stream=4, training=False)  # type: ignore[arg-type]
     run_dir = run.start(cfg, "pqn_atari", cfg.game, FIXED)
     trainer, experience, agent = build(cfg, device, run_dir)
     if cfg.resume and not trainer.load():
@@ -145,7 +144,7 @@ def main(cfg: Config) -> Path:
     player.network = trainer.averaged  # type: ignore[assignment]
 
     def save(scores: evaluate.Scores | None = None) -> None:
-        save_dqn(run_dir / "agent", player, cfg, experience.frames, scores)  # type: ignore[arg-type]
+        dqn_atari.save(run_dir / "agent", player, cfg, experience.frames, scores, eval_envs.protocol)
 
     def evaluation() -> None:
         save()  # without a score: the games take a while, and the weights should outlive a kill

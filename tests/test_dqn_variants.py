@@ -224,7 +224,7 @@ def test_a_linear_network_is_one_matrix_of_pixels():
 # -- learning ----------------------------------------------------------------------------------------------------------
 
 QUIET = {"epsilon_final": 0.0, "epsilon_frames": 1}
-RAINBOW = {"priority": 0.5, "frames": 7000, "target_every": 25, "trainer": {"eps": 1.5e-4}}
+RAINBOW = {"priority": 0.5, "frames": 6000, "trainer": {"eps": 1.5e-4}}
 VARIANTS = {
     "prioritised": ({}, {"priority": 0.6}),
     "c51": ({"distribution": "c51", "v_max": 2.0, "atoms": 21}, {"frames": 8500}),

@@ -2,7 +2,6 @@
 
 from envs.atari import EVALUATION_EPSILON, Atari, game_name
 from envs.catch import Catch
-from envs.memory import Flicker, HiddenCartPole, Popgym, TMaze
 from envs.vector import VectorEnv
 
 NAMES = (
@@ -36,6 +35,8 @@ def make(
 
     flicker: hand out single frames, blank with this probability. Raises ValueError, ModuleNotFoundError.
     """
+    from envs.memory import Flicker, HiddenCartPole, Popgym, TMaze  # which readers of DQN need not meet
+
     envs: VectorEnv
     if game == "catch":
         envs = Catch(num_envs, size=size, seed=seed)

@@ -17,8 +17,6 @@ import agents.alphazero
 if TYPE_CHECKING:
     import torch
 
-    from agents.dqn.agent import DQN
-    from rlkit.evaluate import Scores
 
 GO_PLAYERS = (
     "random, mcts:SIMULATIONS, gnugo:LEVEL, gtp:COMMAND, an agent's or run's folder, or alphazero:NAME, one that ships"
@@ -27,31 +25,6 @@ GO_PLAYERS = (
 VARIANTS = ("rvp", "vp", "rp", "rv", "v", "p", "r")
 """of AlphaGo, as `agents/alphago/player.py` has them: rollouts, value network, policy network"""
 PRETRAINED = Path(agents.alphazero.__file__).parent / "pretrained"
-
-
-def save_dqn(folder: Path, agent: DQN, cfg: Any, frames: int, scores: Scores | None = None) -> None:
-    """Write the agent's folder with how it was trained and what it scored."""
-    import ale_py
-
-    from rlkit.checkpoint import save_agent
-
-    score = None
-    if scores:
-        low, high = scores.interval()
-        score = {
-            "mean": scores.mean,
-            "low": low,
-            "high": high,
-            "episodes": len(scores.scores),
-            "protocol": cfg.protocol,
-        }
-    info = agent.describe() | {
-        "env": {"game": cfg.game, "protocol": cfg.protocol, "flicker": getattr(cfg, "flicker", None)},
-        "trained": {"frames": frames, "seed": cfg.seed, "preset": cfg.preset},
-        "score": score,
-        "versions": {"ale_py": ale_py.__version__},
-    }
-    save_agent(folder, info, agent.network.state_dict())
 
 
 def load_agent(path: Path, device: torch.device | str = "cpu", **options: Any) -> tuple[Any, dict[str, Any]]:
