@@ -33,6 +33,8 @@ TRAINING_FRAMES = 108_000  # 30 minutes at 60 Hz
 EVALUATION_FRAMES = {"nature": 18_000, "machado": 108_000}
 EVALUATION_EPSILON = {"nature": 0.05, "machado": 0.0}
 FRAME_SKIP = 4
+HUMANS = ("human_nature", "human_57")
+"""published human scores to normalise by: of the 2015 paper, and of the 57-game suites"""
 
 
 @functools.cache
@@ -152,7 +154,7 @@ def human_normalised(game: str, score: float) -> dict[str, float | None]:
     """(score - random) / (human - random) for both published human columns; None where a game has none."""
     row = reference_scores().get(game_name(game), {})
     out: dict[str, float | None] = {}
-    for column in ("human_nature", "human_57"):
+    for column in HUMANS:
         human, random = row.get(column), row.get("random")
         out[column] = None if human is None or random is None else (score - random) / (human - random)
     return out

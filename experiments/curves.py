@@ -3,6 +3,7 @@
 python -m experiments.curves runs/dqn_atari/pong__* --out docs/pong.png       # needs the extra `plot`
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from rlkit import run
 
 @dataclass
 class Config:
-    """One line a run, over its clock and over its wall time."""
+    """One line a run, over its clock and over its wall time; runs of several presets have a colour each."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     out: Path = Path("curves.png")
@@ -40,6 +41,12 @@ def curve(folder: Path, tag: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x, wall, y
 
 
+def preset(folder: Path) -> str:
+    """The preset that a run began with; empty where it says none."""
+    path = folder / "config.json"
+    return json.loads(path.read_text()).get("preset", "") if path.exists() else ""
+
+
 def main(cfg: Config) -> Path:
     """Draw and return the picture's path."""
     try:
@@ -48,15 +55,17 @@ def main(cfg: Config) -> Path:
         raise ModuleNotFoundError("pictures need the extra `plot`: pip install -e '.[plot]'") from error
     figure = Figure((10, 3.6), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
-    for folder in cfg.runs:
+    presets = [preset(folder) for folder in cfg.runs]
+    several = list(dict.fromkeys(presets)) if len(set(presets)) > 1 else []  # one colour each
+    for i, folder in enumerate(cfg.runs):
         x, wall, y = curve(folder, cfg.tag)
+        name = folder.name.rsplit("__", 1)[0].replace("__", ", seed ")
+        name, color = (f"{presets[i]}: {name}", f"C{several.index(presets[i])}") if several else (name, f"C{i}")
         width = min(cfg.smooth, len(y))
         mean = np.convolve(y, np.ones(width) / width, "valid")
         for axis, clock in zip(axes, (x, wall), strict=True):
-            axis.plot(
-                clock, y, alpha=0.2, linewidth=0.8, color=(line := axis.plot(clock[width - 1 :], mean)[0]).get_color()
-            )
-            line.set_label(folder.name.rsplit("__", 1)[0].replace("__", ", seed "))
+            axis.plot(clock[width - 1 :], mean, color=color, label=name)
+            axis.plot(clock, y, alpha=0.2, linewidth=0.8, color=color)
     for axis, label in zip(axes, (cfg.x_label, "minutes"), strict=True):
         axis.set_xlabel(label)
         axis.grid(alpha=0.3)

@@ -48,6 +48,8 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
         cfg.replay,
         cfg.num_envs,
         envs.obs_shape[1:],
+        dtype=games.frame_dtype(envs),
+        stack=envs.obs_shape[0],
         n_step=cfg.agent.n_step,
         gamma=cfg.agent.gamma,
         device=device,

@@ -156,7 +156,7 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
         length=cfg.agent.burn_in + cfg.agent.length,
         period=cfg.period,
         frame_shape=envs.obs_shape[1:],
-        dtype=torch.uint8 if len(envs.obs_shape) == 3 else torch.float32,
+        dtype=games.frame_dtype(envs),
         stack=envs.obs_shape[0],
         gamma=cfg.agent.gamma,
         device=device,

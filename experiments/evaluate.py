@@ -17,7 +17,7 @@ import tyro
 from PIL import Image
 
 from agents.dqn.agent import DQN
-from envs.atari import Atari, human_normalised
+from envs.atari import HUMANS, Atari, human_normalised
 from envs.go.position import Position
 from experiments import match
 from experiments.parts import games
@@ -53,10 +53,6 @@ class Config:
     """write one game of at most 18,000 frames as a video (needs the extra `video`)"""
     picture: Path | None = None
     """write what an agent that plays Go thinks after 1 and 8 moves of its own, as a PNG"""
-
-
-HUMANS = ("human_nature", "human_57")
-"""published columns that a score is normalised by"""
 
 
 def main(cfg: Config) -> dict:

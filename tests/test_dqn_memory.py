@@ -242,11 +242,16 @@ def test_a_run_of_flickering_images_in_whole(tmp_path, monkeypatch, capsys):
     assert dqn_memory.main(more) == folder and "resumed at step" in capsys.readouterr().err
 
 
-def test_what_does_not_fit_is_said():
+def test_what_does_not_fit_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="--length 14 has no room for --n-step 14"):
         dqn_memory.main(tiny(agent={"n_step": 14}))
     with pytest.raises(ValueError, match="a probability lies between 0 and 1"):
         dqn_memory.main(tiny("catch", flicker=1.5))
+    with pytest.raises(ValueError, match="--flicker blanks images, and tmaze shows numbers"):
+        dqn_memory.main(tiny(flicker=0.5))
+    with pytest.raises(ValueError, match="backbone nature sees images, and these are 3 numbers: take mlp"):
+        dqn_memory.main(tiny(agent={"torso": "nature"}))
     with pytest.raises(ValueError, match="did you mean pong"):
         dqn_memory.main(tiny("pongg"))
 

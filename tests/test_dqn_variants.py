@@ -213,6 +213,13 @@ def test_without_replay_the_newest_transitions_are_learned():
     assert set(time.tolist()) <= set(range(replay.count - 33, replay.count - 1)) and len(set(time.tolist())) > 25
 
 
+def test_a_plain_dqn_sees_vectors_too():
+    cfg = tiny(game="tmaze", frames=500, agent=dataclasses.replace(FAST, backbone="mlp"))
+    _, _, experience, agent = drive(cfg)
+    assert experience.replay.frames.dtype == torch.float32 and agent.obs_shape == (1, 3)
+    assert set(experience.replay.sample(64)["s_tm1"].unique().tolist()) == {0.0, 1.0}
+
+
 def test_a_linear_network_is_one_matrix_of_pixels():
     agent = DQN((4, 36, 36), 3, DQNConfig(backbone="linear"))
     obs = np.random.default_rng(0).integers(0, 256, (2, 4, 36, 36), np.uint8)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from rlkit.nn.convolution import BACKBONES
+from rlkit.nn.convolution import torso
 from rlkit.nn.dense import make_noisy
 from rlkit.nn.heads import DuelingHead, ImplicitHead, LinearHead
 
@@ -27,10 +27,8 @@ class QNetwork(nn.Module):
 
     def __init__(self, obs_shape: tuple[int, ...], num_actions: int, cfg: "DQNConfig"):
         super().__init__()
-        if cfg.backbone not in BACKBONES:
-            raise ValueError(f"there is no backbone {cfg.backbone!r}; choose from {', '.join(BACKBONES)}")
         self.distribution, self.atoms = cfg.distribution, cfg.atoms
-        self.torso = BACKBONES[cfg.backbone](obs_shape, width=cfg.width)
+        self.torso = torso(cfg.backbone, obs_shape, cfg.width)
         atoms = cfg.atoms if cfg.distribution in ("c51", "qr") else None
         head = (DuelingHead if cfg.dueling else LinearHead)(self.torso.out_features, num_actions, atoms)
         self.head = ImplicitHead(self.torso.out_features, head) if cfg.distribution == "iqn" else head

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from agents.dqn.agent import DQN
 from rlkit import losses
-from rlkit.nn.convolution import BACKBONES
+from rlkit.nn.convolution import torso
 from rlkit.nn.cores import CORES
 from rlkit.nn.heads import DuelingHead, LinearHead
 
@@ -69,7 +69,7 @@ class RecurrentQNetwork(nn.Module):
 
     def __init__(self, obs_shape: tuple[int, ...], num_actions: int, cfg: RecurrentConfig):
         super().__init__()
-        self.torso = BACKBONES[cfg.torso](obs_shape, width=cfg.width)
+        self.torso = torso(cfg.torso, obs_shape, cfg.width)
         core = Forgetful if cfg.backbone == "none" else CORES[cfg.backbone]
         self.core = core(self.torso.out_features, cfg.features)
         self.head = (DuelingHead if cfg.dueling else LinearHead)(self.core.out_features, num_actions)

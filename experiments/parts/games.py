@@ -1,5 +1,7 @@
 """Where a name becomes a world of one player: Atari's games, the toy, and the worlds that need memory."""
 
+import torch
+
 from envs.atari import EVALUATION_EPSILON, Atari, game_name
 from envs.catch import Catch
 from envs.vector import VectorEnv
@@ -41,16 +43,25 @@ def make(
     if game == "catch":
         envs = Catch(num_envs, size=size, seed=seed)
     elif game == "tmaze":
-        return TMaze(num_envs, seed=seed)
+        envs = TMaze(num_envs, seed=seed)
     elif game == "hidden_cartpole":
-        return HiddenCartPole(num_envs, seed=seed)
+        envs = HiddenCartPole(num_envs, seed=seed)
     elif game.startswith("popgym:"):
-        return Popgym(game.removeprefix("popgym:"), num_envs, seed=seed)
+        envs = Popgym(game.removeprefix("popgym:"), num_envs, seed=seed)
     else:
         envs = Atari(
             game, num_envs, protocol=protocol, training=training, seed=seed, threads=threads, max_frames=max_frames
         )
-    return envs if flicker is None else Flicker(envs, flicker, seed=seed)
+    if flicker is None:
+        return envs
+    if len(envs.obs_shape) != 3:
+        raise ValueError(f"--flicker blanks images, and {game} shows numbers: leave it out")
+    return Flicker(envs, flicker, seed=seed)
+
+
+def frame_dtype(envs: VectorEnv) -> torch.dtype:
+    """Of what a replay keeps: bytes of images, floats of vectors."""
+    return torch.uint8 if len(envs.obs_shape) == 3 else torch.float32
 
 
 def evaluation_epsilon(game: str, protocol: str) -> float:

@@ -22,12 +22,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.atari import FRAME_SKIP, human_normalised
+from envs.atari import FRAME_SKIP, HUMANS, human_normalised
 from experiments.curves import curve
 from experiments.parts.games import is_atari
 
-COLUMNS = ("human_nature", "human_57")
-"""published human scores to normalise by: of the 2015 paper, and of the 57-game suites"""
 Cell = tuple[str, str, int]
 """preset, game, seed"""
 ByGame = Sequence[NDArray[np.float64]]
@@ -86,8 +84,8 @@ class Suite:
 
 
 def normalised(game: str, score: float) -> dict[str, float | None]:
-    """(score - random) / (human - random) by each of COLUMNS; None where there are no published scores."""
-    return human_normalised(game, score) if is_atari(game) else dict.fromkeys(COLUMNS)
+    """(score - random) / (human - random) by each of HUMANS; None where there are no published scores."""
+    return human_normalised(game, score) if is_atari(game) else dict.fromkeys(HUMANS)
 
 
 def is_finished(config: dict[str, Any], agent: dict[str, Any]) -> bool:
@@ -221,7 +219,7 @@ def aggregates(suite: Suite) -> list[dict[str, Any]]:
     that have published scores; how many of these and of their runs are there, and were planned.
     """
     out = []
-    for preset, column in itertools.product(suite.presets, COLUMNS):
+    for preset, column in itertools.product(suite.presets, HUMANS):
         known = [game for game in suite.games if normalised(game, 0.0)[column] is not None]
         planned = [run for run in suite.runs if run.preset == preset and run.game in known]
         scores = by_game(planned, column)

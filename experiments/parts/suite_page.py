@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.atari import reference_scores
-from experiments.parts.suite import COLUMNS, Run, Suite, aggregates, binned, by_game, interval, profile
+from envs.atari import HUMANS, reference_scores
+from experiments.parts.suite import Run, Suite, aggregates, binned, by_game, interval, profile
 from rlkit.evaluate import bootstrap_interval
 
 # Okabe and Ito 2008: told apart by colour-blind readers too.
@@ -145,7 +145,7 @@ def raw_scores(suite: Suite) -> str:
         runs, known = suite.cell(preset, game), published(game)
         scores = [run.score for run in runs if run.score is not None]
         mean = float(np.mean(scores)) if scores else None
-        columns = [[v for run in runs if (v := getattr(run, column)) is not None] for column in COLUMNS]
+        columns = [[v for run in runs if (v := getattr(run, column)) is not None] for column in HUMANS]
         seeds = f"{len(scores)} of {len(runs)}"
         rows.append(
             (
@@ -210,7 +210,7 @@ def tidy(axis: Any) -> None:
 def profiles(suite: Suite) -> str:
     """Share of runs above each normalised score, by both columns."""
     picture = figure(10.5, 3.6)
-    for axis, column in zip(picture.subplots(1, 2, sharey=True), COLUMNS, strict=True):
+    for axis, column in zip(picture.subplots(1, 2, sharey=True), HUMANS, strict=True):
         found = {preset: by_game((r for r in suite.runs if r.preset == preset), column) for preset in suite.presets}
         everything = np.concatenate([np.zeros(1), *(runs for games in found.values() for runs in games.values())])
         # Runs beyond the highest tau are still counted: they keep the curve above 0 at its right end.

@@ -301,3 +301,12 @@ BACKBONES: dict[str, Callable[..., Torso | MLP]] = {
     "linear": lambda in_shape, width=1.0: MLP(in_shape, ()),  # the observation itself, for a linear head
 }
 """built with (in_shape, width=...)"""
+
+
+def torso(name: str, in_shape: Sequence[int], width: float = 1.0) -> Torso | MLP:
+    """The torso of a name in BACKBONES. Raises ValueError where there is none, or none for such observations."""
+    if name not in BACKBONES:
+        raise ValueError(f"there is no backbone {name!r}; choose from {', '.join(BACKBONES)}")
+    if len(in_shape) != 3 and name not in ("mlp", "linear"):
+        raise ValueError(f"backbone {name} sees images, and these are {in_shape[-1]} numbers: take mlp")
+    return BACKBONES[name](in_shape, width=width)
