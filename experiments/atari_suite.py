@@ -57,7 +57,7 @@ class Config:
 
 PRESETS = dict.fromkeys(dqn_atari.PRESETS, Config())
 FIXED = ("frames", "extra")
-OWN = ("--preset", "--game", "--seed", "--frames", "--minutes", "--resume", "--trainer.steps")
+OWN = ("--preset", "--game", "--seed", "--frames", "--minutes", "--resume", "--trainer.steps", "--torso-from")
 
 
 def checked(cfg: Config) -> Config:
@@ -69,7 +69,7 @@ def checked(cfg: Config) -> Config:
         raise ValueError(f"there is no preset {unknown[0]!r}; choose from {', '.join(dqn_atari.PRESETS)}")
     for word in cfg.extra:
         if (flag := word.partition("=")[0].replace("_", "-")) in OWN:
-            raise ValueError(f"{flag} cannot follow `--`: the suite sets it itself")
+            raise ValueError(f"{flag} cannot follow `--` in a suite")
     cfg.games = tuple(dict.fromkeys(map(games.known, cfg.games)))
     cfg.preset, cfg.seeds = tuple(dict.fromkeys(cfg.preset)), tuple(dict.fromkeys(cfg.seeds))
     for preset in cfg.preset:

@@ -67,7 +67,7 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
         batch_size=cfg.batch_size,
         samples_per_step=cfg.samples_per_step,
         learning_starts=cfg.learning_starts,
-        importance=Schedule("frames", cfg.importance, 1.0, begin=start, over=cfg.frames - start),
+        importance=Schedule("frames", cfg.importance, 1.0, begin=start, over=max(1, cfg.frames - start)),
         drawn_in_loss=captured,
         seed=runtime.derive_seed(cfg.seed, 3),
         timer=timer,
@@ -91,23 +91,46 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
     run.at_least(cfg, LEAST)
-    return train(cfg, "dqn_atari", FIXED, make_envs, build)
+    return train(cfg, "dqn_atari", FIXED, make_envs, build, after_update(cfg), cfg.torso_from)
 
 
-def train(cfg: Any, experiment: str, fixed: tuple[str, ...], make_envs: Callable, build: Callable) -> Path:
-    """The loop of every DQN: learn, copy into the target network, evaluate, save."""
+def after_update(cfg: Any) -> Callable:
+    """What follows each update: new priorities, and the copy into the target network. Raises ValueError."""
+    if cfg.priority and cfg.trainer.accumulate > 1:
+        raise ValueError("--priority needs what each batch has taught: leave --trainer.accumulate at 1")
+
+    def follow(trainer: Trainer, experience: Any, agent: DQN, aux: dict[str, torch.Tensor]) -> None:
+        if cfg.priority:
+            experience.replay.prioritise(aux["index"], aux["priority"])
+        if trainer.step % cfg.target_every == 0:
+            agent.sync(trainer.model)
+
+    return follow
+
+
+def train(
+    cfg: Any,
+    experiment: str,
+    fixed: tuple[str, ...],
+    make_envs: Callable,
+    build: Callable,
+    follow: Callable,
+    torso_from: str | None = None,
+) -> Path:
+    """The loop of every agent in worlds of one player: learn, do what follows an update, evaluate, save."""
     began = time.monotonic()
     cfg.game = games.known(cfg.game)
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
-    if cfg.torso_from:
-        load_agent_files(Path(cfg.torso_from))  # what is not there should leave no run behind
+    if torso_from and not cfg.resume:
+        load_agent_files(Path(torso_from))  # what is not there should leave no run behind
     eval_envs = make_envs(cfg, cfg.eval_episodes, stream=4, training=False)
     run_dir = run.start(cfg, experiment, cfg.game.replace(":", "_"), fixed)
     trainer, experience, agent = build(cfg, device, run_dir)
-    if cfg.resume and not trainer.load():
+    loaded = bool(cfg.resume) and trainer.load()
+    if cfg.resume and not loaded:
         say(f"{run_dir} holds no checkpoint: starting at the beginning")
-    if cfg.torso_from and not trainer.step:
-        say(f"torso: {borrow(agent.network.torso, Path(cfg.torso_from), 'torso.')}")
+    if torso_from and not loaded:
+        say(f"torso: {borrow(agent.network.torso, Path(torso_from), 'torso.')}")
         agent.sync(agent.network)
 
     player = copy.copy(agent)  # what is evaluated and saved
@@ -128,10 +151,7 @@ def train(cfg: Any, experiment: str, fixed: tuple[str, ...], make_envs: Callable
 
     next_eval = (experience.frames // cfg.eval_every + 1) * cfg.eval_every
     for step, _, aux in trainer.run(experience):
-        if cfg.priority:
-            experience.replay.prioritise(aux["index"], aux["priority"])
-        if step % cfg.target_every == 0:
-            agent.sync(trainer.model)
+        follow(trainer, experience, agent, aux)
         if step % cfg.trainer.log_every == 0:
             trainer.log(experience.stats())
         if experience.frames >= next_eval and step < trainer.cfg.steps:  # the last one follows the loop

@@ -18,7 +18,7 @@ import tyro
 from agents.dqn.experience import Experience
 from agents.dqn.recurrent import RecurrentConfig, RecurrentDQN
 from envs.vector import VectorEnv
-from experiments.dqn_atari import train
+from experiments.dqn_atari import after_update, train
 from experiments.parts import games
 from rlkit import run, runtime
 from rlkit.logger import Timer
@@ -74,7 +74,7 @@ class Config:
     """frames between evaluations; the agent's folder is saved then"""
     eval_episodes: int = 48
     save_replay: bool = True
-    """save the replay's frames too, for an exact resume"""
+    """save the replay's frames too, for an exact resume, and the states (a transformer's are larger than the frames)"""
     device: str = "auto"
     """cpu, cuda, cuda:1, ..."""
     threads: int = 0
@@ -174,6 +174,7 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
         batch_size=cfg.batch_size,
         samples_per_step=sequences,
         learning_starts=cfg.learning_starts,
+        clip_reward=not cfg.agent.rescale,  # which is there instead
         importance=Schedule("frames", cfg.importance, 1.0, begin=start, over=max(1, cfg.frames - start)),
         seed=runtime.derive_seed(cfg.seed, 3),
         timer=timer,
@@ -200,7 +201,7 @@ def main(cfg: Config) -> Path:
         raise ValueError(f"--length {cfg.agent.length} has no room for --n-step {cfg.agent.n_step}: make it longer")
     if cfg.trainer.mode == "cudagraph":
         raise ValueError("--trainer.mode cudagraph cannot hold sequences that are cut where episodes begin: take eager")
-    return train(cfg, "dqn_memory", FIXED, make_envs, build)
+    return train(cfg, "dqn_memory", FIXED, make_envs, build, after_update(cfg), cfg.torso_from)
 
 
 if __name__ == "__main__":

@@ -5,18 +5,16 @@ python -m experiments.evaluate <agent folder> --video game.mp4
 python -m experiments.evaluate runs/alphazero_go/<run> --against mcts:10000 gnugo:10 --episodes 100
 """
 
-import functools
 import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 from PIL import Image
 
-from agents.dqn.agent import DQN
 from envs.atari import HUMANS, Atari, human_normalised
 from envs.go.position import Position
 from experiments import match
@@ -69,6 +67,9 @@ def main(cfg: Config) -> dict:
     if cfg.game and (game if cfg.game == game else games.known(cfg.game)) != game:
         raise ValueError(f"{cfg.path} is an agent for {game}, not for {cfg.game}: it has other actions and pictures")
     protocol = cfg.protocol or trained
+    for name in ("protocol", "max_frames", "video"):
+        if getattr(cfg, name) is not None and not games.is_atari(game):
+            raise ValueError(f"{run.flag(name)} is for the Atari emulator; {game} has none of it")
     epsilon = games.evaluation_epsilon(game, protocol) if cfg.epsilon is None else cfg.epsilon
     # One episode an environment, in at most 32 at a time.
     num_envs = next(n for n in range(min(cfg.episodes, 32), 0, -1) if cfg.episodes % n == 0)
@@ -105,7 +106,7 @@ def main(cfg: Config) -> dict:
     }
     print(json.dumps(out) if cfg.json else _text(out))
     if cfg.video:
-        score = record(agent, game, protocol, epsilon, cfg.seed, cfg.video, cfg.max_frames)
+        score = record(agent, info["env"], protocol, epsilon, cfg.seed, cfg.video, cfg.max_frames)
         print(f"wrote {cfg.video}: one game, score {score:g}", file=sys.stderr)
     return out
 
@@ -129,21 +130,22 @@ def matches(cfg: Config) -> dict[str, dict]:
 
 
 def record(
-    agent: DQN, game: str, protocol: str, epsilon: float, seed: int, path: Path, max_frames: int | None = None
+    agent: Any, env: dict[str, Any], protocol: str, epsilon: float, seed: int, path: Path, max_frames: int | None = None
 ) -> float:
     """Write one game as a video; returns its score. A second emulator draws: same seed, same actions, in colour."""
-    if not games.is_atari(game):
-        raise ValueError(f"videos are drawn by the Atari emulator; {game} has none")
     try:
         import imageio.v2 as imageio
 
         writer = imageio.get_writer(path, fps=15, macro_block_size=2)
     except ImportError as error:
         raise ModuleNotFoundError("videos need the extra `video`: pip install -e '.[video]'") from error
-    make = functools.partial(
-        Atari, game, 1, protocol=protocol, training=False, seed=seed, max_frames=max_frames or 18_000
+    frames = max_frames or 18_000
+    player = games.make(
+        env["game"], 1, seed=seed, protocol=protocol, training=False, max_frames=frames, flicker=env.get("flicker")
     )
-    player, camera = make(), make(color_size=(210, 160))
+    camera = Atari(
+        env["game"], 1, protocol=protocol, training=False, seed=seed, max_frames=frames, color_size=(210, 160)
+    )
     obs, _ = player.reset(), camera.reset()
     rng, first, last = np.random.default_rng(seed), np.ones(1, bool), False
     with writer:

@@ -5,23 +5,18 @@ python -m experiments.pqn_atari --preset paper --game breakout        # the pape
 python -m experiments.pqn_atari --resume runs/pqn_atari/<run>         # goes on where the run was stopped
 """
 
-import copy
-import sys
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 import tyro
 
 from agents.pqn.agent import PQN, PQNConfig
 from agents.pqn.experience import Experience
 from experiments import dqn_atari
-from experiments.parts import games
-from rlkit import evaluate, run, runtime
-from rlkit.logger import Timer, say
+from rlkit import run, runtime
+from rlkit.logger import Timer
 from rlkit.schedule import Schedule
 from rlkit.trainer import TrainConfig, Trainer
 
@@ -130,51 +125,8 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
 
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
-    began = time.monotonic()
-    cfg.game = games.known(cfg.game)
     run.at_least(cfg, LEAST)
-    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
-    eval_envs = dqn_atari.make_envs(cfg, cfg.eval_episodes, stream=4, training=False)  # type: ignore[arg-type]
-    run_dir = run.start(cfg, "pqn_atari", cfg.game, FIXED)
-    trainer, experience, agent = build(cfg, device, run_dir)
-    if cfg.resume and not trainer.load():
-        say(f"{run_dir} holds no checkpoint: starting at the beginning")
-
-    player = copy.copy(agent)  # what is evaluated and saved
-    player.network = trainer.averaged  # type: ignore[assignment]
-
-    def save(scores: evaluate.Scores | None = None) -> None:
-        dqn_atari.save(run_dir / "agent", player, cfg, experience.frames, scores, eval_envs.protocol)
-
-    def evaluation() -> None:
-        save()  # without a score: the games take a while, and the weights should outlive a kill
-        rng, epsilon = np.random.default_rng(cfg.seed), games.evaluation_epsilon(cfg.game, cfg.protocol)
-        with trainer.timer("evaluate"):
-            scores = evaluate.episodes(
-                lambda obs, first: player.act(obs, epsilon, rng, first), eval_envs, cfg.eval_episodes
-            )
-        trainer.log(scores.scalars())
-        save(scores)
-
-    next_eval = (experience.frames // cfg.eval_every + 1) * cfg.eval_every
-    for step, _, _ in trainer.run(experience):
-        if step % cfg.trainer.log_every == 0:
-            trainer.log(experience.stats())
-        if experience.frames >= next_eval and step < trainer.cfg.steps:  # the last one follows the loop
-            next_eval += cfg.eval_every
-            evaluation()
-        if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
-            trainer.save()
-            break
-    if trainer.stopped:  # whoever stops a run does not want to wait for games
-        save()
-    else:
-        evaluation()
-    trainer.close()
-    say(trainer.timer.table())
-    say(f"go on:    {sys.executable} -m experiments.pqn_atari --resume {run_dir}")
-    say(f"evaluate: {sys.executable} -m experiments.evaluate {run_dir}")
-    return run_dir
+    return dqn_atari.train(cfg, "pqn_atari", FIXED, dqn_atari.make_envs, build, lambda *_: None)
 
 
 if __name__ == "__main__":

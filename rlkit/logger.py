@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,6 +96,42 @@ class Logger:
         self._bar.close()
         if self._writer:
             self._writer.close()
+
+
+class EpisodeStats:
+    """Raw score and length of the newest training episodes, and how fast the agent steps, as scalars for the log."""
+
+    def __init__(self) -> None:
+        self.finished: deque[tuple[float, int]] = deque(maxlen=100)
+        self._new = 0  # episodes that scalars() has not told yet
+        self._at = (0.0, 0)  # seconds and steps at its last call
+
+    def add(self, step: Mapping[str, NDArray]) -> None:
+        """Take the episodes that ended in a step of all environments (envs/vector.py)."""
+        for e in np.flatnonzero(step["last"]):
+            self.finished.append((float(step["score"][e]), int(step["length"][e])))
+            self._new += 1
+
+    def scalars(self, steps: int, epsilon: float) -> dict[str, float]:
+        """Means over the episodes since the last call, epsilon, and agent steps a second of `steps` so far."""
+        now, (then, before) = time.perf_counter(), self._at
+        out = {"charts/epsilon": epsilon}
+        if then:
+            out["charts/SPS"] = (steps - before) / max(now - then, 1e-9)
+        self._at = (now, steps)
+        if self._new:
+            new = list(self.finished)[-self._new :]
+            out["charts/episodic_return"] = float(np.mean([score for score, _ in new]))
+            out["charts/episodic_length"] = float(np.mean([length for _, length in new]))
+            self._new = 0
+        return out
+
+    def state_dict(self) -> dict:
+        return {"finished": list(self.finished), "new": self._new}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.finished = deque((tuple(row) for row in state["finished"]), maxlen=100)
+        self._new = state["new"]
 
 
 def say(text: str) -> None:

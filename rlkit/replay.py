@@ -80,6 +80,7 @@ class Replay:
         # One leaf a frame: 0 where no transition can start. What is new gets the highest priority that was seen.
         self.tree = SumTree(self.rows * num_envs, self.device) if priority or indexed else None
         self._highest = torch.ones((), dtype=torch.float64, device=self.device)
+        self._drawable = False  # whether the tree ever held anything: asking it would wait for the device
         row_bytes = num_envs * (self.frames[0].nbytes + 12)
         self._chunk_rows = max(1, CHUNK_BYTES // row_bytes)
         self._dirty = np.zeros(-(-self.rows // self._chunk_rows), bool)
@@ -122,6 +123,7 @@ class Replay:
             times = np.append(gone, high - 1)
             enters = np.zeros((len(times), self.num_envs))
             enters[-1] = self._startable(times[-1:] % self.rows)
+            self._drawable |= bool(enters.any())
             leaves = times[:, None] % self.rows * self.num_envs + np.arange(self.num_envs)
             value = torch.from_numpy(enters.ravel()).to(self.device) * self._highest
             self.tree.set(torch.from_numpy(leaves.ravel()).to(self.device), value)
@@ -135,8 +137,7 @@ class Replay:
 
     def shares(self, batch_size: int, importance: float = 1.0) -> dict[str, Tensor]:
         """What `at` makes a batch of: share [B], one of each equal part of 0 .. 1, and importance []."""
-        low, high = self._bounds()
-        if not (self.tree and high > low and self.tree.levels[-1].any()):
+        if not (self.tree and self._drawable):
             raise ValueError(f"no transition to sample yet: {self!r} holds no complete one")
         share = (np.arange(batch_size) + self._rng.random(batch_size)) / batch_size
         return {"share": torch.from_numpy(share).to(self.device), "importance": torch.tensor(importance)}
@@ -247,7 +248,8 @@ class Replay:
                 "resume with the same capacity and number of environments"
             )
         if self.tree:
-            self.tree.leaves.zero_()
+            self.tree.fill(torch.zeros_like(self.tree.leaves))
+            self._drawable = False
         if not self._file or state["table"] is None:
             self.count = 0
             return "replay: frames were not saved, it is refilled before learning goes on"
@@ -266,12 +268,20 @@ class Replay:
             rows = np.arange(chunk * self._chunk_rows - 1, (chunk + 1) * self._chunk_rows + self.stack - 1) % self.rows
             self.last[rows] = True
             self._dirty[rows // self._chunk_rows] = True
+            hole = slice(chunk * self._chunk_rows, min((chunk + 1) * self._chunk_rows, self.rows))
+            self.age[hole] = 0  # a sequence that runs through it forgets everything at each of its rows
+            self.frames[hole.start * self.num_envs : hole.stop * self.num_envs] = 0
         self._to_device(slice(None))
         if self.tree:
-            leaves = state["priorities"]["leaves"].to(self.device)[: self.last.size]
-            startable = torch.from_numpy(self._startable(np.arange(self.rows)).ravel()).to(self.device)
-            self.tree.fill(leaves.masked_fill(~startable, 0))
-            self._highest = state["priorities"]["highest"].to(self.device)
+            startable = np.zeros((self.rows, self.num_envs), bool)
+            rows = np.arange(*self._bounds()) % self.rows
+            startable[rows] = self._startable(rows)
+            self._drawable = bool(startable.any())
+            self.tree.fill(torch.from_numpy(startable.ravel()).to(self.device) * self._highest)
+            if saved := state.get("priorities"):  # else it was saved without: all are as probable
+                leaves = saved["leaves"].to(self.device)[: startable.size]
+                self.tree.fill(leaves.masked_fill(torch.from_numpy(~startable.ravel()).to(self.device), 0))
+                self._highest = saved["highest"].to(self.device)
         lost = f", {len(damaged)} damaged chunks of {len(state['table'])} left out" if damaged else ""
         return f"replay: {len(self):,} frames restored{lost}"
 

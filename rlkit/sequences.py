@@ -31,6 +31,11 @@ class SequenceReplay(Replay):
         self, capacity: int, num_envs: int, state_size: int, *, length: int = 80, period: int = 40, **options: Any
     ):
         rows = capacity // num_envs // period * period  # so that a sequence's row is always a multiple
+        if rows < length + period + options.get("stack", 4):
+            raise ValueError(
+                f"a replay of {capacity} frames is too small for sequences of {length} moments, one each {period}, in"
+                f" {num_envs} environments: raise its capacity, or lower the period"
+            )
         super().__init__(rows * num_envs, num_envs, n_step=length - 1, **options)
         self.length, self.period = length, period
         self.states = torch.zeros(self.rows // period, num_envs, state_size, device=self.device)

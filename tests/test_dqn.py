@@ -129,6 +129,18 @@ def test_eager_equals_compile():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("change", [{"distribution": "iqn"}, {"noisy": True}])
+def test_chance_in_a_captured_graph_on_a_gpu(change):
+    """Drawn anew with each update: on one and the same batch the loss differs."""
+    cfg = tiny(device="cuda", trainer={"steps": 30, "mode": "cudagraph", "lr": 1e-30})
+    cfg = dataclasses.replace(cfg, agent=dataclasses.replace(cfg.agent, **change))
+    trainer, experience, _ = build(cfg, runtime.setup(1, "cuda", 1))
+    shares = next(batch for batch in experience if batch)
+    losses = [trainer.update(shares)["loss"].item() for _ in range(20)]
+    assert np.isfinite(losses).all() and len(set(losses)) == 20
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("distribution", ["none", "c51", "qr"])
 def test_eager_equals_cudagraph_on_a_gpu(distribution):
     """Drawing by priority, forward and backward in one graph."""
@@ -221,8 +233,10 @@ def test_atari_rewards_are_clipped_in_the_replay_and_scores_are_raw():
     for _ in range(7):
         next(experience)
     assert set(np.unique(experience.replay.reward)) == {0.0, 1.0} and not experience.learning
-    assert experience.finished and all(score % 5 == 0 and score >= 0 for score, _ in experience.finished)
-    assert max(score for score, _ in experience.finished) > 20
+    assert experience.episodes.finished and all(
+        score % 5 == 0 and score >= 0 for score, _ in experience.episodes.finished
+    )
+    assert max(score for score, _ in experience.episodes.finished) > 20
 
 
 # -- resume ----------------------------------------------------------------------------------------------------------

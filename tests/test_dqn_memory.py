@@ -242,12 +242,52 @@ def test_a_run_of_flickering_images_in_whole(tmp_path, monkeypatch, capsys):
     assert dqn_memory.main(more) == folder and "resumed at step" in capsys.readouterr().err
 
 
+def test_rescaled_returns_are_of_raw_rewards():
+    for rescale, greatest in ((True, 10.0), (False, 1.0)):
+        _, experience, _ = build(tiny(agent={"rescale": rescale}), runtime.setup(1, "cpu", 1))
+
+        def dear(recv=experience.envs.recv):
+            return recv()._replace(r_t=np.full(8, 10, np.float32))
+
+        experience.envs.recv = dear
+        for _ in range(3):
+            experience._receive(), experience._store(), experience._send()
+        assert experience.replay.reward.max() == greatest
+
+
+def test_a_sequence_through_a_damaged_chunk_forgets_it(tmp_path):
+    def ring(rows=0):
+        replay = SequenceReplay(64, 1, 2, length=12, period=4, stack=1, frame_shape=(6,), dtype=torch.float32,
+                                path=tmp_path / "ring")  # fmt: skip
+        replay._chunk_rows, replay._dirty = 8, np.zeros(8, bool)
+        replay._file.slot_bytes = 8 * (24 + 12)
+        replay.frames.fill_(np.nan)
+        for t in range(rows):
+            replay.add(
+                np.full((1, 6), t, np.float32), *np.ones((3, 1)), *np.zeros((2, 1), bool), state=torch.ones(1, 2)
+            )
+        return replay
+
+    replay = ring(64)
+    state = replay.state_dict()
+    with open(tmp_path / "ring", "r+b") as f:
+        f.seek(state["table"][3][0] * replay._file.slot_bytes + 5)
+        f.write(b"?")
+    damaged = ring()
+    assert "1 damaged chunk" in damaged.load_state_dict(state)
+    batch = damaged.gather(np.array([20]), np.array([0]))  # rows 24 .. 31 are lost
+    assert batch["s"].isfinite().all() and (batch["s"][0, 4:] == 0).all() and (batch["s"][0, :4, 0, 0] > 19).all()
+    assert batch["first"][0, 4:].all() and batch["last"][0, 3:].all() and not batch["last"][0, :3].any()
+
+
 def test_what_does_not_fit_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="--length 14 has no room for --n-step 14"):
         dqn_memory.main(tiny(agent={"n_step": 14}))
     with pytest.raises(ValueError, match="a probability lies between 0 and 1"):
         dqn_memory.main(tiny("catch", flicker=1.5))
+    with pytest.raises(ValueError, match="raise its capacity, or lower the period"):
+        dqn_memory.main(tiny(period=100, replay=800))
     with pytest.raises(ValueError, match="--flicker blanks images, and tmaze shows numbers"):
         dqn_memory.main(tiny(flicker=0.5))
     with pytest.raises(ValueError, match="backbone nature sees images, and these are 3 numbers: take mlp"):

@@ -164,6 +164,8 @@ def test_noise_is_factorised_new_with_each_call_and_off_in_evaluation():
     # f(e) has mean 0, and E f(e)^2 = E|e| = sqrt(2 / pi): the product's variance is 2 / pi
     np.testing.assert_allclose(noises.mean(0), 0, atol=0.06)
     np.testing.assert_allclose(noises.var(0), 2 / np.pi, atol=0.1)
+    shift = np.array([(layer(zero)[0] - layer.bias).tolist() for _ in range(4000)]) / (0.5 * 3**-0.5)
+    np.testing.assert_allclose(shift.var(0), np.sqrt(2 / np.pi), atol=0.1)  # of f(e) alone
     layer.eval()
     torch.testing.assert_close(layer(eye), layer.weight.T + layer.bias)
 
@@ -182,12 +184,30 @@ def test_a_noisy_agent_explores_by_its_noise_and_is_evaluated_without(tmp_path, 
 
 
 def test_what_does_not_go_together_is_refused():
-    for change in ({"double": True}, {"distribution": "c51"}):
+    for change in ({"double": True}, {"distribution": "c51"}, {"n_step": 3}):
         with pytest.raises(ValueError, match="munchausen has a soft policy"):
             DQN((4, 36, 36), 3, DQNConfig(munchausen=True, **change))
 
 
 # -- presets -----------------------------------------------------------------------------------------------------------
+
+
+def test_constants_of_the_papers():
+    """(target network's period in agent steps, first update's, learning rate, atoms, n)."""
+    expected = {
+        "c51": (10_000, 50_000, 2.5e-4, 51, 1),
+        "qr": (10_000, 50_000, 5e-5, 200, 1),
+        "iqn": (10_000, 50_000, 5e-5, 64, 1),
+        "double": (30_000, 50_000, 2.5e-4, 51, 1),
+        "prioritised": (30_000, 50_000, 6.25e-5, 51, 1),
+        "rainbow": (8_000, 20_000, 6.25e-5, 51, 3),
+        "munchausen": (8_000, 20_000, 5e-5, 51, 1),
+        "munchausen_iqn": (8_000, 20_000, 5e-5, 64, 1),
+    }
+    for name, values in expected.items():
+        cfg = PRESETS[name]
+        steps = cfg.target_every * cfg.batch_size / cfg.samples_per_step
+        assert (steps, cfg.learning_starts, cfg.trainer.lr, cfg.agent.atoms, cfg.agent.n_step) == values, name
 
 
 def test_presets_say_their_name_and_the_ablations_differ_in_one_thing():
@@ -231,6 +251,7 @@ def test_a_linear_network_is_one_matrix_of_pixels():
 # -- learning ----------------------------------------------------------------------------------------------------------
 
 QUIET = {"epsilon_final": 0.0, "epsilon_frames": 1}
+SOFT = {"munchausen": True, "double": False, "n_step": 1}
 RAINBOW = {"priority": 0.5, "frames": 6000, "trainer": {"eps": 1.5e-4}}
 VARIANTS = {
     "prioritised": ({}, {"priority": 0.6}),
@@ -238,8 +259,8 @@ VARIANTS = {
     "qr": ({"distribution": "qr", "atoms": 21}, {}),
     "iqn": ({"distribution": "iqn", "atoms": 8}, {}),
     "noisy": ({"noisy": True}, QUIET),
-    "munchausen": ({"munchausen": True, "double": False}, {"frames": 6500}),
-    "munchausen_iqn": ({"munchausen": True, "double": False, "distribution": "iqn", "atoms": 8}, {}),
+    "munchausen": (SOFT, {"frames": 6500}),
+    "munchausen_iqn": (SOFT | {"distribution": "iqn", "atoms": 8}, {"frames": 6500}),
     "rainbow": ({"distribution": "c51", "v_max": 2.0, "atoms": 21, "noisy": True}, RAINBOW | QUIET),
 }
 
@@ -256,7 +277,7 @@ def test_learns_catch(name):
 
 @pytest.mark.parametrize("name", ["prioritised", "c51", "qr", "rainbow"])
 def test_a_loss_that_draws_its_batch_gives_the_same_run(name):
-    """What one captured graph will hold, uncaptured: nothing in it may depend on the host."""
+    """What one captured graph will hold, uncaptured."""
     network, more = VARIANTS[name]
     cfg = tiny(agent=dataclasses.replace(FAST, **network), **(more | {"frames": 500, "priority": 0.6}))
     expected = drive(cfg)[0]
@@ -284,6 +305,34 @@ def test_an_index_of_equal_priorities_draws_uniformly():
     assert possible == len(set(zip(time.tolist(), env.tolist(), strict=True)))
     batch = indexed.sample(possible * 3)
     assert (batch["index"].bincount()[batch["index"].unique()] == 3).all() and (batch["weight"] == 1).all()
+
+
+def test_the_loop_of_a_run_gives_priorities_back_and_noise_survives_an_evaluation(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen, prioritise = [], Replay.prioritise
+
+    def watched(replay, index, priority):
+        prioritise(replay, index, priority)
+        seen.append((len(replay.tree.leaves.unique()), network[0].training))
+
+    network, built = [], dqn_atari.build
+
+    def build(*args):
+        parts = built(*args)
+        network.append(parts[2].network)
+        return parts
+
+    monkeypatch.setattr(Replay, "prioritise", watched)
+    monkeypatch.setattr(dqn_atari, "build", build)
+    cfg = tiny(agent=dataclasses.replace(FAST, noisy=True), priority=0.6, frames=900, eval_every=400)
+    dqn_atari.main(dataclasses.replace(cfg, eval_episodes=4))
+    assert len(seen) > 100 and seen[-1][0] > 50 and all(training for _, training in seen)
+
+
+def test_priorities_need_every_batch():
+    cfg = tiny(priority=0.5)
+    with pytest.raises(ValueError, match="needs what each batch has taught"):
+        dqn_atari.main(dataclasses.replace(cfg, trainer=dataclasses.replace(cfg.trainer, accumulate=2)))
 
 
 def test_prioritised_half_and_resume_equals_the_whole_bit_for_bit(tmp_path):

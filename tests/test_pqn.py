@@ -10,7 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from agents.pqn.agent import PQN, PQNConfig, epsilon_greedy
+from agents.dqn.agent import epsilon_greedy
+from agents.pqn.agent import PQN, PQNConfig
 from agents.pqn.experience import Experience
 from envs.catch import Catch
 from experiments import pqn_atari
@@ -101,7 +102,7 @@ def test_layer_norm_before_each_relu_as_written_out():
 
 
 def test_epsilon_greedy_frequencies():
-    q = np.tile(np.float32([0, 2, 1]), (3000, 1))
+    q = torch.tensor([[0.0, 2.0, 1.0]]).expand(3000, 3)
     assert (epsilon_greedy(q, 0.0, np.random.default_rng(0)) == 1).all()
     share = np.bincount(epsilon_greedy(q, 0.3, np.random.default_rng(1)), minlength=3) / 3000
     assert share == pytest.approx([0.1, 0.8, 0.1], abs=0.03)

@@ -146,5 +146,18 @@ def test_priorities_are_saved_with_the_frames_and_lost_with_them(tmp_path):
     rows = np.unique(damaged.sample(1000)["index"].numpy() // 2)
     assert not np.isin(rows, np.arange(23, 35)).any() and len(rows) > 15
 
-    lost, _ = prioritised(None)
-    assert "refilled" in lost.load_state_dict(state | {"table": None}) and not lost.tree.levels[-1].any()
+    assert "refilled" in replay.load_state_dict(state | {"table": None})
+    assert not any(level.any() for level in replay.tree.levels)
+    with pytest.raises(ValueError, match="no transition"):
+        replay.sample(4)
+
+
+def test_a_run_begun_without_priorities_goes_on_with_equal_ones(tmp_path):
+    plain, _ = filled(tmp_path / "ring")
+    indexed, _ = filled(tmp_path / "ring", count=0)
+    again = Replay(128, 2, (3, 2), n_step=2, path=tmp_path / "ring", indexed=True)
+    again._chunk_rows, again._dirty, again._file = indexed._chunk_rows, indexed._dirty, indexed._file
+    again.load_state_dict(plain.state_dict())
+    time, env = plain.draw(5000)
+    drawn = again.sample(500)["index"].numpy()
+    assert set((time * 2 + env).tolist()) == set(drawn.tolist())

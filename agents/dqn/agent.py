@@ -36,16 +36,24 @@ class DQNConfig:
     v_max: float = 10.0
     """c51's atoms lie between -v_max and v_max"""
     noisy: bool = False
-    """dense layers with noise while training, instead of epsilon"""
+    """dense layers with noise while training; for noise in place of epsilon: --epsilon-final 0 --epsilon-frames 1"""
     munchausen: bool = False
     """the log probability of what was done adds to its reward"""
+
+
+def epsilon_greedy(q: Tensor, epsilon: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Actions [B]: with probability epsilon any one, else the best of q [B, actions] (waits for the device)."""
+    greedy = q.argmax(1).cpu().numpy()
+    explore = rng.random(len(q)) < epsilon
+    return np.where(explore, rng.integers(q.shape[1], size=len(q)), greedy)
 
 
 class DQN:
     """Network, target network and the three verbs: act, loss, sync.
 
     Args:
-        obs_shape: (stack, height, width) of uint8 observations; num_actions: their number. cfg: a DQNConfig.
+        obs_shape: (stack, height, width) of uint8 observations, or (1, features) of float32 ones; num_actions: the
+            number of actions. cfg: a DQNConfig.
         precision: fp32 or bf16, of acting; in the loss the trainer's holds, for the target network too.
     """
 
@@ -71,8 +79,11 @@ class DQN:
     def build(self) -> nn.Module:
         """The network."""
         cfg = self.cfg
-        if cfg.munchausen and (cfg.double or cfg.distribution == "c51"):
-            raise ValueError("munchausen has a soft policy of its own: leave out double, and take qr or iqn for c51")
+        if cfg.munchausen and (cfg.double or cfg.n_step > 1 or cfg.distribution == "c51"):
+            raise ValueError(
+                "munchausen has a soft policy of its own, for single steps: take --no-double and --n-step 1, and qr or"
+                " iqn for c51"
+            )
         return QNetwork(self.obs_shape, self.num_actions, cfg)
 
     @torch.inference_mode()
@@ -87,9 +98,7 @@ class DQN:
         """Epsilon-greedy actions [B] (waits for the device). first [B], whether episodes begin, is for those who
         remember.
         """
-        greedy = self.q_values(obs).argmax(1).cpu().numpy()
-        explore = rng.random(len(obs)) < epsilon
-        return np.where(explore, rng.integers(self.num_actions, size=len(obs)), greedy)
+        return epsilon_greedy(self.q_values(obs), epsilon, rng)
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss of `agents.dqn.variants`, weighted by batch["weight"] [B] where there is one.

@@ -7,8 +7,6 @@ One turn of the iterator, with the overlap that costs no threads of our own:
     emulators                              |---- step ----|
 """
 
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,7 +15,7 @@ import torch
 from torch import Tensor
 
 from agents.dqn.agent import DQN
-from rlkit.logger import Timer
+from rlkit.logger import EpisodeStats, Timer
 from rlkit.replay import Replay
 from rlkit.schedule import Schedule
 
@@ -68,9 +66,7 @@ class Experience:
         self.timer = timer or Timer()
         self.steps = 0  # environment steps, all environments together
         self.learning = False
-        self.finished: deque[tuple[float, int]] = deque(maxlen=100)  # raw score and length of the newest episodes
-        self._since_stats = 0  # episodes that stats() has not told yet
-        self._stats_at = (0.0, 0)  # seconds and steps at its last call
+        self.episodes = EpisodeStats()
         self._rng = np.random.default_rng(seed)
         self._obs = envs.reset()
         self._first = np.ones(envs.num_envs, bool)
@@ -101,17 +97,7 @@ class Experience:
 
     def stats(self) -> dict[str, float]:
         """Scalars for the log: returns of the episodes that ended since the last call, epsilon, steps a second."""
-        now, (then, steps) = time.perf_counter(), self._stats_at
-        out = {"charts/epsilon": self.epsilon(self.frames)}
-        if then:
-            out["charts/SPS"] = (self.steps - steps) / max(now - then, 1e-9)
-        self._stats_at = (now, self.steps)
-        if self._since_stats:
-            new = list(self.finished)[-self._since_stats :]
-            out["charts/episodic_return"] = float(np.mean([score for score, _ in new]))
-            out["charts/episodic_length"] = float(np.mean([length for _, length in new]))
-            self._since_stats = 0
-        return out
+        return self.episodes.scalars(self.steps, self.epsilon(self.frames))
 
     def _send(self) -> None:
         with self.timer("act"):
@@ -146,9 +132,7 @@ class Experience:
             row = (self._obs[:, -1], self._actions, reward, step["discount_t"], self._first, self._last)
             self.replay.add(*row, **self.agent.remembered)
         self._obs, self._first, self._last = step["obs"], step["first"], step["last"]
-        for e in np.flatnonzero(step["last"]):
-            self.finished.append((float(step["score"][e]), int(step["length"][e])))
-            self._since_stats += 1
+        self.episodes.add(step)
 
     def state_dict(self) -> dict:
         """Everything; first receives what a `send` left outstanding, and stores it no earlier than it would be."""
@@ -163,8 +147,7 @@ class Experience:
             "learning": self.learning,
             "credit": self._credit,
             "rng": self._rng.bit_generator.state,
-            "finished": list(self.finished),
-            "since_stats": self._since_stats,
+            "episodes": self.episodes.state_dict(),
             "actions": torch.from_numpy(self._actions),
             "now": [torch.from_numpy(x) for x in (self._obs, self._first, self._last)],
             "step": step,
@@ -178,12 +161,14 @@ class Experience:
         self._receive()  # emulators that are still moving would answer out of turn
         self.steps, self._credit = state["steps"], state["credit"]
         self._rng.bit_generator.state = state["rng"]
-        self.finished = deque((tuple(row) for row in state["finished"]), maxlen=100)
-        self._since_stats, self._actions = state["since_stats"], state["actions"].numpy()
+        self.episodes.load_state_dict(state["episodes"])
+        self._actions = state["actions"].numpy()
         note = self.replay.load_state_dict(state["replay"])
         self.learning = state["learning"] and len(self.replay) >= self.learning_starts
         self._obs, self._first, self._last = (x.numpy() for x in state["now"])
-        self.agent.state, self.agent.remembered = tuple(state["memory"][0]), state["memory"][1]
+        memory, remembered = state["memory"]
+        self.agent.state = tuple(part.to(self.agent.device) for part in memory)
+        self.agent.remembered = {name: value.to(self.agent.device) for name, value in remembered.items()}
         step = state["step"]
         self._received = step and {name: value.numpy() for name, value in step.items()}
         if state["envs"] is not None:

@@ -17,7 +17,7 @@ ACTING_QUANTILES = 32
 
 
 class QNetwork(nn.Module):
-    """uint8 observations [B, stack, height, width] -> Q values [B, actions] in fp32.
+    """Observations, uint8 [B, stack, height, width] or float32 [B, 1, features], -> Q values [B, actions] in fp32.
 
     cfg: which torso, head and distribution of returns: c51 has the logits of `atoms` values between -v_max and v_max,
     qr `atoms` quantiles, iqn any quantiles.

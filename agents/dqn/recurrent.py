@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agents.dqn.agent import DQN
+from agents.dqn.agent import DQN, epsilon_greedy
 from rlkit import losses
 from rlkit.nn.convolution import torso
 from rlkit.nn.cores import CORES
@@ -47,7 +47,7 @@ class RecurrentConfig:
     length: int = 32
     """moments of a sequence after them"""
     rescale: bool = False
-    """learn returns on a scale that is a square root far from 0 (Pohlen et al. 2018)"""
+    """learn returns on a scale that is a square root far from 0 (Pohlen et al. 2018), and do not clip rewards"""
 
 
 class Forgetful(nn.Module):
@@ -107,6 +107,9 @@ class RecurrentDQN(DQN):
         """Numbers of one episode's state."""
         return sum(part.numel() for part in self.network.core.initial_state(1))
 
+    def q_values(self, obs: NDArray) -> Tensor:
+        raise TypeError("its values hang on what came before: see act")
+
     @torch.inference_mode()
     def act(
         self, obs: NDArray, epsilon: float, rng: np.random.Generator, first: NDArray[np.bool_] | None = None
@@ -125,9 +128,7 @@ class RecurrentDQN(DQN):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             q, state = self.network(torch.from_numpy(obs).to(self.device)[:, None], self.state)
         self.state = tuple(now.to(new.dtype) for now, new in zip(state, fresh, strict=True))
-        greedy = q[:, 0].argmax(1).cpu().numpy()
-        explore = rng.random(len(obs)) < epsilon
-        return np.where(explore, rng.integers(self.num_actions, size=len(obs)), greedy)
+        return epsilon_greedy(q[:, 0], epsilon, rng)
 
     def loss(self, model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean Huber loss of the (double) Q-learning errors in sequences of `rlkit.sequences`; aux as DQN's."""

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from agents.dqn.agent import epsilon_greedy
 from rlkit.nn.convolution import NatureCNN, he_
 from rlkit.nn.heads import LinearHead
 
@@ -59,18 +60,13 @@ class QNetwork(nn.Module):
 
     def __init__(self, obs_shape: tuple[int, ...], num_actions: int, width: float = 1.0):
         super().__init__()
-        assert len(obs_shape) == 3, obs_shape
+        if len(obs_shape) != 3:
+            raise ValueError(f"PQN sees images, and these are {obs_shape[-1]} numbers: take experiments.dqn_memory")
         self.torso = NormedCNN(obs_shape, width)
         self.head = LinearHead(self.torso.out_features, num_actions)
 
     def forward(self, obs: Tensor) -> Tensor:
         return self.head(self.torso(obs))
-
-
-def epsilon_greedy(q: NDArray[np.float32], epsilon: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Actions [B]: with probability epsilon any one, else the best of q [B, actions]."""
-    explore = rng.random(len(q)) < epsilon
-    return np.where(explore, rng.integers(q.shape[1], size=len(q)), q.argmax(1))
 
 
 class PQN:
@@ -94,10 +90,10 @@ class PQN:
         self.network = QNetwork(obs_shape, num_actions, cfg.width).to(self.device)
 
     @torch.inference_mode()
-    def q_values(self, obs: Tensor) -> NDArray[np.float32]:
-        """Q [B, actions] of observations [B, stack, height, width] on any device (waits for it)."""
+    def q_values(self, obs: Tensor) -> Tensor:
+        """Q [B, actions] of observations [B, stack, height, width] on any device."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.network(obs.to(self.device)).cpu().numpy()
+            return self.network(obs.to(self.device))
 
     def act(
         self, obs: NDArray[np.uint8], epsilon: float, rng: np.random.Generator, first: NDArray[np.bool_] | None = None

@@ -8,8 +8,6 @@ moment before it bootstraps from; the last one's action is on its way while the 
     emulators                      |--step--|                 |--step--|
 """
 
-import time
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.pqn.agent import PQN, epsilon_greedy
-from rlkit.logger import Timer
+from rlkit.logger import EpisodeStats, Timer
 from rlkit.losses import lambda_returns
 from rlkit.schedule import Schedule
 
@@ -57,9 +55,7 @@ class Experience:
         self.epochs, self.minibatches, self.clip_reward = epochs, minibatches, clip_reward
         self.timer = timer or Timer()
         self.steps = 0  # environment steps received, all environments together
-        self.finished: deque[tuple[float, int]] = deque(maxlen=100)  # raw score and length of the newest episodes
-        self._since_stats = 0  # episodes that stats() has not told yet
-        self._stats_at = (0.0, 0)  # seconds and steps at its last call
+        self.episodes = EpisodeStats()
         self._rng = np.random.default_rng(seed)
         shape = (num_steps, envs.num_envs)
         self._rollout = {
@@ -90,17 +86,7 @@ class Experience:
 
     def stats(self) -> dict[str, float]:
         """Scalars for the log: returns of the episodes that ended since the last call, epsilon, steps a second."""
-        now, (then, steps) = time.perf_counter(), self._stats_at
-        out = {"charts/epsilon": self.epsilon(self.frames)}
-        if then:
-            out["charts/SPS"] = (self.steps - steps) / max(now - then, 1e-9)
-        self._stats_at = (now, self.steps)
-        if self._since_stats:
-            new = list(self.finished)[-self._since_stats :]
-            out["charts/episodic_return"] = float(np.mean([score for score, _ in new]))
-            out["charts/episodic_length"] = float(np.mean([length for _, length in new]))
-            self._since_stats = 0
-        return out
+        return self.episodes.scalars(self.steps, self.epsilon(self.frames))
 
     def _collect(self) -> None:
         """Fill the rollout, and deal its transitions into minibatches."""
@@ -153,7 +139,7 @@ class Experience:
         with self.timer("env"):
             self.envs.send(self._actions)
         self._outstanding = True
-        return q.max(1)
+        return q.amax(1).cpu().numpy()
 
     def _receive(self) -> None:
         if self._outstanding:
@@ -166,9 +152,7 @@ class Experience:
         step, self._received = self._received, None
         assert step is not None
         self.steps += self.envs.num_envs
-        for e in np.flatnonzero(step["last"]):
-            self.finished.append((float(step["score"][e]), int(step["length"][e])))
-            self._since_stats += 1
+        self.episodes.add(step)
         return step
 
     def state_dict(self) -> dict:
@@ -178,8 +162,7 @@ class Experience:
         return {
             "steps": self.steps,
             "rng": self._rng.bit_generator.state,
-            "finished": list(self.finished),
-            "since_stats": self._since_stats,
+            "episodes": self.episodes.state_dict(),
             "rollout": self._rollout if self._indices else None,
             "indices": self._indices,
             "obs": self._obs,
@@ -191,9 +174,9 @@ class Experience:
     def load_state_dict(self, state: dict) -> str | None:
         """Restore; environments that cannot save themselves begin new episodes. Returns a line that says so."""
         self._receive()  # emulators that are still moving would answer out of turn
-        self.steps, self._since_stats = state["steps"], state["since_stats"]
+        self.steps = state["steps"]
         self._rng.bit_generator.state = state["rng"]
-        self.finished = deque((tuple(row) for row in state["finished"]), maxlen=100)
+        self.episodes.load_state_dict(state["episodes"])
         device = self.agent.device
         for name, saved in (state["rollout"] or {}).items():
             self._rollout[name].copy_(saved)

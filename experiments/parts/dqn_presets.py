@@ -14,14 +14,14 @@ class Config:
     """DQN on Atari. Frames are emulator frames: four to an agent's step (one in catch)."""
 
     preset: str = "fast"
-    """defaults: fast (Double, dueling, 3-step, many envs), gpu (the same for a large one), nature (the 2015 paper), or
-    a paper after it, each with its own numbers"""
+    """defaults: fast (Double, dueling, 3-step, many envs), plain (without these), frugal (with more updates for each
+    step), gpu (fast for a large one), nature (the 2015 paper), or a paper after it, each with its own numbers"""
     resume: str | None = None
     """folder of a run to go on with"""
     torso_from: str | None = None
     """agent or run folder (of experiments.images, say) whose torso a new run begins with, as far as it fits"""
     game: str = "pong"
-    """any single-player game that ale-py ships, or catch"""
+    """any single-player game that ale-py ships, or catch; also the worlds of dqn_memory, with --backbone mlp"""
     protocol: Literal["nature", "machado"] = "nature"
     """machado: sticky actions, no life-loss signal"""
     seed: int = 1
@@ -105,10 +105,11 @@ def after(
     return replace(base, preset=preset, agent=agent_, trainer=trainer_, **more)
 
 
+# Target networks: the 2015 table counts updates; what came after counts agent steps, four to an update.
 ADAM = {"optimizer": "adam", "lr": 5e-5, "eps": 0.01 / 32}
-DOUBLE = after(NATURE, "double", {"double": True}, target_every=30_000, epsilon_final=0.01)
-C51 = after(NATURE, "c51", {"distribution": "c51"}, ADAM | {"lr": 2.5e-4}, epsilon_final=0.01)
-QR = after(NATURE, "qr", {"distribution": "qr", "atoms": 200}, ADAM, epsilon_final=0.01)
+DOUBLE = after(NATURE, "double", {"double": True}, target_every=7_500, epsilon_final=0.01)
+C51 = after(NATURE, "c51", {"distribution": "c51"}, ADAM | {"lr": 2.5e-4}, epsilon_final=0.01, target_every=2_500)
+QR = after(NATURE, "qr", {"distribution": "qr", "atoms": 200}, ADAM, epsilon_final=0.01, target_every=2_500)
 IQN = after(QR, "iqn", {"distribution": "iqn", "atoms": 64})
 RAINBOW = after(
     C51,
@@ -120,6 +121,16 @@ RAINBOW = after(
     target_every=2_000,
     epsilon_final=0.0,
     epsilon_frames=1,
+)
+MUNCHAUSEN = after(
+    NATURE,
+    "munchausen",
+    {"munchausen": True},
+    ADAM,
+    learning_starts=20_000,
+    target_every=2_000,
+    epsilon_final=0.01,
+    epsilon_frames=1_000_000,
 )
 
 FAST = Config()
@@ -157,6 +168,6 @@ PRESETS = {
     "iqn": IQN,
     "noisy": after(NATURE, "noisy", {"noisy": True}, epsilon_final=0.0, epsilon_frames=1),
     "rainbow": RAINBOW,
-    "munchausen": after(NATURE, "munchausen", {"munchausen": True}, ADAM, epsilon_final=0.01),
-    "munchausen_iqn": after(IQN, "munchausen_iqn", {"munchausen": True}),
+    "munchausen": MUNCHAUSEN,
+    "munchausen_iqn": after(MUNCHAUSEN, "munchausen_iqn", {"distribution": "iqn", "atoms": 64}),
 }
