@@ -206,7 +206,7 @@ def tiny(**more):
         ({"seeds": ()}, "--seeds is empty"),
         ({"preset": ("fats",)}, "no preset 'fats'; choose from fast"),
         ({"extra": ("--seed", "3")}, "--seed cannot follow"),
-        ({"extra": ("--trainer.steps=3",)}, "the suite sets it itself"),
+        ({"extra": ("--trainer.steps=3",)}, "cannot follow `--` in a suite"),
         ({"extra": ("--batch-size", "0")}, "--batch-size must be at least 1"),
         ({"report_only": True}, "--resume"),
     ],
