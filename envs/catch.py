@@ -7,10 +7,10 @@ play about -0.6 on the board of 10 x 5.
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.vector import Episodes, Step
+from envs.vector import LockStep, Step
 
 
-class Catch:
+class Catch(LockStep):
     """E games of Catch in lock-step; each draws `rows` x `columns` cells on frames of `size` x `size` pixels.
 
     Actions: 0 left, 1 stay, 2 right. The reward comes when the ball reaches the paddle's row: 1 caught, -1 missed.
@@ -18,7 +18,6 @@ class Catch:
     """
 
     num_actions = 3
-    frames_per_step = 1
     protocol = "catch"
 
     def __init__(
@@ -26,14 +25,13 @@ class Catch:
     ):
         if min(rows, columns) < 2 or size < max(rows, columns):
             raise ValueError(f"Catch needs at least 2 x 2 cells and a pixel a cell, not {rows} x {columns} on {size}")
-        self.num_envs, self.rows, self.columns, self.size = num_envs, rows, columns, size
+        super().__init__(num_envs)
+        self.rows, self.columns, self.size = rows, columns, size
         self.obs_shape = (stack, size, size)
         self._rng = np.random.default_rng(seed)
-        self._episodes = Episodes(num_envs)
         self._ball = np.zeros((num_envs, 2), np.int64)  # row, column
         self._paddle = np.zeros(num_envs, np.int64)
         self._obs = np.zeros((num_envs, *self.obs_shape), np.uint8)
-        self._actions: NDArray[np.int64] | None = None
         # pixel -> cell, for drawing at any size
         self._row_of = np.arange(size) * rows // size
         self._column_of = np.arange(size) * columns // size
@@ -44,17 +42,7 @@ class Catch:
         self._begin(np.ones(self.num_envs, bool))
         return self._obs.copy()
 
-    def send(self, actions: NDArray[np.int64]) -> None:
-        """Take actions [E] in 0..2."""
-        if self._actions is not None:
-            raise RuntimeError("send was called twice without recv between")
-        self._actions = np.asarray(actions, np.int64)
-
-    def recv(self) -> Step:
-        """Move by the actions of the last `send`."""
-        if self._actions is None:
-            raise RuntimeError("recv was called without a send before it")
-        actions, self._actions = self._actions, None
+    def _move(self, actions: NDArray[np.int64]) -> Step:
         first = self._episodes.ended
         self._paddle = np.where(first, self._paddle, np.clip(self._paddle + actions - 1, 0, self.columns - 1))
         self._ball[:, 0] += ~first
@@ -66,11 +54,6 @@ class Catch:
             self._begin(first)
         return self._episodes.step(self._obs.copy(), np.where(first, 0, r_t), np.where(last & ~first, 0, 1), last)
 
-    def step(self, actions: NDArray[np.int64]) -> Step:
-        """`send`, then `recv`."""
-        self.send(actions)
-        return self.recv()
-
     def state_dict(self) -> dict:
         """All of the game: it resumes exactly."""
         return {
@@ -78,9 +61,7 @@ class Catch:
             "paddle": self._paddle.tolist(),
             "obs": self._obs.tobytes(),
             "rng": self._rng.bit_generator.state,
-            "score": self._episodes.score.tolist(),
-            "length": self._episodes.length.tolist(),
-            "ended": self._episodes.ended.tolist(),
+            "episodes": self._episodes_state(),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -88,9 +69,7 @@ class Catch:
         self._ball, self._paddle = np.array(state["ball"]), np.array(state["paddle"])
         self._obs = np.frombuffer(state["obs"], np.uint8).reshape(self._obs.shape).copy()
         self._rng.bit_generator.state = state["rng"]
-        self._episodes.score, self._episodes.length = np.array(state["score"]), np.array(state["length"])
-        self._episodes.ended = np.array(state["ended"])
-        self._actions = None
+        self._load_episodes(state["episodes"])
 
     def _begin(self, where: NDArray[np.bool_]) -> None:
         n = int(where.sum())

@@ -18,52 +18,13 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.spaces import Discrete, flatdim, flatten
 from numpy.typing import NDArray
 
-from envs.vector import Episodes, Step
+from envs.vector import LockStep, Step
 
 NORTH, EAST, SOUTH, WEST = range(4)
 SIGHTS = np.array([[0, 1, 1], [1, 1, 0], [1, 0, 1], [0, 1, 0], [0, 0, 0]], np.float32)  # in the order of `_look`
 
 
-class _LockStep:
-    """Worlds that move in `recv`: `send` only keeps the actions for `_move`."""
-
-    frames_per_step = 1
-
-    def __init__(self, num_envs: int):
-        self.num_envs = num_envs
-        self._episodes = Episodes(num_envs)
-        self._actions: NDArray[np.int64] | None = None
-
-    def send(self, actions: NDArray[np.int64]) -> None:
-        """Take actions [E] in 0..num_actions - 1."""
-        if self._actions is not None:
-            raise RuntimeError("send was called twice without recv between")
-        self._actions = np.asarray(actions, np.int64)
-
-    def recv(self) -> Step:
-        """Move by the actions of the last `send`."""
-        if self._actions is None:
-            raise RuntimeError("recv was called without a send before it")
-        actions, self._actions = self._actions, None
-        return self._move(actions)
-
-    def step(self, actions: NDArray[np.int64]) -> Step:
-        """`send`, then `recv`."""
-        self.send(actions)
-        return self.recv()
-
-    def _move(self, actions: NDArray[np.int64]) -> Step:
-        raise NotImplementedError
-
-    def _episodes_state(self) -> dict[str, list]:
-        return {name: value.tolist() for name, value in vars(self._episodes).items()}
-
-    def _load_episodes(self, state: dict[str, list]) -> None:
-        vars(self._episodes).update({name: np.array(value) for name, value in state.items()})
-        self._actions = None
-
-
-class TMaze(_LockStep):
+class TMaze(LockStep):
     """E corridors of `length` steps; the first observation alone tells where to turn at their end (Bakker 2001).
 
                                  + north
@@ -133,7 +94,7 @@ class TMaze(_LockStep):
         return SIGHTS[sight][:, None]
 
 
-class HiddenCartPole(_LockStep):
+class HiddenCartPole(LockStep):
     """CartPole-v1 without its velocities (Wierstra et al. 2010): gymnasium's physics, E poles at once.
 
     Actions: 0 push left, 1 push right. Observations: the cart's position in metres and the pole's angle in radians.
@@ -177,7 +138,7 @@ class HiddenCartPole(_LockStep):
         self._envs.steps, self._envs.prev_done = self._episodes.length.copy(), self._episodes.ended.copy()
 
 
-class Popgym(_LockStep):
+class Popgym(LockStep):
     """E copies of one POPGym task with discrete actions (Morad et al. 2023), in a Python loop.
 
     Observations [E, 1, D] are flat, discrete parts one-hot; the tasks that cannot be played without knowing the last

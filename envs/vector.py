@@ -80,3 +80,42 @@ class Episodes:
         self.ended = last & ~first
         score = np.where(self.ended, self.score, np.nan).astype(np.float32)
         return Step(obs, r_t.astype(np.float32), discount_t.astype(np.float32), self.ended, first, score, self.length)
+
+
+class LockStep:
+    """Worlds that move in `recv`: `send` only keeps the actions for `_move`."""
+
+    frames_per_step = 1
+
+    def __init__(self, num_envs: int):
+        self.num_envs = num_envs
+        self._episodes = Episodes(num_envs)
+        self._actions: NDArray[np.int64] | None = None
+
+    def send(self, actions: NDArray[np.int64]) -> None:
+        """Take actions [E] in 0..num_actions - 1."""
+        if self._actions is not None:
+            raise RuntimeError("send was called twice without recv between")
+        self._actions = np.asarray(actions, np.int64)
+
+    def recv(self) -> Step:
+        """Move by the actions of the last `send`."""
+        if self._actions is None:
+            raise RuntimeError("recv was called without a send before it")
+        actions, self._actions = self._actions, None
+        return self._move(actions)
+
+    def step(self, actions: NDArray[np.int64]) -> Step:
+        """`send`, then `recv`."""
+        self.send(actions)
+        return self.recv()
+
+    def _move(self, actions: NDArray[np.int64]) -> Step:
+        raise NotImplementedError
+
+    def _episodes_state(self) -> dict[str, list]:
+        return {name: value.tolist() for name, value in vars(self._episodes).items()}
+
+    def _load_episodes(self, state: dict[str, list]) -> None:
+        vars(self._episodes).update({name: np.array(value) for name, value in state.items()})
+        self._actions = None

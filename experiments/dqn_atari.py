@@ -58,6 +58,21 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
         priority=cfg.priority,
         indexed=captured,
     )
+    return wire(cfg, envs, agent, replay, timer, run_dir, cfg.samples_per_step)
+
+
+def wire(
+    cfg: Any,
+    envs: VectorEnv,
+    agent: Any,
+    replay: Replay,
+    timer: Timer,
+    run_dir: Path | None,
+    samples_per_step: float,
+    clip_reward: bool = True,
+) -> tuple[Trainer, Experience, Any]:
+    """Experience and trainer around an agent and its replay, of which `samples_per_step` are replayed."""
+    captured = cfg.trainer.mode == "cudagraph"
     start = cfg.learning_starts * envs.frames_per_step
     experience = Experience(
         envs,
@@ -65,21 +80,22 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
         replay,
         epsilon=Schedule("frames", 1.0, cfg.epsilon_final, begin=start, over=cfg.epsilon_frames),
         batch_size=cfg.batch_size,
-        samples_per_step=cfg.samples_per_step,
+        samples_per_step=samples_per_step,
+        clip_reward=clip_reward,
         learning_starts=cfg.learning_starts,
         importance=Schedule("frames", cfg.importance, 1.0, begin=start, over=max(1, cfg.frames - start)),
         drawn_in_loss=captured,
         seed=runtime.derive_seed(cfg.seed, 3),
         timer=timer,
     )
-    samples = (cfg.frames - start) / envs.frames_per_step * cfg.samples_per_step
+    samples = (cfg.frames - start) / envs.frames_per_step * samples_per_step
     steps = int(samples / cfg.batch_size / cfg.trainer.accumulate)
     if steps < 1 and not cfg.trainer.steps:
         raise ValueError(f"--frames {cfg.frames:,} leaves nothing to learn: {start:,} are for filling the replay")
     trainer = Trainer(
         agent.network,
         drawn_by(replay, agent.loss) if captured else agent.loss,
-        replace(cfg.trainer, steps=cfg.trainer.steps or steps, precision=precision),
+        replace(cfg.trainer, steps=cfg.trainer.steps or steps, precision=agent.precision),
         run_dir,
         state={"experience": experience, "target": agent.target},
         clock=("frames", lambda: experience.frames, cfg.frames),

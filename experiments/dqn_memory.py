@@ -18,11 +18,10 @@ import tyro
 from agents.dqn.experience import Experience
 from agents.dqn.recurrent import RecurrentConfig, RecurrentDQN
 from envs.vector import VectorEnv
-from experiments.dqn_atari import after_update, train
+from experiments.dqn_atari import after_update, train, wire
 from experiments.parts import games
 from rlkit import run, runtime
 from rlkit.logger import Timer
-from rlkit.schedule import Schedule
 from rlkit.sequences import SequenceReplay
 from rlkit.trainer import TrainConfig, Trainer
 
@@ -164,34 +163,9 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
         path=run_dir / "checkpoints" / "replay.ring" if run_dir and cfg.save_replay else None,
         priority=cfg.priority,
     )
-    start = cfg.learning_starts * envs.frames_per_step
-    sequences = cfg.samples_per_step / cfg.agent.length  # an agent step
-    experience = Experience(
-        envs,
-        agent,
-        replay,
-        epsilon=Schedule("frames", 1.0, cfg.epsilon_final, begin=start, over=cfg.epsilon_frames),
-        batch_size=cfg.batch_size,
-        samples_per_step=sequences,
-        learning_starts=cfg.learning_starts,
-        clip_reward=not cfg.agent.rescale,  # which is there instead
-        importance=Schedule("frames", cfg.importance, 1.0, begin=start, over=max(1, cfg.frames - start)),
-        seed=runtime.derive_seed(cfg.seed, 3),
-        timer=timer,
-    )
-    steps = int((cfg.frames - start) / envs.frames_per_step * sequences / cfg.batch_size / cfg.trainer.accumulate)
-    if steps < 1 and not cfg.trainer.steps:
-        raise ValueError(f"--frames {cfg.frames:,} leaves nothing to learn: {start:,} are for filling the replay")
-    trainer = Trainer(
-        agent.network,
-        agent.loss,
-        replace(cfg.trainer, steps=cfg.trainer.steps or steps, precision=precision),
-        run_dir,
-        state={"experience": experience, "target": agent.target},
-        clock=("frames", lambda: experience.frames, cfg.frames),
-        timer=timer,
-    )
-    return trainer, experience, agent
+    # What is drawn are sequences; and rewards are clipped where values are not rescaled.
+    sequences = cfg.samples_per_step / cfg.agent.length
+    return wire(cfg, envs, agent, replay, timer, run_dir, sequences, clip_reward=not cfg.agent.rescale)
 
 
 def main(cfg: Config) -> Path:

@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from envs.atari import HUMANS, Atari, human_normalised
+from envs.atari import HUMANS, Atari
 from envs.go.position import Position
 from experiments import match
 from experiments.parts import games
@@ -87,7 +87,7 @@ def main(cfg: Config) -> dict:
     rng = np.random.default_rng(cfg.seed)
     scores = evaluate.episodes(lambda obs, first: agent.act(obs, epsilon, rng, first), envs, cfg.episodes)
     low, high = scores.interval()
-    normalised = human_normalised(game, scores.mean) if games.is_atari(game) else dict.fromkeys(HUMANS)
+    normalised = games.normalised(game, scores.mean)
     out = {
         "game": game,
         "protocol": envs.protocol,

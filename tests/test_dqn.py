@@ -51,18 +51,16 @@ def device():
     return runtime.setup(1, "cpu", 1)
 
 
-def drive(cfg, run_dir=None, load=False, stop=None, save=True):
+def drive(cfg, run_dir=None, load=False, stop=None, save=True, build=build):
     """Losses of a run; `stop` breaks off after that step, as a user would."""
     trainer, experience, agent = build(cfg, device(), run_dir)
+    follow = dqn_atari.after_update(cfg)
     if load:
         assert trainer.load()
     losses = []
     for step, _, aux in trainer.run(experience):
         losses.append(aux["loss"].item())
-        if cfg.priority:
-            experience.replay.prioritise(aux["index"], aux["priority"])
-        if step % cfg.target_every == 0:
-            agent.sync(trainer.model)
+        follow(trainer, experience, agent, aux)
         if step == stop:
             if save:
                 trainer.save()

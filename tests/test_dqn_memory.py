@@ -2,9 +2,11 @@
 
 import copy
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
+import test_dqn
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,22 +53,7 @@ def tiny(game="tmaze", backbone="lstm", **kw):
     )
 
 
-def drive(cfg, run_dir=None, load=False, stop=None):
-    """Losses of a run; `stop` breaks off after that step, as a user would."""
-    trainer, experience, agent = build(cfg, runtime.setup(1, "cpu", 1), run_dir)
-    if load:
-        assert trainer.load()
-    found = []
-    for step, _, aux in trainer.run(experience):
-        found.append(aux["loss"].item())
-        if cfg.priority:
-            experience.replay.prioritise(aux["index"], aux["priority"])
-        if step % cfg.target_every == 0:
-            agent.sync(trainer.model)
-        if step == stop:
-            trainer.save()
-            break
-    return found, trainer, experience, agent
+drive = functools.partial(test_dqn.drive, build=build)
 
 
 # -- the replay --------------------------------------------------------------------------------------------------------

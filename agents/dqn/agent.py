@@ -48,6 +48,15 @@ def epsilon_greedy(q: Tensor, epsilon: float, rng: np.random.Generator) -> NDArr
     return np.where(explore, rng.integers(q.shape[1], size=len(q)), greedy)
 
 
+def told(
+    batch: dict[str, Tensor], loss: Tensor, priority: Tensor, q: Tensor, td_error: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """(mean of loss [B], weighted by batch["weight"] where there is one, and aux for the log and the replay)."""
+    mean = (loss * batch["weight"]).mean() if "weight" in batch else loss.mean()
+    aux = {"q": q.detach().mean(), "td_error": td_error, "priority": priority}
+    return mean, aux | ({"index": batch["index"]} if "index" in batch else {})
+
+
 class DQN:
     """Network, target network and the three verbs: act, loss, sync.
 
@@ -109,10 +118,7 @@ class DQN:
         of_values = munchausen if self.cfg.munchausen else values
         learn = of_values if self.cfg.distribution == "none" else DISTRIBUTIONS[self.cfg.distribution]
         loss, priority, q = learn(self, model, batch)
-        priority = priority.detach()
-        mean = (loss * batch["weight"]).mean() if "weight" in batch else loss.mean()
-        aux = {"q": q.detach().mean(), "td_error": priority.mean(), "priority": priority}
-        return mean, aux | ({"index": batch["index"]} if "index" in batch else {})
+        return told(batch, loss, priority.detach(), q, priority.detach().mean())
 
     def sync(self, model: nn.Module) -> None:
         """Copy the weights into the target network, in place (a captured graph reads that memory)."""

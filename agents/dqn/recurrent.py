@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agents.dqn.agent import DQN, epsilon_greedy
+from agents.dqn.agent import DQN, epsilon_greedy, told
 from rlkit import losses
 from rlkit.nn.convolution import torso
 from rlkit.nn.cores import CORES
@@ -148,9 +148,7 @@ class RecurrentDQN(DQN):
         loss, size = losses.huber(td_error).sum(1) / count, td_error.detach().abs()
         mean = size.sum(1) / count
         priority = PRIORITY_OF_GREATEST * size.amax(1) + (1 - PRIORITY_OF_GREATEST) * mean
-        loss = (loss * batch["weight"]).mean() if "weight" in batch else loss.mean()
-        aux = {"q": q.detach().mean(), "td_error": mean.mean(), "priority": priority}
-        return loss, aux | ({"index": batch["index"]} if "index" in batch else {})
+        return told(batch, loss, priority, q, mean.mean())
 
 
 def _flat(state: State) -> Tensor:

@@ -2,13 +2,11 @@
 
 import torch
 
-from envs.atari import EVALUATION_EPSILON, Atari, game_name
+from envs.atari import EVALUATION_EPSILON, HUMANS, Atari, game_name, human_normalised
 from envs.catch import Catch
 from envs.vector import VectorEnv
 
-NAMES = (
-    "any single-player game that ale-py ships, catch, tmaze, hidden_cartpole, popgym:TASK (as popgym:repeat_first_easy)"
-)
+TOYS = ("catch", "tmaze", "hidden_cartpole")
 
 
 def known(name: str) -> str:
@@ -18,7 +16,7 @@ def known(name: str) -> str:
 
 def is_atari(name: str) -> bool:
     """Whether it is the emulator that has to know it."""
-    return name not in ("catch", "tmaze", "hidden_cartpole") and not name.startswith("popgym:")
+    return name not in TOYS and not name.startswith("popgym:")
 
 
 def make(
@@ -67,3 +65,8 @@ def frame_dtype(envs: VectorEnv) -> torch.dtype:
 def evaluation_epsilon(game: str, protocol: str) -> float:
     """Random actions in an evaluation."""
     return EVALUATION_EPSILON[protocol] if is_atari(game) else 0.0
+
+
+def normalised(game: str, score: float) -> dict[str, float | None]:
+    """(score - random) / (human - random) by each of HUMANS; None where there are no published scores."""
+    return human_normalised(game, score) if is_atari(game) else dict.fromkeys(HUMANS)

@@ -22,9 +22,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.atari import FRAME_SKIP, HUMANS, human_normalised
+from envs.atari import FRAME_SKIP, HUMANS
 from experiments.curves import curve
-from experiments.parts.games import is_atari
+from experiments.parts.games import normalised
 
 Cell = tuple[str, str, int]
 """preset, game, seed"""
@@ -81,11 +81,6 @@ class Suite:
 
 
 # -- what is there ---------------------------------------------------------------------------------------------------
-
-
-def normalised(game: str, score: float) -> dict[str, float | None]:
-    """(score - random) / (human - random) by each of HUMANS; None where there are no published scores."""
-    return human_normalised(game, score) if is_atari(game) else dict.fromkeys(HUMANS)
 
 
 def is_finished(config: dict[str, Any], agent: dict[str, Any]) -> bool:
