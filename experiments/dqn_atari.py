@@ -9,7 +9,7 @@ python -m experiments.dqn_atari --resume runs/dqn_atari/<run>         # goes on 
 import copy
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,19 +124,32 @@ def after_update(cfg: Any) -> Callable:
     return follow
 
 
-def train(
+def train(cfg: Any, *how: Any) -> Path:
+    """Learn, with `how` as in `learn`; the run's folder, the first one's of several together. Raises ValueError."""
+    if cfg.resume and cfg.together > 1:
+        raise ValueError("--together is for new runs: each of them goes on by itself, with its own --resume")
+    cfg.game = games.known(cfg.game)
+    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    alone = [replace(cfg, seed=cfg.seed + number, together=1) for number in range(cfg.together)]
+    return runtime.in_turns([learn(one, device, *how) for one in alone], device)[0]
+
+
+def learn(
     cfg: Any,
+    device: torch.device,
     experiment: str,
     fixed: tuple[str, ...],
     make_envs: Callable,
     build: Callable,
     follow: Callable,
     torso_from: str | None = None,
-) -> Path:
-    """The loop of every agent in worlds of one player: learn, do what follows an update, evaluate, save."""
+) -> Generator[bool, None, Path]:
+    """The loop of every agent in worlds of one player: learn, do what follows an update, evaluate, save.
+
+    Yields after each update whether it was asked to stop.
+    """
     began = time.monotonic()
-    cfg.game = games.known(cfg.game)
-    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    runtime.seed_everything(cfg.seed)
     if torso_from and not cfg.resume:
         load_agent_files(Path(torso_from))  # what is not there should leave no run behind
     eval_envs = make_envs(cfg, cfg.eval_episodes, stream=4, training=False)
@@ -176,6 +189,8 @@ def train(
         if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
             trainer.save()
             break
+        yield trainer.stopped
+    yield trainer.stopped  # all that learn together have saved before one of them evaluates
     if trainer.stopped:  # whoever stops a run does not want to wait for games
         save(run_dir / "agent", player, cfg, experience.frames)
     else:

@@ -44,6 +44,8 @@ class Config:
     flicker: float | None = None
     """show single frames instead of stacks of four, and blank them with this probability; images only"""
     seed: int = 1
+    together: int = 1
+    """runs that learn side by side in this process, with the seeds `seed`, `seed` + 1, ...; each has its own folder"""
     frames: int = 200_000
     """emulator frames in all"""
     minutes: float = 0
@@ -123,7 +125,7 @@ PRESETS = {
     ),
 }
 LEAST: dict[str, float] = {
-    "seed": 0, "frames": 1, "minutes": 0, "num_envs": 1, "batch_size": 1, "samples_per_step": 1e-3,
+    "seed": 0, "together": 1, "frames": 1, "minutes": 0, "num_envs": 1, "batch_size": 1, "samples_per_step": 1e-3,
     "replay": 1, "period": 1, "priority": 0, "importance": 0, "learning_starts": 0, "epsilon_frames": 1,
     "target_every": 1, "eval_every": 1, "eval_episodes": 1, "threads": 0, "agent.n_step": 1, "agent.width": 0.01,
     "agent.features": 1, "agent.burn_in": 0, "agent.length": 2,

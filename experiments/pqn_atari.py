@@ -34,6 +34,8 @@ class Config:
     protocol: Literal["nature", "machado"] = "nature"
     """machado: sticky actions, no life-loss signal"""
     seed: int = 1
+    together: int = 1
+    """runs that learn side by side in this process, with the seeds `seed`, `seed` + 1, ...; each has its own folder"""
     frames: int = 10_000_000
     """emulator frames in all, cut to whole rollouts"""
     minutes: float = 0
@@ -66,7 +68,7 @@ class Config:
 
 
 LEAST: dict[str, float] = {
-    "seed": 0, "frames": 1, "minutes": 0, "num_envs": 1, "num_steps": 1, "minibatches": 1, "epochs": 1,
+    "seed": 0, "together": 1, "frames": 1, "minutes": 0, "num_envs": 1, "num_steps": 1, "minibatches": 1, "epochs": 1,
     "epsilon_share": 1e-9, "eval_every": 1, "eval_episodes": 1, "threads": 0, "agent.width": 0.01,
 }  # fmt: skip
 # What turns frames into updates or shapes what is saved: changed midway, a checkpoint would not fit.

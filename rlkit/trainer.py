@@ -9,7 +9,6 @@
 It knows nothing of reinforcement learning: acting happens inside the iterator, periodic work in the caller's loop.
 """
 
-import random
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -249,19 +248,13 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next update depends on."""
-        name, state, *rest = np.random.get_state()
         return {
             "step": self.step,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
             "state": {name: thing.state_dict() for name, thing in self.state.items()},
-            "rng": {
-                "torch": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
-                "numpy": [name, np.asarray(state).tolist(), *rest],
-                "python": random.getstate(),
-            },
+            "rng": runtime.random_state(self.device),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> list[str]:
@@ -274,12 +267,7 @@ class Trainer:
         elif self.ema:  # it was off before
             self.ema.module.load_state_dict(saved["model"])
         notes = [thing.load_state_dict(saved["state"][name]) for name, thing in self.state.items()]
-        rng = saved["rng"]
-        torch.set_rng_state(rng["torch"])
-        if rng["cuda"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(rng["cuda"])
-        np.random.set_state(tuple(rng["numpy"]))
-        random.setstate(rng["python"])
+        runtime.set_random_state(saved["rng"], self.device)
         self._first_bad.fill_(-1)
         return [note for note in notes if isinstance(note, str)]
 
@@ -341,26 +329,35 @@ class Trainer:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM asks the loop to end; a second one finds the default handler."""
+        """The first SIGINT or SIGTERM asks all running loops to end; a second one finds the default handler."""
         self.stopped = False
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
         def ask(signum, frame) -> None:
-            self.stopped = True
-            for s in before:
+            for trainer in _running:
+                trainer.stopped = True
+            for s in _handlers:
                 signal.signal(s, signal.SIG_DFL)
             say(f"{signal.Signals(signum).name}: saving and ending; once more to end at once")
 
-        for s in before:
-            signal.signal(s, ask)
+        if not _running:
+            _handlers.update({s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)})
+        _running.append(self)
         try:
             yield
         finally:
-            for s, handler in before.items():
-                signal.signal(s, handler)
+            _running.remove(self)
+            if not _running:
+                for s, handler in _handlers.items():
+                    signal.signal(s, handler)
+
+
+_running: list[Trainer] = []
+"""those in the midst of run(): a signal is for all of them"""
+_handlers: dict[int, Any] = {}
+"""what signals found before the first of these"""
 
 
 class _Captured:

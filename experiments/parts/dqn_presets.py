@@ -25,6 +25,8 @@ class Config:
     protocol: Literal["nature", "machado"] = "nature"
     """machado: sticky actions, no life-loss signal"""
     seed: int = 1
+    together: int = 1
+    """runs that learn side by side in this process, with the seeds `seed`, `seed` + 1, ...; each has its own folder"""
     frames: int = 4_000_000
     """emulator frames in all"""
     minutes: float = 0
@@ -67,9 +69,10 @@ class Config:
 
 
 LEAST: dict[str, float] = {
-    "seed": 0, "frames": 1, "minutes": 0, "num_envs": 1, "batch_size": 1, "samples_per_step": 1e-3, "replay": 1,
-    "learning_starts": 0, "priority": 0, "importance": 0, "epsilon_frames": 1, "target_every": 1, "eval_every": 1,
-    "eval_episodes": 1, "threads": 0, "agent.n_step": 1, "agent.width": 0.01, "agent.atoms": 2, "agent.v_max": 1e-3,
+    "seed": 0, "together": 1, "frames": 1, "minutes": 0, "num_envs": 1, "batch_size": 1, "samples_per_step": 1e-3,
+    "replay": 1, "learning_starts": 0, "priority": 0, "importance": 0, "epsilon_frames": 1, "target_every": 1,
+    "eval_every": 1, "eval_episodes": 1, "threads": 0, "agent.n_step": 1, "agent.width": 0.01, "agent.atoms": 2,
+    "agent.v_max": 1e-3,
 }  # fmt: skip
 # What turns frames into updates or shapes what is saved: changed midway, a checkpoint would not fit.
 FIXED = (

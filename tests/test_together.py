@@ -1,0 +1,110 @@
+"""Several runs in one process, in turns: each is what it would be alone, and none loses anything to another."""
+
+import dataclasses
+import os
+import signal
+
+import pytest
+import torch
+from test_dqn import tiny
+
+from experiments import dqn_atari
+from rlkit import checkpoint, run, runtime
+from rlkit.trainer import NonFiniteLoss
+
+CPU = torch.device("cpu")
+
+
+def settings(**more):
+    cfg = tiny(frames=1000, eval_every=600, eval_episodes=4, **more)
+    # Both draw from the generators that a process shares.
+    return dataclasses.replace(
+        cfg, agent=dataclasses.replace(cfg.agent, width=0.25, noisy=True, distribution="iqn", atoms=4)
+    )
+
+
+def folders(tmp_path):
+    return {run.load_config(type(settings()), path).seed: path for path in (tmp_path / "runs" / "dqn_atari").iterdir()}
+
+
+def end(folder):
+    path = checkpoint.checkpoints(folder / "checkpoints")[0]
+    return checkpoint.load_checkpoint(path)
+
+
+def test_runs_together_are_bit_for_bit_those_that_each_would_be_alone(tmp_path, monkeypatch):
+    ends = []
+    for place, plan in (("together", [(1, 3)]), ("alone", [(1, 1), (2, 1), (3, 1)])):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        for seed, together in plan:
+            dqn_atari.main(settings(seed=seed, together=together))
+        ends.append({seed: end(folder) for seed, folder in folders(tmp_path / place).items()})
+    together, alone = ends
+    assert sorted(together) == sorted(alone) == [1, 2, 3]
+    for seed in (1, 2, 3):
+        assert together[seed]["step"] == alone[seed]["step"] > 100
+        torch.testing.assert_close(together[seed]["model"], alone[seed]["model"], rtol=0, atol=0)
+        assert torch.equal(together[seed]["rng"]["torch"], alone[seed]["rng"]["torch"])
+    first, second = (next(iter(together[seed]["model"].values())) for seed in (1, 2))
+    assert not torch.equal(first, second)
+
+
+def test_a_signal_stops_all_and_each_goes_on_by_itself(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGINT)
+    follow = dqn_atari.after_update
+
+    def interrupted(cfg):
+        def after(trainer, *args):
+            if trainer.step == 40 and cfg.seed == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            return follow(cfg)(trainer, *args)
+
+        return after
+
+    monkeypatch.setattr(dqn_atari, "after_update", interrupted)
+    dqn_atari.main(settings(together=2))
+    assert signal.getsignal(signal.SIGINT) is before
+    stopped = folders(tmp_path)
+    assert {seed: end(folder)["step"] for seed, folder in stopped.items()} == {1: 40, 2: 39}
+    monkeypatch.setattr(dqn_atari, "after_update", follow)
+    for folder in stopped.values():
+        dqn_atari.main(dataclasses.replace(run.load_config(type(settings()), folder), resume=str(folder)))
+    monkeypatch.chdir((tmp_path / "whole").mkdir() or tmp_path / "whole")
+    dqn_atari.main(settings(together=2))
+    for seed, folder in folders(tmp_path / "whole").items():
+        torch.testing.assert_close(end(stopped[seed])["model"], end(folder)["model"], rtol=0, atol=0)
+
+
+def test_who_has_not_begun_when_a_signal_comes_does_not_begin():
+    begun = []
+
+    def learner(name, stopped):
+        begun.append(name)
+        yield stopped
+        return name
+
+    assert runtime.in_turns([learner("a", False), learner("b", True), learner("c", False)], CPU) == ["a", "b"]
+    assert begun == ["a", "b"]
+
+
+def test_one_that_fails_does_not_end_the_others(capfd):
+    def learner(steps, fails=False):
+        for _ in range(steps):
+            yield False
+        if fails:
+            raise NonFiniteLoss("the loss was not finite")
+        done.append(steps)
+
+    done = []
+    with pytest.raises(NonFiniteLoss):
+        runtime.in_turns([learner(5), learner(2, fails=True), learner(9)], CPU)
+    assert done == [5, 9] and "run 2 of 3 ends: the loss was not finite; the others go on" in capfd.readouterr().err
+
+
+def test_runs_together_are_new_ones(tmp_path):
+    with pytest.raises(ValueError, match="--together is for new runs"):
+        dqn_atari.main(settings(together=2, resume=str(tmp_path)))
+    with pytest.raises(ValueError, match="--together must be at least 1"):
+        dqn_atari.main(settings(together=0))
