@@ -1,7 +1,7 @@
 """DQN on Atari.
 
 python -m experiments.dqn_atari --game breakout                       # preset fast: what `make train` does, on Pong
-python -m experiments.dqn_atari --preset nature --game breakout       # the 2015 paper to the letter
+python -m experiments.dqn_atari --preset nature --game breakout       # the 2015 paper
 python -m experiments.dqn_atari --preset rainbow --game breakout      # and what came after it
 python -m experiments.dqn_atari --resume runs/dqn_atari/<run>         # goes on where the run was stopped
 """
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from rlkit.checkpoint import borrow, load_agent_files, save_agent
 from rlkit.logger import Timer, say
 from rlkit.replay import Replay
 from rlkit.schedule import Schedule
+from rlkit.together import together
 from rlkit.trainer import Trainer
 
 
@@ -107,7 +109,8 @@ def wire(
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
     run.at_least(cfg, LEAST)
-    return train(cfg, "dqn_atari", FIXED, make_envs, build, after_update(cfg), cfg.torso_from)
+    parts: dict[str, Any] = {"make_envs": make_envs, "build": build, "follow": after_update(cfg)}
+    return train(cfg, partial(learn, experiment="dqn_atari", fixed=FIXED, torso_from=cfg.torso_from, **parts))
 
 
 def after_update(cfg: Any) -> Callable:
@@ -124,19 +127,25 @@ def after_update(cfg: Any) -> Callable:
     return follow
 
 
-def train(cfg: Any, *how: Any) -> Path:
-    """Learn, with `how` as in `learn`; the run's folder, the first one's of several together. Raises ValueError."""
+def train(cfg: Any, learn: Callable[[Any, torch.device, float], Generator[bool, None, Path]]) -> Path:
+    """One run, or `cfg.together` of them with seeds that follow each other; the folder of the first.
+
+    Raises ValueError.
+    """
+    began = time.monotonic()
     if cfg.resume and cfg.together > 1:
         raise ValueError("--together is for new runs: each of them goes on by itself, with its own --resume")
     cfg.game = games.known(cfg.game)
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     alone = [replace(cfg, seed=cfg.seed + number, together=1) for number in range(cfg.together)]
-    return runtime.in_turns([learn(one, device, *how) for one in alone], device)[0]
+    return together([learn(one, device, began) for one in alone], device)[0]
 
 
 def learn(
     cfg: Any,
     device: torch.device,
+    began: float,
+    *,
     experiment: str,
     fixed: tuple[str, ...],
     make_envs: Callable,
@@ -146,10 +155,9 @@ def learn(
 ) -> Generator[bool, None, Path]:
     """The loop of every agent in worlds of one player: learn, do what follows an update, evaluate, save.
 
-    Yields after each update whether it was asked to stop.
+    Yields after each update whether it was asked to stop; `began` is the time that cfg.minutes counts from.
     """
-    began = time.monotonic()
-    runtime.seed_everything(cfg.seed)
+    runtime.seed_everything(cfg.seed)  # setup has, but perhaps for another run's seed
     if torso_from and not cfg.resume:
         load_agent_files(Path(torso_from))  # what is not there should leave no run behind
     eval_envs = make_envs(cfg, cfg.eval_episodes, stream=4, training=False)
@@ -189,11 +197,11 @@ def learn(
         if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
             trainer.save()
             break
-        yield trainer.stopped
+        with trainer.timer("other runs"):
+            yield trainer.stopped
+    save(run_dir / "agent", player, cfg, experience.frames)
     yield trainer.stopped  # all that learn together have saved before one of them evaluates
-    if trainer.stopped:  # whoever stops a run does not want to wait for games
-        save(run_dir / "agent", player, cfg, experience.frames)
-    else:
+    if not trainer.stopped:  # whoever stops a run does not want to wait for games
         evaluation()
     trainer.close()
     say(trainer.timer.table())

@@ -9,8 +9,9 @@ python -m experiments.dqn_memory --resume runs/dqn_memory/<run>
 """
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -18,7 +19,7 @@ import tyro
 from agents.dqn.experience import Experience
 from agents.dqn.recurrent import RecurrentConfig, RecurrentDQN
 from envs.vector import VectorEnv
-from experiments.dqn_atari import after_update, train, wire
+from experiments.dqn_atari import after_update, learn, train, wire
 from experiments.parts import games
 from rlkit import run, runtime
 from rlkit.logger import Timer
@@ -31,8 +32,8 @@ class Config:
     """DQN over sequences, with a memory between torso and head. A frame is a step, but in Atari a quarter of one."""
 
     preset: Literal["small", "flicker", "r2d2"] = "small"
-    """defaults: small (tests of memory, minutes on two cores), flicker (Hausknecht and Stone 2015 on Atari, many
-    emulators), r2d2 (Kapturowski et al. 2019, its learner)"""
+    """defaults: small (tests of memory, minutes on two cores), flicker (Hausknecht and Stone's flickering Atari of
+    2015, with a newer learner), r2d2 (Kapturowski et al. 2019, its learner; 28 GB of replay)"""
     resume: str | None = None
     """folder of a run to go on with"""
     torso_from: str | None = None
@@ -55,9 +56,9 @@ class Config:
     batch_size: int = 32
     """sequences in an update"""
     samples_per_step: float = 64
-    """moments learned from for each agent step"""
-    replay: int = 100_000
-    """agent steps it holds"""
+    """moments after the burn-in for each agent step (a sequence's last `n_step` are only looked ahead to)"""
+    replay: int = 300_000
+    """agent steps it holds: where it forgets the failures of the beginning, CartPole is unlearned again"""
     period: int = 16
     """moments from one sequence's beginning to the next one's"""
     priority: float = 0.0
@@ -118,7 +119,9 @@ PRESETS = {
         priority=0.9,
         importance=0.6,
         target_every=2_500,
+        epsilon_frames=20_000_000,
         eval_every=10_000_000,
+        save_replay=False,
         device="cuda",
         agent=replace(ATARI.agent, burn_in=40, length=80, n_step=5, gamma=0.997, rescale=True),
         trainer=TrainConfig(steps=0, lr=1e-4, eps=1e-3, clip=40, precision="auto"),
@@ -177,7 +180,8 @@ def main(cfg: Config) -> Path:
         raise ValueError(f"--length {cfg.agent.length} has no room for --n-step {cfg.agent.n_step}: make it longer")
     if cfg.trainer.mode == "cudagraph":
         raise ValueError("--trainer.mode cudagraph cannot hold sequences that are cut where episodes begin: take eager")
-    return train(cfg, "dqn_memory", FIXED, make_envs, build, after_update(cfg), cfg.torso_from)
+    parts: dict[str, Any] = {"make_envs": make_envs, "build": build, "follow": after_update(cfg)}
+    return train(cfg, partial(learn, experiment="dqn_memory", fixed=FIXED, torso_from=cfg.torso_from, **parts))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ python -m experiments.pqn_atari --resume runs/pqn_atari/<run>         # goes on 
 """
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -128,7 +129,8 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
     run.at_least(cfg, LEAST)
-    return dqn_atari.train(cfg, "pqn_atari", FIXED, dqn_atari.make_envs, build, lambda *_: None)
+    parts: dict[str, Any] = {"make_envs": dqn_atari.make_envs, "build": build, "follow": lambda *_: None}
+    return dqn_atari.train(cfg, partial(dqn_atari.learn, experiment="pqn_atari", fixed=FIXED, **parts))
 
 
 if __name__ == "__main__":

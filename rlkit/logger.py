@@ -33,7 +33,7 @@ class Timer:
     def table(self) -> str:
         """Where the time went, most first; `other` is what no name covers."""
         total = time.perf_counter() - self._began
-        rows = sorted(self.seconds.items(), key=lambda row: -row[1])
+        rows = sorted(((name, spent) for name, spent in self.seconds.items() if spent >= 0.05), key=lambda row: -row[1])
         rows.append(("other", max(0.0, total - sum(self.seconds.values()))))
         lines = [f"  {name:<12}{seconds:>9.1f} s{100 * seconds / total:>7.1f} %" for name, seconds in rows]
         return "\n".join(["where the time went", *lines, f"  {'total':<12}{total:>9.1f} s"])
@@ -60,6 +60,7 @@ class Logger:
             self._writer = SummaryWriter(str(folder), purge_step=int(start) + 1 if earlier else None, flush_secs=30)
         self._bar = tqdm(
             total=int(total) or None,
+            desc=folder.name.rpartition("__")[0] if folder else None,  # without the time
             initial=int(start),
             unit=unit,
             unit_scale=True,

@@ -160,5 +160,6 @@ def rescale(x: Tensor) -> Tensor:
 
 def unscale(x: Tensor) -> Tensor:
     """The inverse of `rescale`."""
-    e = RESCALE_EPSILON
-    return x.sign() * ((((1 + 4 * e * (x.abs() + 1 + e)).sqrt() - 1) / (2 * e)).square() - 1)
+    e, y = RESCALE_EPSILON, x.abs() + 1 + RESCALE_EPSILON
+    root = (1 + 4 * e * y).sqrt()
+    return x.sign() * ((2 * y / (root + 1)).square() - 1)  # (root - 1) / 2e, which would cancel

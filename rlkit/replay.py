@@ -9,8 +9,8 @@ row, and no stack or return reaches across one:
     last     .     .     x  |  .     .     .          3-step from row 3: r_4 + gamma r_5, then s_T (discount 0
     age      3     4     5  |  0     1     2          if it was a terminal, gamma^2 if a truncation)
 
-The frames lie on any device: a million of 84 x 84 are 7.06 GB. The other columns (12 bytes a row) lie there too, and in
-numpy, which on a CPU is the same memory.
+The frames lie on any device: a million of 84 x 84 are 7.06 GB. The other columns (12 bytes a moment) lie there too, and
+in numpy, which on a CPU is the same memory.
 """
 
 from pathlib import Path

@@ -4,23 +4,17 @@ All randomness of a run comes from one number, by `seed_everything` and `derive_
 """
 
 import ctypes
-import inspect
 import math
 import os
 import random
 import re
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
-
-from rlkit.logger import say
-
-T = TypeVar("T")
 
 
 def cores() -> int:
@@ -65,43 +59,6 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
         torch.cuda.set_rng_state(state["cuda"])
     np.random.set_state(tuple(state["numpy"]))
     random.setstate(state["python"])
-
-
-def in_turns(runs: Iterable[Generator[bool, None, T]], device: torch.device) -> list[T]:
-    """Advance several runs in one process, each to its next yield and then the next; returns what they return.
-
-    Each has random states and on a GPU a stream of its own, so that it learns what it would alone. One that fails does
-    not end the others; its error is raised after them. What they yield is whether they were asked to stop: then those
-    that have not begun do not begin.
-    """
-    going = deque(enumerate(runs))
-    states = [random_state(device)] * len(going)
-    streams = [torch.cuda.Stream() if device.type == "cuda" else None for _ in states]
-    results: dict[int, T] = {}
-    failed: Exception | None = None
-    stopped = False
-    while going:
-        number, run = going.popleft()
-        if stopped and inspect.getgeneratorstate(run) == inspect.GEN_CREATED:
-            continue
-        if len(states) > 1:
-            set_random_state(states[number], device)
-        try:
-            with torch.cuda.stream(streams[number]):
-                stopped |= next(run)
-        except StopIteration as end:
-            results[number] = end.value
-        except Exception as error:
-            failed = failed or error
-            if going:
-                say(f"run {number + 1} of {len(states)} ends: {error}; the others go on")
-        else:
-            going.append((number, run))
-        if len(states) > 1:
-            states[number] = random_state(device)
-    if failed:
-        raise failed
-    return [results[number] for number in sorted(results)]
 
 
 def keep_freed_memory() -> None:

@@ -22,7 +22,8 @@ class SequenceReplay(Replay):
     """A `Replay` of which sequences of `length` moments are drawn.
 
     Args:
-        state_size: numbers of a network's state. length: moments of a sequence; one begins every `period` moments.
+        state_size: numbers of a network's state. length: moments of a sequence, burn-in and all; one begins every
+            `period` moments.
         priority: as in `Replay`; a sequence has one.
     The others are `Replay`'s; returns over several steps are made of a sequence by its learner.
     """
@@ -85,10 +86,11 @@ class SequenceReplay(Replay):
 
     def state_dict(self) -> dict:
         """As `Replay`'s, and the states."""
-        return super().state_dict() | {"states": self.states if self._file else None}
+        filled = -(-min(self.count, self.rows) // self.period)
+        return super().state_dict() | {"states": self.states[:filled] if self._file else None}
 
     def load_state_dict(self, state: dict) -> str:
         """As `Replay`'s."""
         if state["states"] is not None:
-            self.states.copy_(state["states"])
+            self.states[: len(state["states"])].copy_(state["states"])
         return super().load_state_dict(state)

@@ -330,7 +330,7 @@ class Trainer:
     @contextmanager
     def _signals(self) -> Iterator[None]:
         """The first SIGINT or SIGTERM asks all running loops to end; a second one finds the default handler."""
-        self.stopped = False
+        self.stopped = any(trainer.stopped for trainer in _running)  # asked while this one was being built
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -342,16 +342,16 @@ class Trainer:
                 signal.signal(s, signal.SIG_DFL)
             say(f"{signal.Signals(signum).name}: saving and ending; once more to end at once")
 
-        if not _running:
+        _running.append(self)  # first, so that no signal is lost
+        if len(_running) == 1:
             _handlers.update({s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)})
-        _running.append(self)
         try:
             yield
         finally:
-            _running.remove(self)
-            if not _running:
+            if _running == [self]:
                 for s, handler in _handlers.items():
                     signal.signal(s, handler)
+            _running.remove(self)
 
 
 _running: list[Trainer] = []
@@ -392,6 +392,7 @@ class _Captured:
         for p in self._model.parameters():
             p.grad = torch.zeros_like(p) if p.requires_grad else None
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # On a stream of its own: graphs of one stream share cuBLAS's scratch memory, and may not replay at once.
+        with torch.cuda.graph(graph, stream=stream):
             self._outputs = self._run(self._inputs)
         self._graph = graph  # capturing ran nothing: the first replay adds this batch's gradients

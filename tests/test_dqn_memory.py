@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_replay import GAMMA, Worlds
 
-from agents.dqn.recurrent import RecurrentConfig, RecurrentDQN, _apart
+from agents.dqn.recurrent import RecurrentConfig, RecurrentDQN, RecurrentQNetwork, _apart
 from envs.memory import TMaze
 from experiments import dqn_memory, evaluate
 from experiments.dqn_memory import PRESETS, build
@@ -54,6 +54,14 @@ def tiny(game="tmaze", backbone="lstm", **kw):
 
 
 drive = functools.partial(test_dqn.drive, build=build)
+
+
+def test_size_of_the_papers_network():
+    """Convolutions, an LSTM of 512 in the place of the dense layer, 18 actions (Hausknecht and Stone 2015)."""
+    cfg = RecurrentConfig(torso="nature", features=512, dueling=False)
+    with torch.device("meta"):
+        network = RecurrentQNetwork((1, 84, 84), 18, cfg)
+    assert sum(p.numel() for p in network.parameters()) == 7_556_274
 
 
 # -- the replay --------------------------------------------------------------------------------------------------------

@@ -78,6 +78,8 @@ def test_c51_by_hand():
     # .5 + .9 x {0, 1} = .5 and 1.4: half of the first goes to 0 and half to 1, the second to 1: [0, .25, .75]
     assert loss.item() == pytest.approx(-0.25 * np.log(0.25) - 0.75 * np.log(0.25), rel=1e-5)
     assert aux["q"].item() == pytest.approx((0.0 - 0.25) / 2, rel=1e-5)
+    # the priority is the divergence: .25 ln(.25 / .25) + .75 ln(.75 / .25)
+    assert aux["priority"].item() == pytest.approx(0.75 * np.log(3), rel=1e-5)
     # with double the online network, to which action 0 is the better next one, chooses: .5 to 0 and to 1
     online = copy.deepcopy(logits)
     online[1] = [[0.0, 0.0, 9.0], [9.0, 0.0, 0.0]]
@@ -199,6 +201,7 @@ def test_constants_of_the_papers():
         "qr": (10_000, 50_000, 5e-5, 200, 1),
         "iqn": (10_000, 50_000, 5e-5, 64, 1),
         "double": (30_000, 50_000, 2.5e-4, 51, 1),
+        "noisy": (10_000, 50_000, 2.5e-4, 51, 1),
         "prioritised": (30_000, 50_000, 6.25e-5, 51, 1),
         "rainbow": (8_000, 20_000, 6.25e-5, 51, 3),
         "munchausen": (8_000, 20_000, 5e-5, 51, 1),

@@ -176,3 +176,5 @@ def test_rescaling_and_back():
     torch.testing.assert_close(losses.rescale(torch.tensor([3.0, -3.0, 0.0])), torch.tensor([1.003, -1.003, 0.0]))
     x = torch.linspace(-1000, 1000, 301, dtype=torch.float64)
     torch.testing.assert_close(losses.unscale(losses.rescale(x)), x, atol=1e-9, rtol=1e-9)
+    small = torch.tensor([1e-3, 0.05, 1.0])  # nothing cancels in single precision
+    torch.testing.assert_close(losses.unscale(losses.rescale(small)), small, atol=3e-7, rtol=1e-6)

@@ -8,9 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlkit.nn.convolution import NatureCNN
 from rlkit.nn.cores import CORES
-from rlkit.nn.heads import LinearHead
 from rlkit.nn.recurrent import (
     STEPS,
     AdditiveAttention,
@@ -51,13 +49,6 @@ def test_counts(kind):
     assert count(Recurrent(kind, i, h)) == expected
     second = {"lstm": 4 * h * 2 * h + 8 * h, "gru": 3 * h * 2 * h + 6 * h, "rnn": h * 2 * h + 2 * h}[kind]
     assert count(Recurrent(kind, i, h, layers=2)) == expected + second
-
-
-def test_count_of_the_recurrent_dqn():
-    with torch.device("meta"):
-        torso = NatureCNN((1, 84, 84), dense=0)
-        core = Recurrent("lstm", torso.out_features, 512)
-        assert count(torso) + count(core) + count(LinearHead(core.out_features, 18)) == 7_556_274
 
 
 def test_steps_by_hand():

@@ -3,13 +3,15 @@
 import dataclasses
 import os
 import signal
+import weakref
 
 import pytest
 import torch
 from test_dqn import tiny
 
 from experiments import dqn_atari
-from rlkit import checkpoint, run, runtime
+from rlkit import checkpoint, run
+from rlkit.together import together
 from rlkit.trainer import NonFiniteLoss
 
 CPU = torch.device("cpu")
@@ -37,8 +39,8 @@ def test_runs_together_are_bit_for_bit_those_that_each_would_be_alone(tmp_path, 
     for place, plan in (("together", [(1, 3)]), ("alone", [(1, 1), (2, 1), (3, 1)])):
         (tmp_path / place).mkdir()
         monkeypatch.chdir(tmp_path / place)
-        for seed, together in plan:
-            dqn_atari.main(settings(seed=seed, together=together))
+        for seed, count in plan:
+            dqn_atari.main(settings(seed=seed, together=count))
         ends.append({seed: end(folder) for seed, folder in folders(tmp_path / place).items()})
     together, alone = ends
     assert sorted(together) == sorted(alone) == [1, 2, 3]
@@ -57,7 +59,7 @@ def test_a_signal_stops_all_and_each_goes_on_by_itself(tmp_path, monkeypatch):
 
     def interrupted(cfg):
         def after(trainer, *args):
-            if trainer.step == 40 and cfg.seed == 1:
+            if trainer.step == 40 and "__1__" in trainer.run_dir.name:
                 os.kill(os.getpid(), signal.SIGINT)
             return follow(cfg)(trainer, *args)
 
@@ -68,6 +70,7 @@ def test_a_signal_stops_all_and_each_goes_on_by_itself(tmp_path, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is before
     stopped = folders(tmp_path)
     assert {seed: end(folder)["step"] for seed, folder in stopped.items()} == {1: 40, 2: 39}
+    assert all((folder / "agent" / "weights.safetensors").exists() for folder in stopped.values())
     monkeypatch.setattr(dqn_atari, "after_update", follow)
     for folder in stopped.values():
         dqn_atari.main(dataclasses.replace(run.load_config(type(settings()), folder), resume=str(folder)))
@@ -75,6 +78,20 @@ def test_a_signal_stops_all_and_each_goes_on_by_itself(tmp_path, monkeypatch):
     dqn_atari.main(settings(together=2))
     for seed, folder in folders(tmp_path / "whole").items():
         torch.testing.assert_close(end(stopped[seed])["model"], end(folder)["model"], rtol=0, atol=0)
+
+
+def test_a_signal_while_one_is_built_stops_it_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    build = dqn_atari.build
+
+    def interrupted(cfg, *args):
+        if cfg.seed == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return build(cfg, *args)
+
+    monkeypatch.setattr(dqn_atari, "build", interrupted)
+    dqn_atari.main(settings(together=2))
+    assert {seed: end(folder)["step"] for seed, folder in folders(tmp_path).items()} == {1: 1, 2: 0}
 
 
 def test_who_has_not_begun_when_a_signal_comes_does_not_begin():
@@ -85,22 +102,29 @@ def test_who_has_not_begun_when_a_signal_comes_does_not_begin():
         yield stopped
         return name
 
-    assert runtime.in_turns([learner("a", False), learner("b", True), learner("c", False)], CPU) == ["a", "b"]
+    assert together([learner("a", False), learner("b", True), learner("c", False)], CPU) == ["a", "b"]
     assert begun == ["a", "b"]
 
 
-def test_one_that_fails_does_not_end_the_others(capfd):
-    def learner(steps, fails=False):
+def test_one_that_fails_does_not_end_the_others_nor_keep_its_memory(capfd):
+    class Replay:
+        pass
+
+    def learner(steps, error=None):
+        replay = Replay()
+        held.append(weakref.ref(replay))
         for _ in range(steps):
             yield False
-        if fails:
-            raise NonFiniteLoss("the loss was not finite")
-        done.append(steps)
+        if error:
+            raise error
+        done.append((steps, [number for number, ref in enumerate(held) if ref() is not None]))
 
-    done = []
-    with pytest.raises(NonFiniteLoss):
-        runtime.in_turns([learner(5), learner(2, fails=True), learner(9)], CPU)
-    assert done == [5, 9] and "run 2 of 3 ends: the loss was not finite; the others go on" in capfd.readouterr().err
+    held, done = [], []
+    with pytest.raises(NonFiniteLoss, match="first"):
+        together([learner(5), learner(2, NonFiniteLoss("first")), learner(9), learner(7, ValueError("second"))], CPU)
+    assert done == [(5, [0, 2, 3]), (9, [2])]
+    said = capfd.readouterr().err
+    assert "run 2 of 4 failed, the others go on: NonFiniteLoss('first')" in said and "run 4 of 4 failed" in said
 
 
 def test_runs_together_are_new_ones(tmp_path):

@@ -51,7 +51,7 @@ def epsilon_greedy(q: Tensor, epsilon: float, rng: np.random.Generator) -> NDArr
 def told(
     batch: dict[str, Tensor], loss: Tensor, priority: Tensor, q: Tensor, td_error: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """(mean of loss [B], weighted by batch["weight"] where there is one, and aux for the log and the replay)."""
+    """What a loss function returns: the mean of loss [B], weighted by batch["weight"] where there is one, and aux."""
     mean = (loss * batch["weight"]).mean() if "weight" in batch else loss.mean()
     aux = {"q": q.detach().mean(), "td_error": td_error, "priority": priority}
     return mean, aux | ({"index": batch["index"]} if "index" in batch else {})
@@ -112,8 +112,8 @@ class DQN:
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss of `agents.dqn.variants`, weighted by batch["weight"] [B] where there is one.
 
-        aux: mean q, mean |td_error| (of a distribution its loss), each transition's priority [B] and, where the batch
-        has it, its index [B].
+        aux: mean q, mean |td_error| (of a distribution its priority), each transition's priority [B] and, where the
+        batch has it, its index [B].
         """
         of_values = munchausen if self.cfg.munchausen else values
         learn = of_values if self.cfg.distribution == "none" else DISTRIBUTIONS[self.cfg.distribution]

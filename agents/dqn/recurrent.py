@@ -45,7 +45,7 @@ class RecurrentConfig:
     burn_in: int = 8
     """moments at a sequence's beginning that only bring the state up to date"""
     length: int = 32
-    """moments of a sequence after them"""
+    """moments of a sequence after them (the replay's sequences are of both)"""
     rescale: bool = False
     """learn returns on a scale that is a square root far from 0 (Pohlen et al. 2018), and do not clip rewards"""
 
@@ -69,7 +69,8 @@ class RecurrentQNetwork(nn.Module):
 
     def __init__(self, obs_shape: tuple[int, ...], num_actions: int, cfg: RecurrentConfig):
         super().__init__()
-        self.torso = torso(cfg.torso, obs_shape, cfg.width)
+        # Both papers put the LSTM in the place of the dense layer.
+        self.torso = torso(cfg.torso, obs_shape, cfg.width, **{"dense": 0} if cfg.torso == "nature" else {})
         core = Forgetful if cfg.backbone == "none" else CORES[cfg.backbone]
         self.core = core(self.torso.out_features, cfg.features)
         self.head = (DuelingHead if cfg.dueling else LinearHead)(self.core.out_features, num_actions)
@@ -80,11 +81,10 @@ class RecurrentQNetwork(nn.Module):
 
     def unroll(self, obs: Tensor, state: State, first: Tensor, burn_in: int) -> Tensor:
         """Q values [B, T - burn_in, actions] after the first `burn_in` moments, through which no gradient goes."""
-        x = self.torso(obs)
         if burn_in:
             with torch.no_grad():
-                _, state = self.core(x[:, :burn_in], state, first[:, :burn_in])
-        return self.head(self.core(x[:, burn_in:], state, first[:, burn_in:])[0])
+                _, state = self(obs[:, :burn_in], state, first[:, :burn_in])
+        return self(obs[:, burn_in:], state, first[:, burn_in:])[0]
 
 
 class RecurrentDQN(DQN):
@@ -97,6 +97,12 @@ class RecurrentDQN(DQN):
     cfg: RecurrentConfig
     kind, config = "recurrent_dqn", RecurrentConfig
     remembers = True
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        for part in self.target.modules():
+            if isinstance(part, nn.RNNBase):
+                part.flatten_parameters()  # a copy's weights lie apart, and cuDNN would gather them at each call
 
     def build(self) -> nn.Module:
         """The network."""

@@ -54,7 +54,9 @@ def categorical(agent: "DQN", model: Any, batch: Batch) -> Learned:
         z = batch["r_t"][:, None] + batch["discount_t"][:, None] * support
         target = losses.project(z, probs_t[rows, a_t], support)
     loss = losses.cross_entropy(logits[rows, batch["a_tm1"]], target)
-    return loss, loss, (logits.softmax(-1) * support).sum(-1)
+    # The priority is KL, 0 where there is nothing left to learn (Hessel et al. 2018), and the gradient's the same.
+    kl = (loss + torch.special.xlogy(target, target).sum(1)).clamp(min=0)
+    return loss, kl, (logits.softmax(-1) * support).sum(-1)
 
 
 def quantiles(agent: "DQN", model: Any, batch: Batch) -> Learned:

@@ -7,7 +7,7 @@ dense units: 1 is the paper's network. With a head it is a classifier: `heads.Cl
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -303,10 +303,13 @@ BACKBONES: dict[str, Callable[..., Torso | MLP]] = {
 """built with (in_shape, width=...)"""
 
 
-def torso(name: str, in_shape: Sequence[int], width: float = 1.0) -> Torso | MLP:
-    """The torso of a name in BACKBONES. Raises ValueError where there is none, or none for such observations."""
+def torso(name: str, in_shape: Sequence[int], width: float = 1.0, **options: Any) -> Torso | MLP:
+    """The torso of a name in BACKBONES, with further options of its class.
+
+    Raises ValueError where there is none, or none for such observations.
+    """
     if name not in BACKBONES:
         raise ValueError(f"there is no backbone {name!r}; choose from {', '.join(BACKBONES)}")
     if len(in_shape) != 3 and name not in ("mlp", "linear"):
         raise ValueError(f"backbone {name} sees images, and these are {in_shape[-1]} numbers: take mlp")
-    return BACKBONES[name](in_shape, width=width)
+    return BACKBONES[name](in_shape, width=width, **options)

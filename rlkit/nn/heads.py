@@ -20,8 +20,8 @@ class LinearHead(nn.Module):
 class DuelingHead(nn.Module):
     """Q = V + A - mean A: [..., D] -> [..., actions] in fp32 (Wang et al. 2016, eq. 9); with `atoms` for each of them.
 
-    Both streams stand on the torso's dense layer, so that it costs what a linear head costs; the paper gives each
-    stream a dense layer of its own.
+    Both streams stand on the features as they come (of the torso's dense layer, or of a memory), so that it costs what
+    a linear head costs; the paper gives each stream a dense layer of its own.
     """
 
     def __init__(self, in_features: int, actions: int, atoms: int | None = None):
