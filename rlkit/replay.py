@@ -232,7 +232,9 @@ class Replay:
         state = {"count": self.count, "rng": self._rng.bit_generator.state, "table": None}
         state["shape"] = [self.rows, self.num_envs, *self.frames.shape[1:]]
         if self._file:
-            state["table"] = self._file.write((i, self._chunk(i)) for i in np.flatnonzero(self._dirty).tolist())
+            state["table"] = self._file.write(
+                (i, [part.cpu().numpy() for part in self._chunk(i)]) for i in np.flatnonzero(self._dirty).tolist()
+            )
             self._dirty[:] = False
         if self.tree:
             state["priorities"] = {"leaves": self.tree.leaves.cpu(), "highest": self._highest.cpu()}
@@ -285,22 +287,17 @@ class Replay:
         lost = f", {len(damaged)} damaged chunks of {len(state['table'])} left out" if damaged else ""
         return f"replay: {len(self):,} frames restored{lost}"
 
-    def _chunk(self, chunk: int) -> list[NDArray]:
+    def _chunk(self, chunk: int) -> list[Tensor]:
+        """What is saved of a chunk of rows, where it lies."""
         rows = slice(chunk * self._chunk_rows, min((chunk + 1) * self._chunk_rows, self.rows))
         flat = slice(rows.start * self.num_envs, rows.stop * self.num_envs)
-        return [self.frames[flat].cpu().numpy(), *(column[rows] for column in self._columns)]
+        return [self.frames[flat], *(torch.from_numpy(column[rows]) for column in self._columns)]
 
     def _restore(self, chunk: int, blob: bytes) -> None:
-        frames, *columns = self._chunk(chunk)
-        start = chunk * self._chunk_rows * self.num_envs
-        # bytearray: torch wants memory that it may write
-        self.frames[start : start + len(frames)].copy_(
-            torch.frombuffer(bytearray(blob[: frames.nbytes]), dtype=self.frames.dtype).view(frames.shape)
-        )
-        offset = frames.nbytes
-        for column in columns:
-            column[:] = np.frombuffer(blob, column.dtype, column.size, offset).reshape(column.shape)
-            offset += column.nbytes
+        data = np.frombuffer(bytearray(blob), np.uint8)  # torch wants memory that it may write
+        for part in self._chunk(chunk):
+            mine, data = data[: part.nbytes], data[part.nbytes :]
+            part.copy_(torch.from_numpy(mine).view(part.dtype).view(part.shape))
 
 
 @numba.njit(parallel=True, cache=True)

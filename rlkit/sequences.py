@@ -40,6 +40,8 @@ class SequenceReplay(Replay):
         super().__init__(rows * num_envs, num_envs, n_step=length - 1, **options)
         self.length, self.period = length, period
         self.states = torch.zeros(self.rows // period, num_envs, state_size, device=self.device)
+        if self._file:
+            self._file.slot_bytes += (self._chunk_rows // period + 1) * self.states[0].nbytes
 
     @property
     def nbytes(self) -> int:
@@ -84,13 +86,7 @@ class SequenceReplay(Replay):
     def _startable(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         return np.repeat(rows[:, None] % self.period == 0, self.num_envs, 1)
 
-    def state_dict(self) -> dict:
-        """As `Replay`'s, and the states."""
-        filled = -(-min(self.count, self.rows) // self.period)
-        return super().state_dict() | {"states": self.states[:filled] if self._file else None}
-
-    def load_state_dict(self, state: dict) -> str:
-        """As `Replay`'s."""
-        if state["states"] is not None:
-            self.states[: len(state["states"])].copy_(state["states"])
-        return super().load_state_dict(state)
+    def _chunk(self, chunk: int) -> list[Tensor]:
+        rows = (chunk * self._chunk_rows, min((chunk + 1) * self._chunk_rows, self.rows))
+        first, end = (-(-row // self.period) for row in rows)
+        return [*super()._chunk(chunk), self.states[first:end]]

@@ -255,11 +255,14 @@ def test_a_sequence_through_a_damaged_chunk_forgets_it(tmp_path):
         replay = SequenceReplay(64, 1, 2, length=12, period=4, stack=1, frame_shape=(6,), dtype=torch.float32,
                                 path=tmp_path / "ring")  # fmt: skip
         replay._chunk_rows, replay._dirty = 8, np.zeros(8, bool)
-        replay._file.slot_bytes = 8 * (24 + 12)
+        replay._file.slot_bytes = 8 * (24 + 12) + 3 * 8  # with the states in which sequences begin
         replay.frames.fill_(np.nan)
         for t in range(rows):
             replay.add(
-                np.full((1, 6), t, np.float32), *np.ones((3, 1)), *np.zeros((2, 1), bool), state=torch.ones(1, 2)
+                np.full((1, 6), t, np.float32),
+                *np.ones((3, 1)),
+                *np.zeros((2, 1), bool),
+                state=torch.full((1, 2), t + 1.0),
             )
         return replay
 
@@ -270,6 +273,8 @@ def test_a_sequence_through_a_damaged_chunk_forgets_it(tmp_path):
         f.write(b"?")
     damaged = ring()
     assert "1 damaged chunk" in damaged.load_state_dict(state)
+    there = [0 if 24 <= t < 32 else t + 1 for t in range(0, 64, 4)]
+    assert damaged.states[:, 0, 0].tolist() == there
     batch = damaged.gather(np.array([20]), np.array([0]))  # rows 24 .. 31 are lost
     assert batch["s"].isfinite().all() and (batch["s"][0, 4:] == 0).all() and (batch["s"][0, :4, 0, 0] > 19).all()
     assert batch["first"][0, 4:].all() and batch["last"][0, 3:].all() and not batch["last"][0, :3].any()
