@@ -10,6 +10,7 @@ lie in its runs/dqn_atari, with curves and checkpoints as any other, but once fi
 replays: whoever trains one of them on sees it refilled first.
 """
 
+import itertools
 import json
 import shlex
 import signal
@@ -46,6 +47,8 @@ class Config:
     seeds: tuple[int, ...] = (1, 2, 3)
     frames: int = 4_000_000
     """emulator frames of each run"""
+    together: int = 1
+    """seeds of a game that learn side by side in one process, as `dqn_atari --together`"""
     extra: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """after `--`: flags of experiments.dqn_atari for every run"""
 
@@ -74,6 +77,7 @@ def checked(cfg: Config) -> Config:
     for word in cfg.extra:
         if (flag := word.partition("=")[0].replace("_", "-")) in OWN:
             raise ValueError(f"{flag} cannot follow `--` in a suite")
+    run.at_least(cfg, {"together": 1})
     cfg.games = tuple(dict.fromkeys(map(games.known, cfg.games)))
     cfg.preset, cfg.seeds = tuple(dict.fromkeys(cfg.preset)), tuple(dict.fromkeys(cfg.seeds))
     for preset in cfg.preset:
@@ -83,10 +87,19 @@ def checked(cfg: Config) -> Config:
     return cfg
 
 
-def arguments(cfg: Config, cell: Run) -> list[str]:
-    """The command line of a run."""
+def arguments(cfg: Config, cell: Run, together: int = 1) -> list[str]:
+    """The command line of a new run, and of those after it that learn together with it."""
     own = [f"--preset={cell.preset}", f"--game={cell.game}", f"--seed={cell.seed}", f"--frames={cfg.frames}"]
-    return [*own, *cfg.extra]
+    return [*own, *([f"--together={together}"] if together > 1 else []), *cfg.extra]
+
+
+def companions(todo: list[Run], most: int) -> list[Run]:
+    """The first run and, if it is new, the new ones of its preset and game whose seeds follow: at most so many."""
+    if todo[0].folder:
+        return todo[:1]
+    new = {(r.preset, r.game, r.seed): r for r in todo if not r.folder}
+    keys = [(todo[0].preset, todo[0].game, todo[0].seed + number) for number in range(most)]
+    return [new[key] for key in itertools.takewhile(new.__contains__, keys)]
 
 
 def collect(cfg: Config, suite_dir: Path) -> list[Run]:
@@ -98,21 +111,22 @@ def train(cfg: Config, suite_dir: Path) -> None:
     """Perform the runs that have not finished, in the plan's order; one that fails does not stop the others."""
     spent: dict[str, tuple[float, float]] = {}  # seconds and frames of each preset, in this process
     plan = collect(cfg, suite_dir)
-    for number, cell in enumerate(plan):
-        if cell.state == "finished":
-            continue
-        left = time_left(spent, [r for r in plan[number:] if r.state != "finished"], cfg.frames)
-        say(f"=== run {number + 1} of {len(plan)}: {cell.game}, seed {cell.seed}, {cell.preset}{left}")
+    todo = [cell for cell in plan if cell.state != "finished"]
+    while todo:
+        cell, group = todo[0], companions(todo, cfg.together)
+        name = f"{cell.game}, seed {' and '.join(str(r.seed) for r in group)}, {cell.preset}"
+        say(f"=== run {plan.index(cell) + 1} of {len(plan)}: {name}{time_left(spent, todo, cfg.frames)}")
+        todo = [r for r in todo if r not in group]
         began = time.monotonic()
-        todo = [f"--resume={cell.folder}"] if cell.folder else arguments(cfg, cell)
-        if run.perform("experiments.dqn_atari", todo, suite_dir):
-            say(f"{cell.game}, seed {cell.seed}, {cell.preset} failed; its own message stands above")
+        words = [f"--resume={cell.folder}"] if cell.folder else arguments(cfg, cell, len(group))
+        if run.perform("experiments.dqn_atari", words, suite_dir):
+            say(f"{name} failed; its own message stands above")
             continue
         for done in (r for r in collect(cfg, suite_dir) if r.state == "finished"):
             (suite_dir / done.folder / "checkpoints" / "replay.ring").unlink(missing_ok=True)
         if cell.frames < cfg.frames / 2:  # of few frames the start and the evaluation would be most of the price
             seconds, frames = spent.get(cell.preset, (0.0, 0.0))
-            spent[cell.preset] = seconds + time.monotonic() - began, frames + cfg.frames - cell.frames
+            spent[cell.preset] = seconds + time.monotonic() - began, frames + len(group) * (cfg.frames - cell.frames)
 
 
 def time_left(spent: dict[str, tuple[float, float]], todo: list[Run], frames: int) -> str:

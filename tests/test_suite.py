@@ -14,7 +14,7 @@ import pytest
 
 from envs.atari import reference_scores
 from experiments import atari_suite
-from experiments.atari_suite import Config, time_left
+from experiments.atari_suite import Config, companions, time_left
 from experiments.parts import suite, suite_page
 from experiments.parts.suite import Run, Suite
 from rlkit import run
@@ -226,6 +226,16 @@ def test_command_line():
     words = atari_suite.arguments(cfg, Run("nature", "pong", 2))
     assert words == ["--preset=nature", "--game=pong", "--seed=2", "--frames=4000000", "--num-envs", "8"]
     assert run.parse(atari_suite.PRESETS, ["--preset", "rainbow"]).preset == ("rainbow",)
+
+
+def test_who_learns_together():
+    a, b, c = (Run("fast", "pong", seed) for seed in (1, 2, 4))
+    other, begun = Run("fast", "breakout", 2), Run("fast", "pong", 3, folder="runs/dqn_atari/pong__3")
+    assert companions([a, other, b, begun, c], 3) == [a, b]  # 3 has begun: it goes on by itself
+    assert companions([a, other, b, begun, c], 1) == [a] and companions([begun, c], 3) == [begun]
+    assert companions([c, a, b], 3) == [c]
+    cfg = run.parse(atari_suite.PRESETS, ["--together", "2"])
+    assert atari_suite.arguments(cfg, a, 2)[-1] == "--together=2"
 
 
 def test_time_left():
