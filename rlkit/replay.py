@@ -81,10 +81,14 @@ class Replay:
         self.tree = SumTree(self.rows * num_envs, self.device) if priority or indexed else None
         self._highest = torch.ones((), dtype=torch.float64, device=self.device)
         self._drawable = False  # whether the tree ever held anything: asking it would wait for the device
-        row_bytes = num_envs * (self.frames[0].nbytes + 12)
-        self._chunk_rows = max(1, CHUNK_BYTES // row_bytes)
+        self._divide(path, num_envs * (self.frames[0].nbytes + 12))
+
+    def _divide(self, path: Path | None, size: int, rows: int = 1) -> None:
+        """Into chunks of about CHUNK_BYTES, which are what is saved, where so many rows have that size in bytes."""
+        parts = max(1, CHUNK_BYTES // size)
+        self._chunk_rows = parts * rows
         self._dirty = np.zeros(-(-self.rows // self._chunk_rows), bool)
-        self._file = ChunkFile(path, self._chunk_rows * row_bytes) if path else None
+        self._file = ChunkFile(path, parts * size) if path else None
 
     def __len__(self) -> int:
         """Frames held."""
@@ -259,7 +263,7 @@ class Replay:
         self._dirty[:] = False
         damaged = []
         for chunk, blob in self._file.read(state["table"]):
-            if blob is None:
+            if blob is None or len(blob) != sum(part.nbytes for part in self._chunk(chunk)):  # or of another version
                 damaged.append(chunk)
             else:
                 self._restore(chunk, blob)
@@ -267,10 +271,10 @@ class Replay:
             self.count, self._dirty[:] = 0, True
             return f"replay: {len(damaged)} of {len(state['table'])} chunks are damaged, it is refilled before learning"
         for chunk in damaged:  # nothing may start in the hole, end in it, or look back into it
-            rows = np.arange(chunk * self._chunk_rows - 1, (chunk + 1) * self._chunk_rows + self.stack - 1) % self.rows
+            hole = slice(chunk * self._chunk_rows, min((chunk + 1) * self._chunk_rows, self.rows))
+            rows = np.arange(hole.start - 1, hole.stop + self.stack - 1) % self.rows
             self.last[rows] = True
             self._dirty[rows // self._chunk_rows] = True
-            hole = slice(chunk * self._chunk_rows, min((chunk + 1) * self._chunk_rows, self.rows))
             self.age[hole] = 0  # a sequence that runs through it forgets everything at each of its rows
             self.frames[hole.start * self.num_envs : hole.stop * self.num_envs] = 0
         self._to_device(slice(None))

@@ -40,8 +40,8 @@ class SequenceReplay(Replay):
         super().__init__(rows * num_envs, num_envs, n_step=length - 1, **options)
         self.length, self.period = length, period
         self.states = torch.zeros(self.rows // period, num_envs, state_size, device=self.device)
-        if self._file:
-            self._file.slot_bytes += (self._chunk_rows // period + 1) * self.states[0].nbytes
+        rows_bytes = period * num_envs * (self.frames[0].nbytes + 12)
+        self._divide(options.get("path"), rows_bytes + self.states[0].nbytes, period)
 
     @property
     def nbytes(self) -> int:
@@ -87,6 +87,5 @@ class SequenceReplay(Replay):
         return np.repeat(rows[:, None] % self.period == 0, self.num_envs, 1)
 
     def _chunk(self, chunk: int) -> list[Tensor]:
-        rows = (chunk * self._chunk_rows, min((chunk + 1) * self._chunk_rows, self.rows))
-        first, end = (-(-row // self.period) for row in rows)
-        return [*super()._chunk(chunk), self.states[first:end]]
+        states = self._chunk_rows // self.period
+        return [*super()._chunk(chunk), self.states[chunk * states : (chunk + 1) * states]]

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from experiments.dqn_memory import PRESETS, build
 from experiments.parts.players import load_agent
 from rlkit import losses, run, runtime
 from rlkit.evaluate import episodes
+from rlkit.replay import CHUNK_BYTES
 from rlkit.sequences import SequenceReplay
 
 CORES = ("none", "rnn", "lstm", "gru", "transformer")
@@ -252,10 +254,9 @@ def test_rescaled_returns_are_of_raw_rewards():
 
 def test_a_sequence_through_a_damaged_chunk_forgets_it(tmp_path):
     def ring(rows=0):
-        replay = SequenceReplay(64, 1, 2, length=12, period=4, stack=1, frame_shape=(6,), dtype=torch.float32,
-                                path=tmp_path / "ring")  # fmt: skip
-        replay._chunk_rows, replay._dirty = 8, np.zeros(8, bool)
-        replay._file.slot_bytes = 8 * (24 + 12) + 3 * 8  # with the states in which sequences begin
+        with mock.patch("rlkit.replay.CHUNK_BYTES", 8 * (24 + 12) + 2 * 8):  # eight rows, and two sequences' states
+            replay = SequenceReplay(64, 1, 2, length=12, period=4, stack=1, frame_shape=(6,), dtype=torch.float32,
+                                    path=tmp_path / "ring")  # fmt: skip
         replay.frames.fill_(np.nan)
         for t in range(rows):
             replay.add(
@@ -278,6 +279,20 @@ def test_a_sequence_through_a_damaged_chunk_forgets_it(tmp_path):
     batch = damaged.gather(np.array([20]), np.array([0]))  # rows 24 .. 31 are lost
     assert batch["s"].isfinite().all() and (batch["s"][0, 4:] == 0).all() and (batch["s"][0, :4, 0, 0] > 19).all()
     assert batch["first"][0, 4:].all() and batch["last"][0, 3:].all() and not batch["last"][0, :3].any()
+
+
+def test_a_save_writes_what_is_new_of_large_states(tmp_path):
+    size, row = 20_000, (np.zeros((8, 3), np.float32), *np.zeros((3, 8)), *np.zeros((2, 8), bool))
+    replay = SequenceReplay(
+        1600, 8, size, length=12, period=4, stack=1, frame_shape=(3,), dtype=torch.float32, path=tmp_path / "ring"
+    )  # fmt: skip
+    for rows in (180, 8):
+        for _ in range(rows):
+            replay.add(*row, state=torch.zeros(8, size))
+        before = dict(replay._file._table)
+        table = replay.state_dict()["table"]
+    written = sum(length for chunk, (_, length, _) in table.items() if before[chunk] != table[chunk])
+    assert 0 < written <= 2 * CHUNK_BYTES < replay.states.nbytes / 3
 
 
 def test_what_does_not_fit_is_said(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """The ring against a plain list of everything that ever happened."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -115,11 +117,8 @@ def test_states_have_their_channels_innermost():
 
 def filled(path, rows=64, count=50, seed=0):
     worlds = Worlds(2, ["", "", "", "terminal", "", "truncation", ""])
-    replay = Replay(rows * 2, 2, (3, 2), n_step=2, seed=seed, path=path)
-    replay._chunk_rows = 8
-    replay._dirty = np.zeros(8, bool)
-    if replay._file:
-        replay._file.slot_bytes = 8 * 2 * (6 + 12)
+    with mock.patch("rlkit.replay.CHUNK_BYTES", 8 * 2 * (6 + 12)):  # eight rows
+        replay = Replay(rows * 2, 2, (3, 2), n_step=2, seed=seed, path=path)
     for _ in range(count):
         replay.add(*worlds.row())
     return replay, worlds
@@ -174,6 +173,25 @@ def test_damaged_chunks_are_left_out_and_nothing_touches_the_hole(tmp_path):
             np.testing.assert_array_equal(got["s_t"][0], s_t)
         if t == 22:  # its return stops before the hole
             np.testing.assert_array_equal(got["s_t"][0], worlds.expected(22, e, 1, 4)[4])
+
+
+def test_a_hole_in_a_short_last_chunk_ends_with_the_ring(tmp_path):
+    replay, _ = filled(tmp_path / "ring", rows=65, count=65)
+    state = replay.state_dict()
+    with open(tmp_path / "ring", "r+b") as f:
+        f.seek(state["table"][8][0] * 8 * 2 * (6 + 12))
+        f.write(b"???")
+    other, _ = filled(tmp_path / "ring", rows=65, count=0)
+    assert "1 damaged chunk" in other.load_state_dict(state)
+    marked = other.last & ~replay.last
+    assert (other.last[[63, 64, 0, 1, 2]]).all() and not marked[3:63].any()  # stacks reach back over three rows
+
+
+def test_chunks_of_another_version_are_refilled(tmp_path):
+    replay, _ = filled(tmp_path / "ring")
+    state = replay.state_dict()
+    other = Replay(128, 2, (3, 2), n_step=2, path=tmp_path / "ring")  # its chunks hold more rows
+    assert "are damaged, it is refilled" in other.load_state_dict(state) and len(other) == 0
 
 
 def test_without_a_path_only_counters_are_saved():
