@@ -48,7 +48,7 @@ class Config:
     frames: int = 4_000_000
     """emulator frames of each run"""
     together: int = 1
-    """seeds of a game that learn side by side in one process, as `dqn_atari --together`"""
+    """seeds of a game that learn side by side in one process, where each is one more than that before"""
     extra: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """after `--`: flags of experiments.dqn_atari for every run"""
 
@@ -77,12 +77,12 @@ def checked(cfg: Config) -> Config:
     for word in cfg.extra:
         if (flag := word.partition("=")[0].replace("_", "-")) in OWN:
             raise ValueError(f"{flag} cannot follow `--` in a suite")
-    run.at_least(cfg, {"together": 1})
+    run.within(cfg, {"together": 1})
     cfg.games = tuple(dict.fromkeys(map(games.known, cfg.games)))
     cfg.preset, cfg.seeds = tuple(dict.fromkeys(cfg.preset)), tuple(dict.fromkeys(cfg.seeds))
     for preset in cfg.preset:
-        run.at_least(
-            run.parse(dqn_atari.PRESETS, arguments(cfg, Run(preset, cfg.games[0], cfg.seeds[0]))), dqn_atari.LEAST
+        run.within(
+            run.parse(dqn_atari.PRESETS, arguments(cfg, Run(preset, cfg.games[0], cfg.seeds[0]))), dqn_atari.BOUNDS
         )
     return cfg
 
@@ -119,11 +119,14 @@ def train(cfg: Config, suite_dir: Path) -> None:
         todo = [r for r in todo if r not in group]
         began = time.monotonic()
         words = [f"--resume={cell.folder}"] if cell.folder else arguments(cfg, cell, len(group))
-        if run.perform("experiments.dqn_atari", words, suite_dir):
+        try:
+            failed = run.perform("experiments.dqn_atari", words, suite_dir)
+        finally:
+            for done in (r for r in collect(cfg, suite_dir) if r.state == "finished"):
+                (suite_dir / done.folder / "checkpoints" / "replay.ring").unlink(missing_ok=True)
+        if failed:
             say(f"{name} failed; its own message stands above")
             continue
-        for done in (r for r in collect(cfg, suite_dir) if r.state == "finished"):
-            (suite_dir / done.folder / "checkpoints" / "replay.ring").unlink(missing_ok=True)
         if cell.frames < cfg.frames / 2:  # of few frames the start and the evaluation would be most of the price
             seconds, frames = spent.get(cell.preset, (0.0, 0.0))
             spent[cell.preset] = seconds + time.monotonic() - began, frames + len(group) * (cfg.frames - cell.frames)

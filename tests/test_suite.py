@@ -18,6 +18,7 @@ from experiments.atari_suite import Config, companions, time_left
 from experiments.parts import suite, suite_page
 from experiments.parts.suite import Run, Suite
 from rlkit import run
+from rlkit.errors import DamagedFile
 
 
 def finished(game, seed, score, preset="fast", protocol="nature"):
@@ -293,6 +294,30 @@ def test_a_suite_stops_goes_on_and_leaves_finished_runs_alone(tmp_path, monkeypa
     assert json.loads((suite_dir / "scores.json").read_text())["hardware"], "on what it ran"
     with pytest.raises(ValueError, match="--frames cannot change"):
         atari_suite.main(dataclasses.replace(cfg, frames=5000))
+
+
+def test_a_damaged_agent_has_not_finished_and_a_damaged_configuration_is_named(tmp_path, capfd):
+    folder(tmp_path, "a", 1, 10_048)
+    (tmp_path / "runs" / "dqn_atari" / "a" / "agent" / "agent.json").write_text('{"ki')
+    (cell,) = suite.collect(tmp_path, [("fast", "pong", 1)])
+    assert cell.state == "unfinished" and cell.folder == "runs/dqn_atari/a"
+    assert "a/agent/agent.json is damaged, so its run counts as unfinished" in capfd.readouterr().err
+    (tmp_path / "runs" / "dqn_atari" / "a" / "config.json").write_text("{")
+    with pytest.raises(DamagedFile, match=r"a/config\.json is no configuration"):
+        suite.collect(tmp_path, [("fast", "pong", 1)])
+
+
+def test_a_finished_run_loses_its_ring_also_if_its_companion_fails(tmp_path, monkeypatch):
+    def perform(module, arguments, suite_dir):
+        folder(suite_dir, "catch__1", 1, 1500, game="catch", frames=1500)
+        ring = suite_dir / "runs" / "dqn_atari" / "catch__1" / "checkpoints" / "replay.ring"
+        ring.parent.mkdir()
+        ring.write_bytes(b"frames")
+        return 1
+
+    monkeypatch.setattr(run, "perform", perform)
+    atari_suite.train(atari_suite.checked(tiny(together=2)), tmp_path)
+    assert list(tmp_path.glob("runs/dqn_atari/catch__1/checkpoints")) and not list(tmp_path.rglob("replay.ring"))
 
 
 @pytest.mark.slow

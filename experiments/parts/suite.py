@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 from envs.atari import FRAME_SKIP, HUMANS
 from experiments.curves import curve
 from experiments.parts.games import normalised
+from rlkit.errors import DamagedFile
+from rlkit.logger import say
 
 Cell = tuple[str, str, int]
 """preset, game, seed"""
@@ -95,18 +97,29 @@ def is_finished(config: dict[str, Any], agent: dict[str, Any]) -> bool:
 
 
 def read_run(root: Path, folder: str) -> Run:
-    """The run of experiments.dqn_atari that lies in a folder of `root`."""
-    config = json.loads((root / folder / "config.json").read_text())
-    found = Run(config["preset"], config["game"], config["seed"], "unfinished", folder=folder)
+    """The run of experiments.dqn_atari that lies in a folder of `root`; with a damaged agent it has not finished.
+
+    Raises DamagedFile for its configuration.
+    """
+    path = root / folder / "config.json"
+    try:
+        config = json.loads(path.read_text())
+        found = Run(config["preset"], config["game"], config["seed"], "unfinished", folder=folder)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedFile(f"{path} is no configuration: {error!r}; without its folder the run begins anew") from error
     path = root / folder / "agent" / "agent.json"
     if not path.exists():
         return found
-    agent = json.loads(path.read_text())
-    values = asdict(found) | {"frames": agent["trained"]["frames"]}
-    if is_finished(config, agent):
-        score = agent["score"]
-        values |= {"state": "finished", "score": score["mean"], **normalised(found.game, score["mean"])}
-        values |= {name: score[name] for name in ("low", "high", "episodes", "protocol")}
+    try:
+        agent = json.loads(path.read_text())
+        values = asdict(found) | {"frames": agent["trained"]["frames"]}
+        if is_finished(config, agent):
+            score = agent["score"]
+            values |= {"state": "finished", "score": score["mean"], **normalised(found.game, score["mean"])}
+            values |= {name: score[name] for name in ("low", "high", "episodes", "protocol")}
+    except (ValueError, KeyError, TypeError) as error:
+        say(f"{path} is damaged, so its run counts as unfinished: {error!r}")
+        return found
     return Run(**values)
 
 
