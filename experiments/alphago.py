@@ -106,7 +106,7 @@ def perform(run_dir: Path, experiment: str, arguments: list[str]) -> str:
 
 def main(cfg: Config) -> Path:
     """Perform what is missing; returns the run's folder."""
-    run.at_least(cfg, {"size": 2, "scale": 1e-4, "match_games": 0, "match_simulations": 1, "threads": 0, "seed": 0})
+    run.within(cfg, {"size": 2, "scale": 1e-4, "match_games": 0, "match_simulations": 1, "threads": 0, "seed": 0})
     if cfg.games and not Path(cfg.games).exists():
         raise FileNotFoundError(f"--games: there is no {cfg.games}")
     run_dir = run.start(cfg, "alphago", f"{cfg.size}x{cfg.size}", FIXED)

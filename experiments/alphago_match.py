@@ -52,7 +52,7 @@ class Config:
 
 def main(cfg: Config) -> dict[str, Any]:
     """Play and print; returns what `--out` writes."""
-    run.at_least(cfg, {"games": 2, "simulations": 1, "opening_moves": 0, "parallel": 0, "seed": 0})
+    run.within(cfg, {"games": 2, "simulations": 1, "opening_moves": 0, "parallel": 0, "seed": 0})
     if unknown := [name for name in cfg.variants if name not in VARIANTS]:
         raise ValueError(f"there is no variant {unknown[0]!r}; there are {', '.join(VARIANTS)}")
     folder = (agent_folder(str(cfg.agent)) or Agent(cfg.agent)).folder

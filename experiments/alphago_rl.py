@@ -89,7 +89,7 @@ FIXED = (
     "preset", "start_from", "baseline", "komi", "games", "snapshot_every", "opening_moves", "seed",
     "trainer.optimizer", "trainer.accumulate",
 )  # fmt: skip
-LEAST: dict[str, float] = {
+BOUNDS: dict[str, run.Bound] = {
     "games": 2, "snapshot_every": 1, "opening_moves": 0, "evaluate_every": 1, "evaluate_games": 2,
     "evaluate_opening_moves": 0, "seed": 0, "minutes": 0, "threads": 0, "trainer.steps": 1,
 }  # fmt: skip
@@ -98,7 +98,7 @@ LEAST: dict[str, float] = {
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
     began = time.monotonic()
-    run.at_least(cfg, LEAST)
+    run.within(cfg, BOUNDS)
     if cfg.trainer.mode == "cudagraph":
         raise ValueError("--trainer.mode cudagraph takes batches of one shape, and games differ in length: use eager")
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)

@@ -68,7 +68,7 @@ FIXED = (
     "preset", "games", "size", "least_rating", "least_moves", "held_out", "batch_size", "seed", "trainer.optimizer",
     "trainer.accumulate",
 )  # fmt: skip
-LEAST: dict[str, float] = {
+BOUNDS: dict[str, run.Bound] = {
     "size": 0, "least_rating": 0, "least_moves": 1, "held_out": 0, "batch_size": 1, "seed": 0, "minutes": 0,
     "threads": 0, "trainer.steps": 1,
 }  # fmt: skip
@@ -86,7 +86,7 @@ def speed(games: positions.Games, weights: NDArray[np.float32]) -> float:
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
     began = time.monotonic()
-    run.at_least(cfg, LEAST)
+    run.within(cfg, BOUNDS)
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     games = positions.read(cfg.games, cfg.size, cfg.least_moves, cfg.least_rating)
     learned, held_out = positions.split(games, cfg.held_out)

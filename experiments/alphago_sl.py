@@ -88,7 +88,7 @@ FIXED = (
     "preset", "games", "size", "least_rating", "least_moves", "held_out", "planes", "channels", "layers", "batch_size",
     "seed", "trainer.optimizer", "trainer.accumulate",
 )  # fmt: skip
-LEAST: dict[str, float] = {
+BOUNDS: dict[str, run.Bound] = {
     "size": 0, "least_rating": 0, "least_moves": 1, "held_out": 0, "channels": 1, "layers": 1, "batch_size": 1,
     "eval_every": 1, "eval_positions": 0, "seed": 0, "minutes": 0, "threads": 0, "trainer.steps": 1,
 }  # fmt: skip
@@ -97,7 +97,7 @@ LEAST: dict[str, float] = {
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
     began = time.monotonic()
-    run.at_least(cfg, LEAST)
+    run.within(cfg, BOUNDS)
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     games = positions.read(cfg.games, cfg.size, cfg.least_moves, cfg.least_rating)
     learned, held_out = positions.split(games, cfg.held_out)

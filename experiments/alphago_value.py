@@ -106,7 +106,7 @@ FIXED = (
     "preset", "policy", "rl", "data", "games", "tower_from", "komi", "positions", "most_moves", "at_once",
     "whole_games", "held_out", "channels", "layers", "batch_size", "seed", "trainer.optimizer", "trainer.accumulate",
 )  # fmt: skip
-LEAST: dict[str, float] = {
+BOUNDS: dict[str, run.Bound] = {
     "positions": 0, "most_moves": 0, "at_once": 1, "held_out": 0, "channels": 1, "layers": 1, "batch_size": 1,
     "epochs": 0, "evaluate_every": 1, "seed": 0, "minutes": 0, "threads": 0,
 }  # fmt: skip
@@ -116,7 +116,7 @@ SAVE_SECONDS = 60.0
 
 def check(cfg: Config) -> None:
     """Raise ValueError where it does not say what to learn from, or more than once."""
-    run.at_least(cfg, LEAST)
+    run.within(cfg, BOUNDS)
     ways = {"--policy and --rl": cfg.policy or cfg.rl, "--data": cfg.data, "--games": cfg.games}
     given = [flag for flag, value in ways.items() if value]
     if len(given) != 1:

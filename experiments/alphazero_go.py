@@ -111,7 +111,7 @@ FIXED = (
     "game", "size", "backbone", "channels", "blocks", "heads", "komi", "selfplay.games", "selfplay.parts",
     "selfplay.simulations", "selfplay.fast_simulations", "trainer.optimizer", "trainer.accumulate",
 )  # fmt: skip
-LEAST: dict[str, float] = {
+BOUNDS: dict[str, run.Bound] = {
     "size": 2, "seed": 0, "minutes": 0, "channels": 0, "blocks": 0, "eval_minutes": 0, "eval_games": 2,
     "eval_simulations": 1, "sgf_every": 0, "threads": 0, "selfplay.games": 1, "selfplay.parts": 1,
     "selfplay.simulations": 2, "selfplay.fast_simulations": 0, "selfplay.window": 1, "selfplay.batch_size": 1,
@@ -124,7 +124,7 @@ SHARES = ("noise", "full_share", "opening_share", "resign", "surprise")
 
 def settled(cfg: Config) -> Config:
     """With the numbers that suit the board. Raises ValueError for those that make no sense."""
-    run.at_least(cfg, LEAST)
+    run.within(cfg, BOUNDS)
     for name in SHARES:
         if not 0 <= (value := getattr(cfg.selfplay, name)) <= 1:
             raise ValueError(f"--selfplay.{name.replace('_', '-')} is a share in 0 to 1, not {value:g}")

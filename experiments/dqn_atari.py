@@ -23,7 +23,7 @@ from agents.dqn.agent import DQN
 from agents.dqn.experience import Experience, drawn_by
 from envs.vector import VectorEnv
 from experiments.parts import games
-from experiments.parts.dqn_presets import FIXED, LEAST, PRESETS, Config
+from experiments.parts.dqn_presets import BOUNDS, FIXED, PRESETS, Config
 from rlkit import evaluate, run, runtime
 from rlkit.checkpoint import borrow, load_agent_files, save_agent
 from rlkit.logger import Timer, say
@@ -108,7 +108,7 @@ def wire(
 
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
-    run.at_least(cfg, LEAST)
+    run.within(cfg, BOUNDS)
     parts: dict[str, Any] = {"make_envs": make_envs, "build": build, "follow": after_update(cfg)}
     return train(cfg, partial(learn, experiment="dqn_atari", fixed=FIXED, torso_from=cfg.torso_from, **parts))
 
@@ -127,7 +127,7 @@ def after_update(cfg: Any) -> Callable:
     return follow
 
 
-def train(cfg: Any, learn: Callable[[Any, torch.device, float], Generator[bool, None, Path]]) -> Path:
+def train(cfg: Any, learn: Callable[[Any, torch.device, float], Generator[bool, bool, Path]]) -> Path:
     """One run, or `cfg.together` of them with seeds that follow each other; the folder of the first.
 
     Raises ValueError.
@@ -152,10 +152,11 @@ def learn(
     build: Callable,
     follow: Callable,
     torso_from: str | None = None,
-) -> Generator[bool, None, Path]:
+) -> Generator[bool, bool, Path]:
     """The loop of every agent in worlds of one player: learn, do what follows an update, evaluate, save.
 
-    Yields after each update whether it was asked to stop; `began` is the time that cfg.minutes counts from.
+    Yields after each update whether it was asked to stop, and is sent whether any run was; `began` is the time that
+    cfg.minutes counts from.
     """
     runtime.seed_everything(cfg.seed)  # setup has, but perhaps for another run's seed
     if torso_from and not cfg.resume:
@@ -200,8 +201,8 @@ def learn(
         with trainer.timer("other runs"):
             yield trainer.stopped
     save(run_dir / "agent", player, cfg, experience.frames)
-    yield trainer.stopped  # all that learn together have saved before one of them evaluates
-    if not trainer.stopped:  # whoever stops a run does not want to wait for games
+    stopped = yield trainer.stopped  # all that learn together have saved before one of them evaluates
+    if not stopped:  # whoever stops a run does not want to wait for games
         evaluation()
     trainer.close()
     say(trainer.timer.table())

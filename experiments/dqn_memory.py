@@ -127,11 +127,11 @@ PRESETS = {
         trainer=TrainConfig(steps=0, lr=1e-4, eps=1e-3, clip=40, precision="auto"),
     ),
 }
-LEAST: dict[str, float] = {
+BOUNDS: dict[str, run.Bound] = {
     "seed": 0, "together": 1, "frames": 1, "minutes": 0, "num_envs": 1, "batch_size": 1, "samples_per_step": 1e-3,
-    "replay": 1, "period": 1, "priority": 0, "importance": 0, "learning_starts": 0, "epsilon_frames": 1,
-    "target_every": 1, "eval_every": 1, "eval_episodes": 1, "threads": 0, "agent.n_step": 1, "agent.width": 0.01,
-    "agent.features": 1, "agent.burn_in": 0, "agent.length": 2,
+    "replay": 1, "period": 1, "priority": 0, "importance": (0, 1), "epsilon_final": (0, 1), "learning_starts": 0,
+    "epsilon_frames": 1, "target_every": 1, "eval_every": 1, "eval_episodes": 1, "threads": 0, "agent.n_step": 1,
+    "agent.width": 0.01, "agent.features": 1, "agent.burn_in": 0, "agent.gamma": (0, 1), "agent.length": 2,
 }  # fmt: skip
 FIXED = (
     "preset", "game", "protocol", "flicker", "num_envs", "batch_size", "samples_per_step", "learning_starts", "replay",
@@ -175,7 +175,7 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
 
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
-    run.at_least(cfg, LEAST)
+    run.within(cfg, BOUNDS)
     if cfg.agent.n_step >= cfg.agent.length:
         raise ValueError(f"--length {cfg.agent.length} has no room for --n-step {cfg.agent.n_step}: make it longer")
     if cfg.trainer.mode == "cudagraph":

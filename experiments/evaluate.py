@@ -55,7 +55,7 @@ class Config:
 
 def main(cfg: Config) -> dict:
     """Evaluate and print; returns what `--json` prints (of matches by opponent)."""
-    run.at_least(cfg, {"episodes": 1, "seed": 0})
+    run.within(cfg, {"episodes": 1, "seed": 0})
     found = agent_folder(str(cfg.path))
     if agent_info(found.folder if found else cfg.path).get("kind") in ("alphazero", "alphago"):
         return matches(cfg)

@@ -46,7 +46,7 @@ class Config:
 
 def main(cfg: Config) -> None:
     """Answer until `quit`, the end of the input, or Ctrl-C."""
-    run.at_least(cfg, {"seed": 0, "simulations": 0, "seconds": 0})
+    run.within(cfg, {"seed": 0, "simulations": 0, "seconds": 0})
     if cfg.resign is not None and not 0 <= cfg.resign <= 1:
         raise ValueError(f"--resign is a value in 0 to 1, not {cfg.resign:g}")
     options: dict[str, Any] = {name: value for name in ("simulations", "seconds") if (value := getattr(cfg, name))}

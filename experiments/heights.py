@@ -70,7 +70,7 @@ class Config:
 PRESETS = {"galton": Config()}
 COLUMNS = ("target", "predictors", "weight", "where")
 FIXED = ("preset", "data", *COLUMNS, "trainer.optimizer", "trainer.accumulate")
-LEAST: dict[str, float] = {"seed": 0, "minutes": 0, "threads": 0, "trainer.steps": 1}
+BOUNDS: dict[str, run.Bound] = {"seed": 0, "minutes": 0, "threads": 0, "trainer.steps": 1}
 
 GALTON_CHILDREN = (61.7, 62.2, 63.2, 64.2, 65.2, 66.2, 67.2, 68.2, 69.2, 70.2, 71.2, 72.2, 73.2, 73.7)
 GALTON_TABLE = {
@@ -287,7 +287,7 @@ def predict(folder: str, values: Sequence[float]) -> float:
 def main(cfg: Config) -> Path:
     """Regress; returns the run's folder."""
     began = time.monotonic()
-    run.at_least(cfg, LEAST)
+    run.within(cfg, BOUNDS)
     if cfg.values and not cfg.predict:
         raise ValueError("--values are those of a line: name its run by --predict")
     if cfg.trainer.ema:

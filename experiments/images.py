@@ -151,7 +151,7 @@ FIXED = (
     "preset", *DATA, "backbone", "width", "hidden", "activation", "dropout", "loss", "label_smoothing", "augment",
     "batch_size", "trainer.accumulate", "trainer.optimizer",
 )  # fmt: skip
-LEAST: dict[str, float] = {
+BOUNDS: dict[str, run.Bound] = {
     "seed": 0, "split": 0, "minutes": 0, "threads": 0, "batch_size": 1, "epochs": 1, "eval_every": 1, "width": 1e-3,
     "dropout": 0, "label_smoothing": 0,
 }  # fmt: skip
@@ -264,7 +264,7 @@ def use(cfg: Config, device: torch.device) -> None:
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
     began = time.monotonic()
-    run.at_least(cfg, LEAST)
+    run.within(cfg, BOUNDS)
     if not (cfg.dropout < 1 and cfg.label_smoothing < 1):
         raise ValueError("--dropout and --label-smoothing are shares below 1")
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)

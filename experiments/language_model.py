@@ -119,7 +119,7 @@ FIXED = (
     "preset", "text", "literal", "symbols", "model", "layers", "width", "heads", "context", "batch_size",
     "trainer.optimizer", "trainer.accumulate",
 )  # fmt: skip
-LEAST: dict[str, float] = {
+BOUNDS: dict[str, run.Bound] = {
     "layers": 0, "width": 0, "heads": 1, "context": 1, "dropout": 0, "batch_size": 0, "seed": 0, "minutes": 0,
     "eval_every": 1, "eval_symbols": 0, "tokens": 1, "temperature": 0, "top_k": 0, "threads": 0,
 }  # fmt: skip
@@ -127,7 +127,7 @@ LEAST: dict[str, float] = {
 
 def settled(cfg: Config) -> Config:
     """With the numbers that suit the model. Raises ValueError for those that make no sense."""
-    run.at_least(cfg, LEAST)
+    run.within(cfg, BOUNDS)
     layers, width, batch_size, steps, lr = BY_MODEL[cfg.model]
     cfg = replace(
         cfg,

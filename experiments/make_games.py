@@ -52,7 +52,7 @@ class Config:
 
 def main(cfg: Config) -> Path:
     """Play what is missing; returns the collection's path."""
-    run.at_least(cfg, {"games": 1, "opening_moves": 0, "parallel": 0, "seed": 0, "time_limit": 0.1})
+    run.within(cfg, {"games": 1, "opening_moves": 0, "parallel": 0, "seed": 0, "time_limit": 0.1})
     if not cfg.out.absolute().parent.is_dir():
         raise FileNotFoundError(f"{cfg.out}: there is no folder {cfg.out.parent}")
     specs = (cfg.a, cfg.b or cfg.a)

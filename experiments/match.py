@@ -107,7 +107,7 @@ class Game:
 
 def main(cfg: Config) -> dict[str, Any]:
     """Play and print; returns what `--json` prints."""
-    run.at_least(cfg, {"games": 1, "openings": 0, "parallel": 0, "seed": 0, "time_limit": 0.1})
+    run.within(cfg, {"games": 1, "openings": 0, "parallel": 0, "seed": 0, "time_limit": 0.1})
     if cfg.sgf and not cfg.sgf.absolute().parent.is_dir():
         raise FileNotFoundError(f"--sgf {cfg.sgf}: there is no folder {cfg.sgf.parent}")
     size, komi = board_for((cfg.a, cfg.b), cfg.size, cfg.komi)

@@ -68,9 +68,10 @@ class Config:
     )
 
 
-LEAST: dict[str, float] = {
+BOUNDS: dict[str, run.Bound] = {
     "seed": 0, "together": 1, "frames": 1, "minutes": 0, "num_envs": 1, "num_steps": 1, "minibatches": 1, "epochs": 1,
-    "epsilon_share": 1e-9, "eval_every": 1, "eval_episodes": 1, "threads": 0, "agent.width": 0.01,
+    "epsilon_share": (1e-9, 1), "epsilon_final": (0, 1), "eval_every": 1, "eval_episodes": 1, "threads": 0,
+    "agent.width": 0.01, "agent.gamma": (0, 1), "agent.lambda_": (0, 1),
 }  # fmt: skip
 # What turns frames into updates or shapes what is saved: changed midway, a checkpoint would not fit.
 FIXED = (
@@ -128,7 +129,7 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
 
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
-    run.at_least(cfg, LEAST)
+    run.within(cfg, BOUNDS)
     parts: dict[str, Any] = {"make_envs": dqn_atari.make_envs, "build": build, "follow": lambda *_: None}
     return dqn_atari.train(cfg, partial(dqn_atari.learn, experiment="pqn_atari", fixed=FIXED, **parts))
 

@@ -112,7 +112,7 @@ FIXED = (
     "objective", "text", "start_from", "window", "layers", "width", "heads", "batch_size", "trainer.optimizer",
     "trainer.accumulate",
 )  # fmt: skip
-LEAST: dict[str, float] = {
+BOUNDS: dict[str, run.Bound] = {
     "window": 4, "layers": 1, "width": 1, "heads": 1, "batch_size": 1, "labels": CLASSES, "tests": CLASSES,
     "tune_steps": 1, "tune_batch": 1, "tune_lr": 0, "repeats": 2, "seed": 0, "minutes": 0, "threads": 0,
     "trainer.steps": 1,
@@ -314,7 +314,7 @@ def reader_folder(path: str) -> Path:
 
 def settled(cfg: Config) -> Config:
     """With the shape of the reader that it starts from. Raises ValueError for numbers that make no sense."""
-    run.at_least(cfg, LEAST)
+    run.within(cfg, BOUNDS)
     if cfg.trainer.mode == "cudagraph":
         raise ValueError("mode cudagraph wants batches of one shape, and texts with holes differ: use eager or compile")
     if cfg.start_from:

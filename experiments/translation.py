@@ -127,7 +127,7 @@ class Config:
     )
 
 
-LEAST: dict[str, float] = {
+BOUNDS: dict[str, run.Bound] = {
     "limit": 0, "held": 1, "numbers": 1, "vocabulary": LEAST_VOCABULARY, "channels": 1, "heads": 1, "layers": 1,
     "hidden": 0, "dropout": 0, "context": 2, "smoothing": 0, "batch_tokens": 1, "eval_every": 1, "beam": 1, "seed": 0,
     "minutes": 0, "threads": 0, "trainer.steps": 1,
@@ -303,7 +303,7 @@ def translate(cfg: Config) -> Path:
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
     began = time.monotonic()
-    run.at_least(cfg, LEAST)
+    run.within(cfg, BOUNDS)
     for name in ("dropout", "smoothing"):
         if getattr(cfg, name) >= 1:
             raise ValueError(f"--{name} must be below 1, not {getattr(cfg, name)}")

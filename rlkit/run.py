@@ -9,20 +9,24 @@ import dataclasses
 import functools
 import itertools
 import json
+import math
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
 
 C = TypeVar("C")
+Bound = float | tuple[float, float]
+"""the least of a number, or its least and most"""
 
 
 def parse(presets: dict[str, C], args: list[str] | None = None) -> C:
@@ -94,19 +98,21 @@ def field(cfg: Any, name: str) -> Any:
 
 def flag(name: str) -> str:
     """How the command line calls a field; an agent's stand there without a prefix."""
-    return "--" + name.removeprefix("agent.").replace("_", "-")
+    return "--" + re.sub("_(?=.)", "-", name.removeprefix("agent."))
 
 
-TRAINER_LEAST = {"steps": 0, "log_every": 1, "save_every": 1, "accumulate": 1, "lr": 0, "clip": 0}
+TRAINER_BOUNDS: dict[str, Bound] = {"steps": 0, "log_every": 1, "save_every": 1, "accumulate": 1, "lr": 0, "clip": 0}
 
 
-def at_least(cfg: Any, bounds: dict[str, float]) -> None:
-    """Raise ValueError where a field is below its bound, or one of a `trainer` below TRAINER_LEAST."""
+def within(cfg: Any, bounds: Mapping[str, Bound]) -> None:
+    """Raise ValueError where a field is below its bound or not between its two, or one of a `trainer` below its own."""
     if hasattr(cfg, "trainer"):
-        bounds = {f"trainer.{name}": bound for name, bound in TRAINER_LEAST.items()} | bounds
+        bounds = {f"trainer.{name}": bound for name, bound in TRAINER_BOUNDS.items()} | dict(bounds)
     for name, bound in bounds.items():
-        if not (value := field(cfg, name)) >= bound:
-            raise ValueError(f"{flag(name)} must be at least {bound:g}, not {value}")
+        value, (low, high) = field(cfg, name), bound if isinstance(bound, tuple) else (bound, math.inf)
+        if not low <= value <= high:
+            wanted = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+            raise ValueError(f"{flag(name)} must be {wanted}, not {value}")
 
 
 def load_config(kind: type[C], run_dir: Path) -> C:

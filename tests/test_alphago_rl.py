@@ -369,5 +369,5 @@ def test_bad_input_is_refused_before_a_folder_is_written(supervised, tmp_path):
 @pytest.mark.parametrize("preset", ["small", "paper"])
 def test_the_presets_fit_their_bounds(preset):
     cfg = run.parse(alphago_rl.PRESETS, ["--preset", preset, "--start-from", "x"])
-    run.at_least(cfg, alphago_rl.LEAST)
+    run.within(cfg, alphago_rl.BOUNDS)
     assert cfg.preset == preset and cfg.trainer.optimizer == "sgd" and cfg.evaluate_games == 400

@@ -297,6 +297,7 @@ def test_what_cannot_change_on_resume_is_refused_before_anything_is_written(trai
     [
         ({"num_envs": 0}, "--num-envs must be at least 1, not 0"),
         ({"seed": -1}, "--seed must be at least 0"),
+        ({"agent": DQNConfig(gamma=2.0)}, "--gamma must be between 0 and 1, not 2"),
         ({"trainer": {"log_every": 0}}, "--trainer.log-every must be at least 1"),
         ({"frames": 200}, "leaves nothing to learn"),
         ({"game": "brekout"}, "did you mean breakout"),

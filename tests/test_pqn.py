@@ -296,6 +296,7 @@ def test_main_leaves_a_whole_run_and_goes_on_with_it(tmp_path, monkeypatch, caps
     [
         ({"frames": 200}, "a single rollout has 256"),
         ({"minibatches": 0}, "--minibatches must be at least 1"),
+        ({"agent": PQNConfig(lambda_=1.5)}, "--lambda_ must be between 0 and 1, not 1.5"),
         ({"trainer": {"mode": "cudagraph"}}, "batches of one shape"),
     ],
 )

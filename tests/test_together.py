@@ -1,6 +1,7 @@
 """Several runs in one process, in turns: each is what it would be alone, and none loses anything to another."""
 
 import dataclasses
+import json
 import os
 import signal
 import weakref
@@ -11,8 +12,9 @@ from test_dqn import tiny
 
 from experiments import dqn_atari
 from rlkit import checkpoint, run
+from rlkit.errors import NonFiniteLoss, SaveFailed
 from rlkit.together import together
-from rlkit.trainer import NonFiniteLoss
+from rlkit.trainer import Trainer
 
 CPU = torch.device("cpu")
 
@@ -125,6 +127,60 @@ def test_one_that_fails_does_not_end_the_others_nor_keep_its_memory(capfd):
     assert done == [(5, [0, 2, 3]), (9, [2])]
     said = capfd.readouterr().err
     assert "run 2 of 4 failed, the others go on: NonFiniteLoss('first')" in said and "run 4 of 4 failed" in said
+
+
+def test_nor_does_an_error_that_led_to_another_keep_memory():
+    class Replay:
+        def save(self):
+            raise OSError("full")
+
+    def learner():
+        replay = Replay()
+        held.append(weakref.ref(replay))
+        yield False
+        try:
+            replay.save()
+        except OSError as error:
+            raise SaveFailed("could not write") from error
+
+    def other():
+        yield False
+        yield False
+        yield False
+        return held[0]()
+
+    held = []
+    with pytest.raises(SaveFailed):
+        together([learner(), other()], CPU)
+    assert held[0]() is None
+
+
+def test_each_failure_is_said(capfd):
+    def learner(steps, error):
+        for _ in range(steps):
+            yield False
+        raise error
+
+    with pytest.raises(ValueError, match="first"):
+        together([learner(1, ValueError("first")), learner(3, ValueError("the last one"))], CPU)
+    said = capfd.readouterr().err
+    assert "run 1 of 2 failed, the others go on: ValueError('first')" in said
+    assert "run 2 of 2 failed: ValueError('the last one')" in said
+
+
+def test_a_signal_in_the_last_save_of_one_keeps_all_from_their_games(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save = Trainer.save
+
+    def interrupted(trainer):
+        if "__2__" in trainer.run_dir.name and trainer.step == trainer.cfg.steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        return save(trainer)
+
+    monkeypatch.setattr(Trainer, "save", interrupted)
+    dqn_atari.main(dataclasses.replace(settings(together=2), eval_every=10_000))
+    for folder in folders(tmp_path).values():
+        assert json.loads((folder / "agent" / "agent.json").read_text())["score"] is None
 
 
 def test_runs_together_are_new_ones(tmp_path):

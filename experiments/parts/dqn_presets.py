@@ -6,6 +6,7 @@ from typing import Any, Literal
 import tyro
 
 from agents.dqn.agent import DQNConfig
+from rlkit import run
 from rlkit.trainer import TrainConfig
 
 
@@ -68,11 +69,11 @@ class Config:
     )
 
 
-LEAST: dict[str, float] = {
+BOUNDS: dict[str, run.Bound] = {
     "seed": 0, "together": 1, "frames": 1, "minutes": 0, "num_envs": 1, "batch_size": 1, "samples_per_step": 1e-3,
-    "replay": 1, "learning_starts": 0, "priority": 0, "importance": 0, "epsilon_frames": 1, "target_every": 1,
-    "eval_every": 1, "eval_episodes": 1, "threads": 0, "agent.n_step": 1, "agent.width": 0.01, "agent.atoms": 2,
-    "agent.v_max": 1e-3,
+    "replay": 1, "learning_starts": 0, "priority": 0, "importance": (0, 1), "epsilon_final": (0, 1),
+    "epsilon_frames": 1, "target_every": 1, "eval_every": 1, "eval_episodes": 1, "threads": 0, "agent.n_step": 1,
+    "agent.width": 0.01, "agent.atoms": 2, "agent.v_max": 1e-3, "agent.gamma": (0, 1),
 }  # fmt: skip
 # What turns frames into updates or shapes what is saved: changed midway, a checkpoint would not fit.
 FIXED = (
