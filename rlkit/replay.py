@@ -81,10 +81,13 @@ class Replay:
         self.tree = SumTree(self.rows * num_envs, self.device) if priority or indexed else None
         self._highest = torch.ones((), dtype=torch.float64, device=self.device)
         self._drawable = False  # whether the tree ever held anything: asking it would wait for the device
-        self._divide(path, num_envs * (self.frames[0].nbytes + 12))
+        self._divide(path)
 
-    def _divide(self, path: Path | None, size: int, rows: int = 1) -> None:
-        """Into chunks of about CHUNK_BYTES, which are what is saved, where so many rows have that size in bytes."""
+    def _divide(self, path: Path | None, rows: int = 1, more: int = 0) -> None:
+        """Into chunks of about CHUNK_BYTES, which are what is saved: of so many rows each, or a multiple of that, with
+        `more` bytes beside so many.
+        """
+        size = rows * self.num_envs * (self.frames[0].nbytes + 12) + more
         parts = max(1, CHUNK_BYTES // size)
         self._chunk_rows = parts * rows
         self._dirty = np.zeros(-(-self.rows // self._chunk_rows), bool)

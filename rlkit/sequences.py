@@ -40,8 +40,7 @@ class SequenceReplay(Replay):
         super().__init__(rows * num_envs, num_envs, n_step=length - 1, **options)
         self.length, self.period = length, period
         self.states = torch.zeros(self.rows // period, num_envs, state_size, device=self.device)
-        rows_bytes = period * num_envs * (self.frames[0].nbytes + 12)
-        self._divide(options.get("path"), rows_bytes + self.states[0].nbytes, period)
+        self._divide(options.get("path"), period, self.states[0].nbytes)
 
     @property
     def nbytes(self) -> int:

@@ -147,7 +147,6 @@ def test_nor_does_an_error_that_led_to_another_keep_memory():
         yield False
         yield False
         yield False
-        return held[0]()
 
     held = []
     with pytest.raises(SaveFailed):
