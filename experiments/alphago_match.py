@@ -44,7 +44,9 @@ class Config:
     opening_moves: int = 2
     """random moves that each pair of games begins with"""
     parallel: int = 0
-    """games at once; 0: one a core"""
+    """games at once; 0: one a thread"""
+    threads: int = 0
+    """CPU threads of all games together; 0: one a core"""
     out: Path | None = None
     """also write the table to this JSON file"""
     seed: int = 0
@@ -52,7 +54,7 @@ class Config:
 
 def main(cfg: Config) -> dict[str, Any]:
     """Play and print; returns what `--out` writes."""
-    run.within(cfg, {"games": 2, "simulations": 1, "opening_moves": 0, "parallel": 0, "seed": 0})
+    run.within(cfg, {"games": 2, "simulations": 1, "opening_moves": 0, "parallel": 0, "threads": 0, "seed": 0})
     if unknown := [name for name in cfg.variants if name not in VARIANTS]:
         raise ValueError(f"there is no variant {unknown[0]!r}; there are {', '.join(VARIANTS)}")
     folder = (agent_folder(str(cfg.agent)) or Agent(cfg.agent)).folder
@@ -61,8 +63,9 @@ def main(cfg: Config) -> dict[str, Any]:
     if len(set(names)) < max(2, len(names)):
         raise ValueError("a table needs two players or more, each of them once")
     specs = {name: f"{folder}:{name}:{cfg.simulations}" for name in cfg.variants} | {o: o for o in cfg.opponents}
-    parallel = min(cfg.parallel or runtime.cores(), cfg.games)
-    compiled.set_threads(max(1, runtime.cores() // parallel))
+    threads = cfg.threads or runtime.cores()
+    parallel = min(cfg.parallel or threads, cfg.games)
+    compiled.set_threads(max(1, threads // parallel))
     runtime.setup(cfg.seed, "cpu", threads=1)
     makers = {name: functools.partial(go_player, spec, cfg.seed) for name, spec in specs.items()}
     for make in makers.values():  # what is missing is said before the first game

@@ -65,11 +65,11 @@ class Config:
     """random moves at the beginning of each of those"""
     seed: int = 1
     minutes: float = 0
-    """stop after so many minutes of this process; 0: no limit"""
+    """that this process may take, its last evaluation and save included; 0: no limit"""
     device: str = "auto"
     """cpu, cuda, cuda:1, ..."""
     threads: int = 0
-    """CPU threads; 0: one a core"""
+    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
     trainer: TrainConfig = field(default_factory=lambda: replace(BASE))
     """accumulate: the parts that a set's positions are learned from in, where they do not fit at once"""
 
@@ -98,6 +98,7 @@ BOUNDS: dict[str, run.Bound] = {
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
     began = time.monotonic()
+    deadline = run.Deadline(cfg.minutes, began)
     run.within(cfg, BOUNDS)
     if cfg.trainer.mode == "cudagraph":
         raise ValueError("--trainer.mode cudagraph takes batches of one shape, and games differ in length: use eager")
@@ -122,7 +123,8 @@ def main(cfg: Config) -> Path:
         cfg.seed, cfg.trainer.precision, timer,
     )  # fmt: skip
     run_dir = run.start(cfg, "alphago_rl", f"{size}x{size}", FIXED)
-    trainer = Trainer(network, reinforce_loss, cfg.trainer, run_dir, state={"games": experience}, timer=timer)
+    state = {"games": experience}
+    trainer = Trainer(network, reinforce_loss, cfg.trainer, run_dir, state=state, timer=timer, deadline=deadline)
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no checkpoint: starting at the beginning")
     player: Any = trainer.averaged
@@ -159,11 +161,8 @@ def main(cfg: Config) -> Path:
     for step, _, _ in trainer.run(experience):
         if step % cfg.trainer.log_every == 0:
             trainer.log(experience.stats())
-        if step % cfg.evaluate_every == 0 and step < cfg.trainer.steps:  # the last one follows the loop
+        if step % cfg.evaluate_every == 0 and trainer.goes_on(evaluations=2):  # the last one follows the loop
             evaluation()
-        if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
-            trainer.save()
-            break
     if trainer.stopped:  # whoever stops a run does not want to wait for games
         save({})
     else:

@@ -49,11 +49,11 @@ class Config:
     batch_size: int = 512
     seed: int = 1
     minutes: float = 0
-    """stop after so many minutes of this process; 0: no limit"""
+    """that this process may take, its last evaluation and save included; 0: no limit"""
     device: str = "cpu"
     """cpu, cuda, cuda:1, ..."""
     threads: int = 0
-    """CPU threads; 0: one a core"""
+    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
     # A weight that few positions have is held near 0 by its decay, and changes by about the rate in each that has it.
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(
@@ -85,7 +85,7 @@ def speed(games: positions.Games, weights: NDArray[np.float32]) -> float:
 
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
-    began = time.monotonic()
+    deadline = run.Deadline(cfg.minutes)
     run.within(cfg, BOUNDS)
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     games = positions.read(cfg.games, cfg.size, cfg.least_moves, cfg.least_rating)
@@ -96,13 +96,11 @@ def main(cfg: Config) -> Path:
         positions.drawn_patterns(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1)), device
     )
     run_dir = run.start(cfg, "alphago_rollout", f"{size}x{size}", FIXED)
-    trainer = Trainer(model, rollout_loss, cfg.trainer, run_dir, state={"batches": batches})
+    trainer = Trainer(model, rollout_loss, cfg.trainer, run_dir, state={"batches": batches}, deadline=deadline)
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no checkpoint: starting at the beginning")
     for _ in trainer.run(batches):
-        if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
-            trainer.save()
-            break
+        pass
 
     player: Any = trainer.averaged
 
@@ -111,7 +109,8 @@ def main(cfg: Config) -> Path:
         return player(torch.from_numpy(features).to(device), torch.from_numpy(candidates).to(device)).cpu()
 
     with trainer.timer("evaluate"):
-        found = positions.foretell(logits_of, games, held_out[:500] if trainer.stopped else held_out)
+        some = held_out[:500] if trainer.stopped else held_out
+        found = positions.foretell(logits_of, games, some, deadline.in_time)
     score = found.score() | {"microseconds_a_move": speed(games, player.weights())}
     trainer.log({f"eval/{name}": value for name, value in score.items()})
     trained = {"stage": "rollout", "steps": trainer.step, "games": cfg.games, "seed": cfg.seed}

@@ -10,7 +10,6 @@ computed as they are drawn. Source: Silver et al. 2016, Methods, "Policy network
 """
 
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -58,11 +57,11 @@ class Config:
     """that an evaluation on the way looks at; the last one looks at all that are held out"""
     seed: int = 1
     minutes: float = 0
-    """stop after so many minutes of this process; 0: no limit"""
+    """that this process may take, its last evaluation and save included; 0: no limit"""
     device: str = "auto"
     """cpu, cuda, cuda:1, ..."""
     threads: int = 0
-    """CPU threads; 0: one a core"""
+    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             steps=4000, optimizer="adamw", lr=2e-3, weight_decay=0.01, lr_warmup=100, lr_decay="cosine",
@@ -96,7 +95,7 @@ BOUNDS: dict[str, run.Bound] = {
 
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
-    began = time.monotonic()
+    deadline = run.Deadline(cfg.minutes)
     run.within(cfg, BOUNDS)
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     games = positions.read(cfg.games, cfg.size, cfg.least_moves, cfg.least_rating)
@@ -107,7 +106,7 @@ def main(cfg: Config) -> Path:
         positions.drawn(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1)), device
     )
     run_dir = run.start(cfg, "alphago_sl", f"{size}x{size}_{cfg.planes}", FIXED)
-    trainer = Trainer(model, policy_loss, cfg.trainer, run_dir, state={"batches": batches})
+    trainer = Trainer(model, policy_loss, cfg.trainer, run_dir, state={"batches": batches}, deadline=deadline)
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no checkpoint: starting at the beginning")
     player: Any = trainer.averaged
@@ -122,20 +121,18 @@ def main(cfg: Config) -> Path:
 
     def evaluation(index: NDArray[np.int64]) -> positions.Foretold:
         with trainer.timer("evaluate"), runtime.evaluating(player):
-            found = positions.foretell(logits_of, games, index)
+            found = positions.foretell(logits_of, games, index, deadline.in_time)
         score = found.score()
         trainer.log({f"eval/{name}": value for name, value in score.items()})
         say(f"step {trainer.step:,}: top-1 {score['top1']:.4f}, top-5 {score['top5']:.4f}, {score['nats']:.4f} nats")
         trained = {"stage": "sl", "steps": trainer.step, "games": cfg.games, "seed": cfg.seed}
-        stages.save(run_dir / "agent", Parts(policy=player), games.game, trained, score | {"positions": len(index)})
+        score["positions"] = len(found.nats)
+        stages.save(run_dir / "agent", Parts(policy=player), games.game, trained, score)
         return found
 
     for step, _, _ in trainer.run(batches):
-        if step % cfg.eval_every == 0 and step < cfg.trainer.steps:  # the last one follows the loop
+        if step % cfg.eval_every == 0 and trainer.goes_on(evaluations=2):  # the last one follows the loop
             evaluation(some)
-        if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
-            trainer.save()
-            break
     if trainer.stopped:  # whoever stops a run does not want to wait
         evaluation(some[:500])
     else:

@@ -74,11 +74,11 @@ class Config:
     """updates between evaluations; the agent's folder is saved then"""
     seed: int = 1
     minutes: float = 0
-    """stop after so many minutes of this process; 0: no limit"""
+    """that this process may take, its last evaluation and save included; 0: no limit"""
     device: str = "auto"
     """cpu, cuda, cuda:1, ..."""
     threads: int = 0
-    """CPU threads; 0: one a core"""
+    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
     # steps=0: those of the epochs
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(
@@ -153,12 +153,12 @@ def policies(cfg: Config, device: torch.device) -> tuple[Go, dict[str, Any], Cal
     return game, header, functools.partial(sample, game, encode, first, then, cfg.at_once, most)
 
 
-def make_games(cfg: Config, store: Store, make: Callable[[np.random.Generator], Any], over: Callable[[], bool]) -> bool:
-    """Make games until there are enough, or it is over; whether there are enough. What there is, is saved."""
+def make_games(cfg: Config, store: Store, make: Callable[[np.random.Generator], Any], deadline: run.Deadline) -> bool:
+    """Make games until there are enough, or the time is over; whether there are enough. What there is, is saved."""
     began, saved, before, said = 0.0, time.monotonic(), 0, False
-    bar = Logger(None, cfg.positions, " games", store.games, cfg.trainer.progress)
+    bar = Logger(None, cfg.positions, " games", store.games, cfg.trainer.progress, deadline.left)
     try:
-        while store.games < cfg.positions and not over():
+        while store.games < cfg.positions and not deadline.reached({}):
             here = store.games
             store.add(make(np.random.default_rng([cfg.seed, store.parts])))  # the part's own: a kill changes nothing
             if store.games == here:
@@ -180,12 +180,9 @@ def make_games(cfg: Config, store: Store, make: Callable[[np.random.Generator], 
 
 def main(cfg: Config) -> Path:
     """Make games if there are none, and train; returns the run's folder."""
-    began = time.monotonic()
+    deadline = run.Deadline(cfg.minutes)
     check(cfg)
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
-
-    def out_of_time() -> bool:
-        return bool(cfg.minutes) and time.monotonic() - began > 60 * cfg.minutes
 
     store, make, found = Store(Path(cfg.data or "") / "games"), None, None
     if cfg.games:
@@ -214,7 +211,7 @@ def main(cfg: Config) -> Path:
         if store.load():
             say(f"{store.games:,} of {cfg.positions:,} games are there")
         try:
-            if not make_games(cfg, store, make, out_of_time):
+            if not make_games(cfg, store, make, deadline):
                 say(f"{store.games:,} of {cfg.positions:,} games are made; go on: {resume}")
                 return run_dir
         except KeyboardInterrupt:
@@ -227,7 +224,8 @@ def main(cfg: Config) -> Path:
     batches = Batches.for_device(draw, device)
     epoch = len(learned) / cfg.batch_size / cfg.trainer.accumulate
     steps = cfg.trainer.steps or max(1, round(cfg.epochs * epoch))
-    trainer = Trainer(model, value_loss, replace(cfg.trainer, steps=steps), run_dir, state={"batches": batches})
+    limits, state = replace(cfg.trainer, steps=steps), {"batches": batches}
+    trainer = Trainer(model, value_loss, limits, run_dir, state=state, deadline=deadline)
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no checkpoint: the training starts at the beginning")
     player: Any = trainer.averaged
@@ -239,7 +237,7 @@ def main(cfg: Config) -> Path:
 
     def evaluation() -> tuple[outcomes.Foretold, Any]:
         with trainer.timer("evaluate"):
-            test, train = (outcomes.foretell(player, games, index) for index in (held_out, again))
+            test, train = (outcomes.foretell(player, games, index, deadline.in_time) for index in (held_out, again))
         constant, by_colour = outcomes.constants(games, learned, test)
         score = outcomes.score(test, train, constant, by_colour)
         tens = outcomes.by_ten(test)
@@ -252,15 +250,12 @@ def main(cfg: Config) -> Path:
             "stage": "value", "steps": trainer.step, "positions": len(learned), "whole_games": cfg.whole_games,
             "policy": cfg.policy, "rl": cfg.rl, "data": cfg.data, "games": cfg.games, "seed": cfg.seed,
         }  # fmt: skip
-        stages.save(run_dir / "agent", Parts(value=player), game, trained, score | {"positions": len(held_out)})
+        stages.save(run_dir / "agent", Parts(value=player), game, trained, score | {"positions": len(test.z)})
         return test, by_colour
 
     for step, _, _ in trainer.run(batches):
-        if step % cfg.evaluate_every == 0 and step < steps:  # the last one follows the loop
+        if step % cfg.evaluate_every == 0 and trainer.goes_on(evaluations=2):  # the last one follows the loop
             evaluation()
-        if out_of_time():
-            trainer.save()
-            break
     last = evaluation()
     if not trainer.stopped:
         say(outcomes.table(*last))

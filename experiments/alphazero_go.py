@@ -11,7 +11,6 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +26,7 @@ from experiments.parts.worlds import World
 from rlkit import run, runtime
 from rlkit.checkpoint import checkpoints, load_agent_files, save_agent
 from rlkit.logger import Timer, say
-from rlkit.trainer import Batch, TrainConfig, Trainer
+from rlkit.trainer import TrainConfig, Trainer
 
 BASE = TrainConfig(
     steps=0, optimizer="adamw", lr=2e-3, lr_decay="cosine", weight_decay=1e-4, clip=4.0, ema=0.998,
@@ -52,7 +51,7 @@ class Config:
     """points for White; default: the size's (24.5, 9 and 7.5 on 5x5, 7x7 and 9x9)"""
     seed: int = 1
     minutes: float = 0
-    """stop after so many minutes of this process; the learning rate decays over them unless trainer.steps is set"""
+    """of this process, its last evaluation included; the learning rate decays over them unless trainer.steps is set"""
     backbone: Literal["resnet", "alphago", "transformer"] = "resnet"
     channels: int = 0
     blocks: int = 0
@@ -61,7 +60,8 @@ class Config:
     rungs: tuple[str, ...] = ("random", "mcts:100", "mcts:1000", "mcts:10000", "gnugo:10")
     """opponents by growing strength: it is measured against the one that it does not beat yet, and its past self"""
     eval_minutes: float = 0
-    """between evaluations; the agent's folder is saved then. 0: a fifth of all minutes"""
+    """between evaluations, which take a third of that at most; the agent's folder is saved then. 0: a fifth of all
+    minutes"""
     eval_games: int = 20
     """of each match in an evaluation"""
     eval_simulations: int = 200
@@ -71,7 +71,7 @@ class Config:
     sgf_every: int = 100
     """games of self-play between those that are written to games.sgf; 0: none"""
     threads: int = 0
-    """CPU threads; 0: one a core"""
+    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
     device: str = "auto"
     """cpu, cuda, cuda:1, ..."""
     selfplay: SelfPlayConfig = field(default_factory=SelfPlayConfig)
@@ -201,6 +201,7 @@ class Elapsed:
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
     elapsed, cfg = Elapsed(), settled(cfg)
+    deadline = run.Deadline(cfg.minutes)
     assert cfg.komi is not None
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     compiled.set_threads(1)  # self-play has a thread a part
@@ -222,7 +223,7 @@ def main(cfg: Config) -> Path:
     limit, over = cfg.trainer, None
     if not limit.steps:
         limit, over = replace(limit, steps=10**9), lambda: elapsed.all / (elapsed.before + cfg.minutes)
-    trainer = Trainer(network, alphazero_loss, limit, run_dir, timer=timer, over=over)
+    trainer = Trainer(network, alphazero_loss, limit, run_dir, timer=timer, over=over, deadline=deadline)
     plays: Any = trainer.averaged
     past = copy.deepcopy(plays)  # as it was measured last, or, with a gate, as it last passed
     experience = SelfPlay(
@@ -250,13 +251,13 @@ def main(cfg: Config) -> Path:
         }  # fmt: skip
         save_agent(run_dir / "agent", info, plays.state_dict())
 
-    def evaluation() -> None:
+    def evaluation(end: float) -> None:
         save()
         name = f"game {experience.finished}"
         against = (ladder.past, functools.partial(AlphaZero, past, cfg.eval_simulations)) if ladder.past else None
         with timer("evaluate"), runtime.torch_threads(1):  # the match has a thread a game
             ours = functools.partial(AlphaZero, plays, cfg.eval_simulations)
-            scores = ladder.play(name, ours, against, stop=lambda: trainer.stopped)
+            scores = ladder.play(name, ours, against, stop=lambda: trainer.stopped, end=end)
         if trainer.stopped:
             return
         if not cfg.gate or scores.get("eval/against_past", 1.0) >= cfg.gate:
@@ -268,13 +269,8 @@ def main(cfg: Config) -> Path:
         results = {tag[5:]: round(value, 2) for tag, value in scores.items()}
         say(f"{elapsed.all:.1f} min, {experience.finished:,} games, {trainer.step:,} updates: {results}")
 
-    def in_time() -> Iterator[Batch]:
-        batches = iter(experience)
-        while elapsed.here <= cfg.minutes:  # asked before a batch is drawn, or a resumed run would lack it
-            yield next(batches)
-
     next_eval, before = cfg.eval_minutes, (0, 0, 0.0)
-    for step, _, _ in trainer.run(in_time()):
+    for step, _, _ in trainer.run(experience):
         if step % cfg.trainer.log_every == 0:
             now = experience.evaluations, experience.simulations, timer.seconds["selfplay"]
             evaluations, simulations, seconds = (b - a for a, b in zip(before, now, strict=True))
@@ -283,15 +279,15 @@ def main(cfg: Config) -> Path:
                 trainer.log({"search/simulations_per_second": simulations / seconds})
             before = now
             trainer.log(experience.stats())
-        if elapsed.here > next_eval:
+        if elapsed.here > next_eval and trainer.goes_on(evaluations=2):
             trainer.save()  # the games take a while, and all should outlive a kill
-            evaluation()
+            evaluation(time.monotonic() + 60 * cfg.eval_minutes / 3)  # a quarter of all time at most
             next_eval = elapsed.here + cfg.eval_minutes
     if trainer.stopped:  # whoever stops a run does not want to wait for games
         save()
     else:
         with contextlib.suppress(KeyboardInterrupt):
-            evaluation()
+            evaluation(deadline.end)
             trainer.save()  # with its result
             say(ladder.table())
     trainer.close()

@@ -35,7 +35,7 @@ from rlkit.trainer import Trainer
 
 def make_envs(cfg: Config, num_envs: int, stream: int, training: bool) -> VectorEnv:
     """The world that cfg.game names."""
-    seed, threads = runtime.derive_seed(cfg.seed, stream), cfg.threads or runtime.cores()
+    seed, threads = runtime.derive_seed(cfg.seed, stream), runtime.threads()
     return games.make(cfg.game, num_envs, seed=seed, protocol=cfg.protocol, training=training, threads=threads)
 
 
@@ -127,7 +127,7 @@ def after_update(cfg: Any) -> Callable:
     return follow
 
 
-def train(cfg: Any, learn: Callable[[Any, torch.device, float], Generator[bool, bool, Path]]) -> Path:
+def train(cfg: Any, learn: Callable[[Any, torch.device, run.Deadline], Generator[bool, bool, Path]]) -> Path:
     """One run, or `cfg.together` of them with seeds that follow each other; the folder of the first.
 
     Raises ValueError.
@@ -138,13 +138,13 @@ def train(cfg: Any, learn: Callable[[Any, torch.device, float], Generator[bool, 
     cfg.game = games.known(cfg.game)
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     alone = [replace(cfg, seed=cfg.seed + number, together=1) for number in range(cfg.together)]
-    return together([learn(one, device, began) for one in alone], device)[0]
+    return together([learn(one, device, run.Deadline(cfg.minutes, began, cfg.together)) for one in alone], device)[0]
 
 
 def learn(
     cfg: Any,
     device: torch.device,
-    began: float,
+    deadline: run.Deadline,
     *,
     experiment: str,
     fixed: tuple[str, ...],
@@ -155,8 +155,7 @@ def learn(
 ) -> Generator[bool, bool, Path]:
     """The loop of every agent in worlds of one player: learn, do what follows an update, evaluate, save.
 
-    Yields after each update whether it was asked to stop, and is sent whether any run was; `began` is the time that
-    cfg.minutes counts from.
+    Yields after each update whether it was asked to stop, and is sent whether any run was.
     """
     runtime.seed_everything(cfg.seed)  # setup has, but perhaps for another run's seed
     if torso_from and not cfg.resume:
@@ -164,6 +163,7 @@ def learn(
     eval_envs = make_envs(cfg, cfg.eval_episodes, stream=4, training=False)
     run_dir = run.start(cfg, experiment, cfg.game.replace(":", "_"), fixed)
     trainer, experience, agent = build(cfg, device, run_dir)
+    trainer.deadline = deadline
     loaded = bool(cfg.resume) and trainer.load()
     if cfg.resume and not loaded:
         say(f"{run_dir} holds no checkpoint: starting at the beginning")
@@ -181,23 +181,28 @@ def learn(
         rng, epsilon = np.random.default_rng(cfg.seed), games.evaluation_epsilon(cfg.game, cfg.protocol)
         with trainer.timer("evaluate"):
             scores = evaluate.episodes(
-                lambda obs, first: player.act(obs, epsilon, rng, first), eval_envs, cfg.eval_episodes
+                lambda obs, first: player.act(obs, epsilon, rng, first), eval_envs, cfg.eval_episodes, deadline.end
             )
         player.network.train()
+        if scores.left_out:
+            say(f"evaluation: {len(scores.scores)} of {cfg.eval_episodes} episodes ended in time")
+        if not len(scores.scores):
+            return
         trainer.log(scores.scalars())
         save(run_dir / "agent", player, cfg, experience.frames, scores, eval_envs.protocol)
 
+    begun = experience.steps
     next_eval = (experience.frames // cfg.eval_every + 1) * cfg.eval_every
     for step, _, aux in trainer.run(experience):
         follow(trainer, experience, agent, aux)
         if step % cfg.trainer.log_every == 0:
             trainer.log(experience.stats())
-        if experience.frames >= next_eval and step < trainer.cfg.steps:  # the last one follows the loop
+            playing = trainer.timer.seconds["act"] + trainer.timer.seconds["env"]
+            steps = experience.episodes.mean_length() * cfg.eval_episodes
+            deadline.evaluation = 1.5 * steps * playing / max(1, experience.steps - begun)
+        if experience.frames >= next_eval and trainer.goes_on(evaluations=2):  # the last one follows the loop
             next_eval += cfg.eval_every
             evaluation()
-        if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
-            trainer.save()
-            break
         with trainer.timer("other runs"):
             yield trainer.stopped
     save(run_dir / "agent", player, cfg, experience.frames)

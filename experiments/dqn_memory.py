@@ -50,7 +50,7 @@ class Config:
     frames: int = 200_000
     """emulator frames in all"""
     minutes: float = 0
-    """stop after so many minutes of this process; 0: no limit"""
+    """that this process may take, its last evaluation and save included; 0: no limit"""
     num_envs: int = 16
     """worlds in lock-step"""
     batch_size: int = 32
@@ -80,7 +80,7 @@ class Config:
     device: str = "auto"
     """cpu, cuda, cuda:1, ..."""
     threads: int = 0
-    """CPU threads; 0: one a core"""
+    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
     agent: tyro.conf.OmitArgPrefixes[RecurrentConfig] = field(
         default_factory=lambda: RecurrentConfig(width=0.5, features=64, n_step=5, gamma=0.95, burn_in=4, length=56)
     )
@@ -141,7 +141,7 @@ FIXED = (
 
 def make_envs(cfg: Config, num_envs: int, stream: int, training: bool) -> VectorEnv:
     """The world that cfg.game names."""
-    seed, threads = runtime.derive_seed(cfg.seed, stream), cfg.threads or runtime.cores()
+    seed, threads = runtime.derive_seed(cfg.seed, stream), runtime.threads()
     return games.make(
         cfg.game, num_envs, seed=seed, protocol=cfg.protocol, training=training, threads=threads, flicker=cfg.flicker
     )

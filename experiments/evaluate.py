@@ -45,6 +45,8 @@ class Config:
     """frame cap of an episode; default: the protocol's (nature 18,000, machado 108,000)"""
     seed: int = 0
     device: str = "cpu"
+    threads: int = 0
+    """CPU threads; 0: as many as there are idle cores, or in a match one a core"""
     json: bool = False
     """print one JSON object, or one for each match"""
     video: Path | None = None
@@ -55,13 +57,13 @@ class Config:
 
 def main(cfg: Config) -> dict:
     """Evaluate and print; returns what `--json` prints (of matches by opponent)."""
-    run.within(cfg, {"episodes": 1, "seed": 0})
+    run.within(cfg, {"episodes": 1, "seed": 0, "threads": 0})
     found = agent_folder(str(cfg.path))
     if agent_info(found.folder if found else cfg.path).get("kind") in ("alphazero", "alphago"):
         return matches(cfg)
     if cfg.against or cfg.picture:
         raise ValueError(f"{cfg.path} plays episodes, not Go: leave --against and --picture out")
-    device = runtime.setup(cfg.seed, cfg.device)
+    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     agent, info = load_agent(cfg.path, device)
     game, trained = info["env"]["game"], info["env"]["protocol"]
     if cfg.game and (game if cfg.game == game else games.known(cfg.game)) != game:
@@ -79,7 +81,7 @@ def main(cfg: Config) -> dict:
         seed=cfg.seed,
         protocol=protocol,
         training=False,
-        threads=runtime.cores(),
+        threads=runtime.threads(),
         max_frames=cfg.max_frames,
         flicker=info["env"].get("flicker"),
         size=agent.obs_shape[-1],
@@ -123,8 +125,9 @@ def matches(cfg: Config) -> dict[str, dict]:
         size, komi = board_for([path], None, None)
         Image.fromarray(draw_first_moves(go_player(path), Position.empty(size, komi))).save(cfg.picture)
         print(f"wrote {cfg.picture}", file=sys.stderr)
+    shared = {name: getattr(cfg, name) for name in ("threads", "seed", "device", "json")}
     return {
-        spec: match.main(match.Config(path, spec, games=games, seed=cfg.seed, device=cfg.device, json=cfg.json))
+        spec: match.main(match.Config(path, spec, games=games, **shared))
         for spec in cfg.against or ("random", "mcts:1000")
     }
 

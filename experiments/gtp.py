@@ -40,13 +40,15 @@ class Config:
     """an agent with a network resigns where its best move's value, in -1 to 1, is below minus this; default: never"""
     device: str = "cpu"
     """where its network is: cpu, cuda or auto"""
+    threads: int = 0
+    """CPU threads of an agent with a network; 0: as many as pay, of the cores that are idle"""
     seed: int = 0
     """of the player's randomness"""
 
 
 def main(cfg: Config) -> None:
     """Answer until `quit`, the end of the input, or Ctrl-C."""
-    run.within(cfg, {"seed": 0, "simulations": 0, "seconds": 0})
+    run.within(cfg, {"seed": 0, "simulations": 0, "seconds": 0, "threads": 0})
     if cfg.resign is not None and not 0 <= cfg.resign <= 1:
         raise ValueError(f"--resign is a value in 0 to 1, not {cfg.resign:g}")
     options: dict[str, Any] = {name: value for name in ("simulations", "seconds") if (value := getattr(cfg, name))}
@@ -55,11 +57,11 @@ def main(cfg: Config) -> None:
     if agent_folder(cfg.agent):
         from rlkit import runtime  # torch comes with it
 
-        options["device"] = runtime.setup(cfg.seed, cfg.device)
+        options["device"] = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     size, komi = board_for([cfg.agent], cfg.size, cfg.komi)
     player = go_player(cfg.agent, cfg.seed, **options)
     if "device" in options:
-        player.use_threads(runtime.cores(), Position.empty(size, komi))
+        player.use_threads(runtime.threads(), Position.empty(size, komi))
     engine = Engine(player, size, komi, name=f"rlkit {cfg.agent}", version=_version())
     lines, out = sys.stdin, sys.stdout
     for stream in (lines, out):

@@ -9,7 +9,6 @@ Least squares twice: in closed form, and by gradient descent, which ends at the 
 """
 
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,11 +58,11 @@ class Config:
     seed: int = 0
     """in the folder's name alone: the descent begins at zero and sees all rows at every step"""
     minutes: float = 0
-    """stop after so many minutes of this process; 0: no limit"""
+    """that this process may take, its last evaluation and save included; 0: no limit"""
     device: str = "cpu"
     """cpu, cuda, cuda:1, ..."""
     threads: int = 1
-    """CPU threads; 0: one a core"""
+    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
     trainer: TrainConfig = field(default_factory=lambda: replace(BASE))
 
 
@@ -286,7 +285,7 @@ def predict(folder: str, values: Sequence[float]) -> float:
 
 def main(cfg: Config) -> Path:
     """Regress; returns the run's folder."""
-    began = time.monotonic()
+    deadline = run.Deadline(cfg.minutes)
     run.within(cfg, BOUNDS)
     if cfg.values and not cfg.predict:
         raise ValueError("--values are those of a line: name its run by --predict")
@@ -307,15 +306,12 @@ def main(cfg: Config) -> Path:
     run_dir = run.start(cfg, "heights", Path(cfg.data).stem if cfg.data else "galton", FIXED)
     line, batch = Line(mean, spread).to(device), table.batch()
     batches = Batches(lambda _: batch)
-    trainer = Trainer(line, squared_error, cfg.trainer, run_dir, state={"batches": batches})
+    trainer = Trainer(line, squared_error, cfg.trainer, run_dir, state={"batches": batches}, deadline=deadline)
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no checkpoint: starting at the beginning")
     path = [line.coefficients()]  # in a resumed run from there on
     for _ in trainer.run(batches):
         path.append(line.coefficients())
-        if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
-            trainer.save()
-            break
 
     learned = path[-1]
     square = float(np.average((table.y - exact[0] - table.x @ exact[1:]) ** 2, weights=weight))

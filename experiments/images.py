@@ -10,7 +10,6 @@ python -m experiments.images --evaluate runs/images/<run> --predict a.png b.png
 """
 
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -107,11 +106,11 @@ class Config:
     """epochs between evaluations; the agent's folder is saved then"""
     seed: int = 1
     minutes: float = 0
-    """stop after so many minutes of this process; 0: no limit"""
+    """that this process may take, its last evaluation and save included; 0: no limit"""
     device: str = "auto"
     """cpu, cuda, cuda:1, ..."""
     threads: int = 0
-    """CPU threads; 0: one a core"""
+    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
     # steps=0: those of the epochs
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(
@@ -204,9 +203,12 @@ def loss_of(cfg: Config) -> LossFn:
 
 def logits_of(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
     """[N, classes] on the CPU, with running statistics and without dropout; the model's mode stays what it was."""
-    device = next(model.parameters()).device
+    device, logits = next(model.parameters()).device, []
     with runtime.evaluating(model):
-        return torch.cat([model(part.to(device)).cpu() for part in images.split(batch_size)])
+        for part in images.split(batch_size):
+            runtime.share_cores()
+            logits.append(model(part.to(device)).cpu())
+    return torch.cat(logits)
 
 
 def load_classifier(folder: str | Path, device: torch.device | str = "cpu") -> tuple[Classifier, dict[str, Any]]:
@@ -263,7 +265,7 @@ def use(cfg: Config, device: torch.device) -> None:
 
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
-    began = time.monotonic()
+    deadline = run.Deadline(cfg.minutes)
     run.within(cfg, BOUNDS)
     if not (cfg.dropout < 1 and cfg.label_smoothing < 1):
         raise ValueError("--dropout and --label-smoothing are shares below 1")
@@ -298,7 +300,13 @@ def main(cfg: Config) -> Path:
     steps, timer = cfg.trainer.steps or cfg.epochs * epoch, Timer()
     run_dir = run.start(cfg, "images", f"{cfg.data}_{cfg.backbone}", FIXED)
     trainer = Trainer(
-        model, loss_of(cfg), replace(cfg.trainer, steps=steps), run_dir, state={"batches": batches}, timer=timer
+        model,
+        loss_of(cfg),
+        replace(cfg.trainer, steps=steps),
+        run_dir,
+        state={"batches": batches},
+        timer=timer,
+        deadline=deadline,
     )
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no checkpoint: starting at the beginning")
@@ -325,11 +333,10 @@ def main(cfg: Config) -> Path:
         return logits
 
     for step, _, _ in trainer.run(batches):
-        if step % (cfg.eval_every * epoch) == 0 and step < steps:  # the last one follows the loop
+        # An update is forward and backward, which take two thirds of it.
+        deadline.evaluation = timer.latest["update"] / 3 * sizes[1] / cfg.batch_size
+        if step % (cfg.eval_every * epoch) == 0 and trainer.goes_on(evaluations=2):  # the last one follows the loop
             evaluation()
-        if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
-            trainer.save()
-            break
     if trainer.stopped:  # whoever stops a run does not want to wait
         save()
     else:

@@ -10,7 +10,6 @@ python -m experiments.language_model --resume runs/language_model/<run> # goes o
 import math
 import shlex
 import sys
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -68,7 +67,7 @@ class Config:
     """examples in an update"""
     seed: int = 1
     minutes: float = 0
-    """stop after so many minutes of this process; 0: no limit"""
+    """that this process may take, its last evaluation and save included; 0: no limit"""
     eval_every: int = 500
     """updates between evaluations; the agent's folder is saved then"""
     eval_symbols: int = 200_000
@@ -86,7 +85,7 @@ class Config:
     device: str = "auto"
     """cpu, cuda, cuda:1, ..."""
     threads: int = 0
-    """CPU threads; 0: one a core"""
+    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
     trainer: TrainConfig = field(default_factory=lambda: replace(BASE))
 
 
@@ -195,6 +194,7 @@ def evaluate(model: nn.Module, tokens: NDArray[np.int64], context: int) -> float
     nats = 0.0
     with runtime.evaluating(model):
         for now, following in parts:
+            runtime.share_cores()
             if now.numel():
                 logits, _ = predict(model, now.to(device))
                 nats += F.cross_entropy(logits.flatten(0, 1), following.flatten().to(device), reduction="sum").item()
@@ -282,7 +282,7 @@ def sample(cfg: Config) -> Path:
 
 def main(cfg: Config) -> Path:
     """Train, or write with a trained model; returns the run's folder."""
-    began = time.monotonic()
+    deadline = run.Deadline(cfg.minutes)
     cfg = settled(cfg)
     if cfg.sample:
         return sample(cfg)
@@ -295,7 +295,7 @@ def main(cfg: Config) -> Path:
     make = windows(corpus.train, cfg.context + 1, cfg.batch_size, runtime.derive_seed(cfg.seed, 1))
     batches = Batches.for_device(make, device)
     run_dir = run.start(cfg, "language_model", f"{corpus.name}_{cfg.model}", FIXED)
-    trainer = Trainer(model, loss_fn, cfg.trainer, run_dir, state={"batches": batches})
+    trainer = Trainer(model, loss_fn, cfg.trainer, run_dir, state={"batches": batches}, deadline=deadline)
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no checkpoint: starting at the beginning")
 
@@ -331,11 +331,8 @@ def main(cfg: Config) -> Path:
         save({"nats": nats})
 
     for step, _, _ in trainer.run(batches):
-        if step % cfg.eval_every == 0 and step < trainer.cfg.steps:  # the last one follows the loop
+        if step % cfg.eval_every == 0 and trainer.goes_on(evaluations=2):  # the last one follows the loop
             evaluation()
-        if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
-            trainer.save()
-            break
     if trainer.stopped:  # whoever stops a run does not want to wait
         save(None)
     else:

@@ -46,13 +46,15 @@ class Config:
     time_limit: float = 60.0
     """seconds that a program may take for a move; after that its game is left out"""
     parallel: int = 0
-    """games at once; 0: one a core"""
+    """games at once; 0: one a thread"""
+    threads: int = 0
+    """CPU threads of all games together; 0: one a core"""
     seed: int = 0
 
 
 def main(cfg: Config) -> Path:
     """Play what is missing; returns the collection's path."""
-    run.within(cfg, {"games": 1, "opening_moves": 0, "parallel": 0, "seed": 0, "time_limit": 0.1})
+    run.within(cfg, {"games": 1, "opening_moves": 0, "parallel": 0, "threads": 0, "seed": 0, "time_limit": 0.1})
     if not cfg.out.absolute().parent.is_dir():
         raise FileNotFoundError(f"{cfg.out}: there is no folder {cfg.out.parent}")
     specs = (cfg.a, cfg.b or cfg.a)
@@ -65,8 +67,9 @@ def main(cfg: Config) -> Path:
         return cfg.out
     empty = Position.empty(size, komi, max_moves=3 * size**2)
     starts = random_openings(empty, (cfg.games + 1) // 2 if cfg.opening_moves else 0, cfg.opening_moves, cfg.seed)
-    parallel = min(cfg.parallel or runtime.cores(), len(numbers))
-    compiled.set_threads(max(1, runtime.cores() // parallel))
+    threads = cfg.threads or runtime.cores()
+    parallel = min(cfg.parallel or threads, len(numbers))
+    compiled.set_threads(max(1, threads // parallel))
     runtime.setup(cfg.seed, "cpu", threads=1)
     makers = [functools.partial(go_player, spec, cfg.seed, cfg.time_limit) for spec in specs]
     match = play_match(makers[0], makers[1], starts, numbers, cfg.seed, parallel)

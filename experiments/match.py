@@ -61,7 +61,9 @@ class Config:
     time_limit: float = 60.0
     """seconds that a program may take for a move; after that it loses"""
     parallel: int = 0
-    """games at once; 0: one a core"""
+    """games at once; 0: one a thread"""
+    threads: int = 0
+    """CPU threads of all games together; 0: one a core"""
     device: str = "cpu"
     """of agents with a network: cpu, cuda or auto"""
     seed: int = 0
@@ -107,7 +109,7 @@ class Game:
 
 def main(cfg: Config) -> dict[str, Any]:
     """Play and print; returns what `--json` prints."""
-    run.within(cfg, {"games": 1, "openings": 0, "parallel": 0, "seed": 0, "time_limit": 0.1})
+    run.within(cfg, {"games": 1, "openings": 0, "parallel": 0, "threads": 0, "seed": 0, "time_limit": 0.1})
     if cfg.sgf and not cfg.sgf.absolute().parent.is_dir():
         raise FileNotFoundError(f"--sgf {cfg.sgf}: there is no folder {cfg.sgf.parent}")
     size, komi = board_for((cfg.a, cfg.b), cfg.size, cfg.komi)
@@ -116,8 +118,9 @@ def main(cfg: Config) -> dict[str, Any]:
     if length < 0:
         raise ValueError(f"--opening-moves must be at least 0, not {length}")
     starts = random_openings(empty, min(cfg.openings, (cfg.games + 1) // 2), length, cfg.seed)
-    parallel = min(cfg.parallel or runtime.cores(), cfg.games)
-    compiled.set_threads(max(1, runtime.cores() // parallel))  # of each game's own search
+    threads = cfg.threads or runtime.cores()
+    parallel = min(cfg.parallel or threads, cfg.games)
+    compiled.set_threads(max(1, threads // parallel))  # of each game's own search
     device = runtime.setup(cfg.seed, cfg.device, threads=1)  # a network's small batches gain little from more
     make_a, make_b = (
         functools.partial(go_player, spec, cfg.seed, cfg.time_limit, device=device) for spec in (cfg.a, cfg.b)
@@ -206,19 +209,26 @@ def random_openings(empty: Position, count: int, moves: int, seed: int, player: 
 
 
 def play_match(
-    make_a: Maker, make_b: Maker, starts: list[Position], games: int | Sequence[int], seed: int, parallel: int = 1
+    make_a: Maker,
+    make_b: Maker,
+    starts: list[Position],
+    games: int | Sequence[int],
+    seed: int,
+    parallel: int = 1,
+    end: float = math.inf,
 ) -> Generator[Game, None, None]:
     """Play so many games, or those of these numbers, and yield each as it ends; game i begins from
     starts[i // 2 % len(starts)].
 
     Each of the `parallel` threads holds a pair of players of its own. Those with `new_game(seed)` get a seed for each
     game, so that a match can be repeated however its games fall to the threads; those with `close()` are closed at
-    the end. Exceptions other than PlayerFailed end the match. Close the generator to end it early.
+    the end. Exceptions other than PlayerFailed end the match. Close the generator to end it early; games that have not
+    ended when `time.monotonic()` passes `end` are left out.
     """
     stop, idle = threading.Event(), queue.SimpleQueue[list[Player]]()
 
     def until_stopped(player: Player, position: Position) -> int:
-        if stop.is_set():
+        if stop.is_set() or time.monotonic() > end:
             raise futures.CancelledError
         return player(position)
 
@@ -245,7 +255,8 @@ def play_match(
         playing = [pool.submit(play, number) for number in numbers]
         try:
             for game in futures.as_completed(playing):
-                yield game.result()
+                if not isinstance(game.exception(), futures.CancelledError):
+                    yield game.result()
         finally:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)

@@ -40,7 +40,7 @@ class Config:
     frames: int = 10_000_000
     """emulator frames in all, cut to whole rollouts"""
     minutes: float = 0
-    """stop after so many minutes of this process; 0: no limit"""
+    """that this process may take, its last evaluation and save included; 0: no limit"""
     num_envs: int = 32
     """emulators in lock-step"""
     num_steps: int = 32
@@ -58,7 +58,7 @@ class Config:
     device: str = "auto"
     """cpu, cuda, cuda:1, ..."""
     threads: int = 0
-    """CPU threads; 0: one a core"""
+    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
     agent: tyro.conf.OmitArgPrefixes[PQNConfig] = field(default_factory=PQNConfig)
     # steps=0: as many updates as the frames allow
     trainer: TrainConfig = field(

@@ -17,7 +17,6 @@ import copy
 import math
 import re
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -91,11 +90,11 @@ class Config:
     """fine-tunings of each, with other labelled gaps; as many from scratch with the same ones"""
     seed: int = 1
     minutes: float = 0
-    """stop each pre-training after so many minutes; 0: no limit"""
+    """for all of it; each objective gets its share for pre-training and fine-tuning. 0: no limit"""
     device: str = "auto"
     """cpu, cuda, cuda:1, ..."""
     threads: int = 0
-    """CPU threads; 0: one a core"""
+    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             steps=1200, optimizer="adamw", lr=3e-3, weight_decay=0.01, lr_warmup=50, lr_decay="cosine", clip=1.0,
@@ -186,7 +185,9 @@ def gaps(text: bytes, words: Sequence[bytes], count: int, window: int, seed: int
     return {"tokens": torch.from_numpy(np.stack(pieces)), "label": labels}
 
 
-def tuned(reader: Reader, objective: str, examples: Batch, tests: Batch, cfg: Config, seed: int) -> float:
+def tuned(
+    reader: Reader, objective: str, examples: Batch, tests: Batch, cfg: Config, seed: int, deadline: run.Deadline
+) -> float:
     """The share of `tests` that a classifier names rightly, which begins with `reader` and learns from `examples`.
 
     Raises KeyboardInterrupt where a signal ends it.
@@ -197,12 +198,14 @@ def tuned(reader: Reader, objective: str, examples: Batch, tests: Batch, cfg: Co
         cfg.trainer, steps=cfg.tune_steps, lr=cfg.tune_lr, lr_warmup=cfg.tune_steps // 10, progress=False,
         log_every=cfg.tune_steps + 1, accumulate=1, mode="eager",
     )  # fmt: skip
-    trainer = Trainer(model, class_loss, how)
+    trainer = Trainer(model, class_loss, how, deadline=deadline)
     for _ in trainer.run(Batches(rows(examples, min(cfg.tune_batch, len(examples["label"])), seed))):
         pass
     trainer.close()
     if trainer.stopped:
         raise KeyboardInterrupt
+    if trainer.step < cfg.tune_steps:
+        say(f"fine-tuned by {trainer.step:,} of {cfg.tune_steps:,} updates, as the time is over")
     with runtime.evaluating(model):
         right = [
             (model(tokens.to(device)).argmax(1).cpu() == label).float()
@@ -263,7 +266,9 @@ def draw_bars(results: dict[str, Result], chance: float) -> NDArray[np.uint8]:
 # -- a run -------------------------------------------------------------------------------------------------------------
 
 
-def pretrained(name: str, cfg: Config, corpus: Corpus, folder: Path, device: torch.device) -> tuple[Trainer, float]:
+def pretrained(
+    name: str, cfg: Config, corpus: Corpus, folder: Path, device: torch.device, deadline: run.Deadline
+) -> tuple[Trainer, float]:
     """(a trainer that has done its work, nats a predicted token on the text's last tenth)."""
     # From the seed and the objective alone: it comes out the same by itself and among all.
     stream = 10 * (1 + list(OBJECTIVES).index(name))
@@ -275,17 +280,14 @@ def pretrained(name: str, cfg: Config, corpus: Corpus, folder: Path, device: tor
         return lambda number: OBJECTIVES[name](make(number)["tokens"].numpy(), np.random.default_rng([seed, number]))
 
     batches = Batches.for_device(drawn(corpus.train, cfg.batch_size, runtime.derive_seed(cfg.seed, stream + 1)), device)
-    trainer = Trainer(reader, loss_fn, cfg.trainer, folder, state={"batches": batches})
+    trainer = Trainer(reader, loss_fn, cfg.trainer, folder, state={"batches": batches}, deadline=deadline)
     if cfg.resume:
         trainer.load()
     if cfg.start_from:
         reader.load_state_dict(load_reader(cfg.start_from)[0].state_dict())
     elif trainer.step < cfg.trainer.steps:
-        began = time.monotonic()
         for _ in trainer.run(batches):
-            if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
-                trainer.save()
-                break
+            pass
     held_out, learned = drawn(corpus.valid, 64, 0), trainer.averaged
     with runtime.evaluating(learned):
         losses = [loss_fn(learned, {k: v.to(device) for k, v in held_out(i).items()})[0].item() for i in range(10)]
@@ -327,6 +329,7 @@ def settled(cfg: Config) -> Config:
 
 def main(cfg: Config) -> Path:
     """Pre-train, fine-tune, compare; returns the run's folder."""
+    deadline = run.Deadline(cfg.minutes)
     cfg = settled(cfg)
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     corpus = read_corpus(cfg.text, "", "bytes", cfg.window + 1)
@@ -339,28 +342,32 @@ def main(cfg: Config) -> Path:
         f"{corpus.name}: {len(text):,} bytes to learn from; then {len(examples[0]['label'])} gaps with their words "
         f"({b', '.join(words).decode(errors='replace')}), {cfg.tune_steps} updates, {cfg.repeats} times"
     )
+    names = list(OBJECTIVES) if cfg.objective == "all" else [cfg.objective]
     losses: dict[str, float] = {}
     results: dict[str, Result] = {}
 
-    def accuracies(reader: Reader | None, objective: str) -> list[float]:
+    def accuracies(reader: Reader | None, objective: str, deadline: run.Deadline) -> list[float]:
         """Of `cfg.repeats` classifiers that begin with a reader, or each with random weights."""
         found = []
         for i, chosen in enumerate(examples):
             runtime.seed_everything(runtime.derive_seed(cfg.seed, 1000 + i))
             start = reader or Reader(Shape(cfg.width, cfg.heads, cfg.layers)).to(device)
-            found.append(tuned(start, objective, chosen, tests, cfg, runtime.derive_seed(cfg.seed, 2000 + i)))
+            seed, share = runtime.derive_seed(cfg.seed, 2000 + i), deadline.share(cfg.repeats - i)
+            found.append(tuned(start, objective, chosen, tests, cfg, seed, share))
         return found
 
     try:
-        for name in OBJECTIVES if cfg.objective == "all" else [cfg.objective]:
-            trainer, losses[name] = pretrained(name, cfg, corpus, run_dir / name, device)
+        for number, name in enumerate(names):
+            share = deadline.share(len(names) - number)
+            trainer, losses[name] = pretrained(name, cfg, corpus, run_dir / name, device, share.share(2))
             reader: Any = trainer.averaged
             save_reader(run_dir / name / "agent", name, reader, cfg, {"nats": losses[name]})
             if trainer.stopped:
                 raise KeyboardInterrupt
             seen, made = filled(reader, name, corpus.valid[None, : cfg.window] + FIRST, np.random.default_rng(cfg.seed))
             say(f"{name}: {losses[name]:.3f} nats\n  reads  {seen}\n  writes {made}")
-            after, scratch = accuracies(reader, name), accuracies(None, name)
+            after = accuracies(reader, name, share.share(2))
+            scratch = accuracies(None, name, share)
             gain = [a - b for a, b in zip(after, scratch, strict=True)]
             results[name] = {"tuned": interval(after), "scratch": interval(scratch), "gain": interval(gain)}
             score = {"nats": losses[name], "labels": len(examples[0]["label"]), **results[name]}

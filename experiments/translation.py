@@ -9,7 +9,6 @@ python -m experiments.translation --translate runs/translation/<run> "forty-eigh
 """
 
 import sys
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -115,11 +114,11 @@ class Config:
     """what sacrebleu takes for words"""
     seed: int = 1
     minutes: float = 0
-    """stop after so many minutes of this process; 0: no limit"""
+    """that this process may take, its last evaluation and save included; 0: no limit"""
     device: str = "auto"
     """cpu, cuda, cuda:1, ..."""
     threads: int = 0
-    """CPU threads; 0: one a core"""
+    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             steps=1000, lr=1e-3, lr_warmup=100, lr_decay="cosine", clip=1.0, log_every=50, save_every=500
@@ -269,7 +268,9 @@ def score(hypotheses: list[str], references: list[str], tokenize: str = "13a") -
     return {"bleu": value, "exact": exact, "signature": str(bleu.get_signature())}
 
 
-def build(cfg: Config, model: nn.Module, rows: Rows, run_dir: Path | None) -> Trainer:
+def build(
+    cfg: Config, model: nn.Module, rows: Rows, run_dir: Path | None, deadline: run.Deadline | None = None
+) -> Trainer:
     """The trainer, with its batches in its state."""
     seed, device = runtime.derive_seed(cfg.seed, 2), next(model.parameters()).device
     batches = Batches.for_device(pairs(rows, cfg.batch_tokens, seed), device)
@@ -277,7 +278,7 @@ def build(cfg: Config, model: nn.Module, rows: Rows, run_dir: Path | None) -> Tr
     def smoothed(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return loss(model, batch, cfg.smoothing)
 
-    return Trainer(model, smoothed, cfg.trainer, run_dir, state={"batches": batches})
+    return Trainer(model, smoothed, cfg.trainer, run_dir, state={"batches": batches}, deadline=deadline)
 
 
 def translate(cfg: Config) -> Path:
@@ -302,7 +303,7 @@ def translate(cfg: Config) -> Path:
 
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
-    began = time.monotonic()
+    deadline = run.Deadline(cfg.minutes)
     run.within(cfg, BOUNDS)
     for name in ("dropout", "smoothing"):
         if getattr(cfg, name) >= 1:
@@ -322,7 +323,7 @@ def main(cfg: Config) -> Path:
     config = {name: getattr(cfg, name) for name in FIELDS}
     model: Any = network(config, tokenizer.get_vocab_size()).to(device)
     run_dir = run.start(cfg, "translation", f"{cfg.preset}-{cfg.model}", FIXED)
-    trainer = build(cfg, model, data["train"][1], run_dir)
+    trainer = build(cfg, model, data["train"][1], run_dir, deadline)
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no checkpoint: starting at the beginning")
     write_atomically(run_dir / "tokenizer.json", tokenizer.to_str().encode())
@@ -347,8 +348,12 @@ def main(cfg: Config) -> Path:
             nats = nats_per_token(model, rows)
             scores = {}
             for beam in beams:
-                written = translator([source for source, _ in part], beam, cfg.length_power)
-                scores[beam] = score(written, [target for _, target in part], cfg.bleu_tokenize)
+                written: list[str] = []
+                for begin in deadline.in_time(range(0, len(part), 100)):
+                    written += translator([s for s, _ in part[begin : begin + 100]], beam, cfg.length_power)
+                scores[beam] = score(written, [target for _, target in part[: len(written)]], cfg.bleu_tokenize)
+                if len(written) < len(part):
+                    say(f"{len(written):,} of {len(part):,} sentences, as the time is over")
             look = translator.look(shown)
         tag = "eval/" if name == "valid" else f"eval/{name}_"
         trainer.log({f"{tag}loss": nats})
@@ -363,12 +368,9 @@ def main(cfg: Config) -> Path:
         return scores
 
     for step, _, _ in trainer.run(trainer.state["batches"]):
-        if step % cfg.eval_every == 0 and step < cfg.trainer.steps:  # the last one follows the loop
+        if step % cfg.eval_every == 0 and trainer.goes_on(evaluations=2):  # the last one follows the loop
             (one,) = evaluation("valid", 1).values()
             say(f"step {step:,}: BLEU {one['bleu']:.2f}, exact {one['exact']:.3f}")
-        if cfg.minutes and time.monotonic() - began > 60 * cfg.minutes:
-            trainer.save()
-            break
     if trainer.stopped:  # whoever stops a run does not want to wait for translations
         save(None)
     else:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlkit.runtime import share_cores
+
 
 @dataclass
 class Scores:
@@ -20,6 +22,8 @@ class Scores:
     capped: int
     """episodes ended by the frame cap"""
     steps_per_second: float
+    left_out: int = 0
+    """episodes that did not end in time: the longer ones, as a rule"""
 
     @property
     def mean(self) -> float:
@@ -160,11 +164,13 @@ def episodes(
     act: Callable[[NDArray, NDArray[np.bool_]], NDArray[np.int64]],
     envs: Any,
     num_episodes: int,
+    end: float = math.inf,
 ) -> Scores:
     """Play whole episodes with act(obs [E, ...], first [E]) -> actions [E]; first: the observation begins an episode.
 
     Each environment plays the same number of them: taking the first N to end would favour short ones. So
-    num_episodes must be a multiple of envs.num_envs (ValueError).
+    num_episodes must be a multiple of envs.num_envs (ValueError). Only where `time.monotonic()` passes `end` are there
+    those that have ended by then, which may be none.
     """
     if num_episodes % envs.num_envs:
         raise ValueError(f"{num_episodes} episodes do not divide among {envs.num_envs} environments")
@@ -174,7 +180,8 @@ def episodes(
     capped = steps = 0
     began = time.perf_counter()
     obs, first = envs.reset(), np.ones(envs.num_envs, bool)
-    while min(map(len, scores)) < each:
+    while min(map(len, scores)) < each and time.monotonic() < end:
+        share_cores()
         step = envs.step(act(obs, first))
         steps += envs.num_envs
         obs, first = step.obs, step.first
@@ -184,4 +191,5 @@ def episodes(
                 lengths[e].append(int(step.length[e]))
                 capped += bool(step.discount_t[e])
     seconds = time.perf_counter() - began
-    return Scores(np.concatenate(scores), np.concatenate(lengths), int(capped), steps / seconds)
+    ended = np.concatenate(scores), np.concatenate(lengths).astype(np.int64)
+    return Scores(*ended, int(capped), steps / seconds, num_episodes - len(ended[0]))

@@ -1,9 +1,10 @@
 """What a person sees of a run: TensorBoard, a progress bar, and a table of where the time went."""
 
+import math
 import sys
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ class Timer:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self.latest: dict[str, float] = {}
+        """of the last time"""
         self._began = time.perf_counter()
 
     @contextmanager
@@ -28,7 +31,8 @@ class Timer:
         try:
             yield
         finally:
-            self.seconds[name] += time.perf_counter() - began
+            self.latest[name] = time.perf_counter() - began
+            self.seconds[name] += self.latest[name]
 
     def table(self) -> str:
         """Where the time went, most first; `other` is what no name covers."""
@@ -47,11 +51,21 @@ class Logger:
         total, unit: what the bar counts; 0: no end is known.
         start: where a resumed run goes on; later points of an earlier attempt are purged from TensorBoard.
         progress: draw the bar.
+        left: seconds until the run has to end; the bar's end is where it will be by then, if that is before `total`.
     """
 
     BAR = {"charts/episodic_return": "return", "losses/loss": "loss"}
 
-    def __init__(self, folder: Path | None, total: float, unit: str, start: float = 0, progress: bool = True):
+    def __init__(
+        self,
+        folder: Path | None,
+        total: float,
+        unit: str,
+        start: float = 0,
+        progress: bool = True,
+        left: Callable[[], float] = lambda: math.inf,
+    ):
+        self._total, self._start, self._left, self._began = int(total), start, left, time.monotonic()
         self._writer = None
         if folder:
             from torch.utils.tensorboard import SummaryWriter
@@ -90,6 +104,9 @@ class Logger:
 
     def advance(self, x: float) -> None:
         """Move the bar to clock x."""
+        if (left := self._left()) < math.inf and x > self._start:
+            end = int(x + max(left, 0) * (x - self._start) / (time.monotonic() - self._began))
+            self._bar.total = min(end, self._total or end)
         self._bar.update(int(x) - self._bar.n)
 
     def close(self) -> None:
@@ -112,6 +129,10 @@ class EpisodeStats:
         for e in np.flatnonzero(step["last"]):
             self.finished.append((float(step["score"][e]), int(step["length"][e])))
             self._new += 1
+
+    def mean_length(self) -> float:
+        """Agent steps of the newest episodes; 0 where none has ended."""
+        return float(np.mean([length for _, length in self.finished] or 0))
 
     def scalars(self, steps: int, epsilon: float) -> dict[str, float]:
         """Means over the episodes since the last call, epsilon, and agent steps a second of `steps` so far."""

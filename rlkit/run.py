@@ -18,13 +18,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
 
 C = TypeVar("C")
+T = TypeVar("T")
 Bound = float | tuple[float, float]
 """the least of a number, or its least and most"""
 
@@ -121,7 +122,9 @@ def load_config(kind: type[C], run_dir: Path) -> C:
     if not path.exists():
         raise FileNotFoundError(f"{run_dir} is no run: it has no config.json")
     try:
-        return from_dict(kind, json.loads(path.read_text()), str(path))
+        values = json.loads(path.read_text())
+        values.pop("threads_in_use", None)  # for people
+        return from_dict(kind, values, str(path))
     except (AttributeError, TypeError, json.JSONDecodeError) as error:
         raise DamagedFile(f"{path} is no configuration: {error}") from error
 
@@ -147,7 +150,8 @@ def start(cfg: Any, experiment: str, name: str, fixed: tuple[str, ...] = ("prese
 
     Raises ValueError where a resumed run would change one of its `fixed` fields.
     """
-    from rlkit.checkpoint import write_atomically  # torch comes with it
+    from rlkit.checkpoint import write_atomically  # torch comes with both
+    from rlkit.runtime import threads
 
     if cfg.resume:
         run_dir = Path(cfg.resume)
@@ -166,7 +170,7 @@ def start(cfg: Any, experiment: str, name: str, fixed: tuple[str, ...] = ("prese
                 break
     _lock(run_dir)
     _begun.append((run_dir.absolute(), time.time(), kept))
-    config = dataclasses.asdict(cfg) | {"resume": None}
+    config = dataclasses.asdict(cfg) | {"resume": None, "threads_in_use": threads()}
     write_atomically(run_dir / "config.json", json.dumps(config, indent=1).encode())
     with open(run_dir / "command.txt", "a", encoding="utf-8", errors="surrogateescape") as f:
         f.write(shlex.join([sys.executable, *sys.orig_argv[1:]]) + "\n")
@@ -191,6 +195,46 @@ def _lock(run_dir: Path) -> None:
     except OSError:  # a file system without locks
         return
     _locks.append(file)
+
+
+class Deadline:
+    """When a command that was given `minutes` has to be over, its last evaluation and save included; 0: never.
+
+    Args:
+        began: `time.monotonic()` when the minutes began, by default now.
+        runs: that share them in this process, and evaluate one after the other.
+    """
+
+    def __init__(self, minutes: float, began: float | None = None, runs: int = 1):
+        self.seconds, self.runs = 60 * minutes if minutes else math.inf, runs
+        self.end = (time.monotonic() if began is None else began) + self.seconds
+        self.evaluation = 0.0 if self.seconds == math.inf else 0.05 * self.seconds
+        """seconds that the last evaluation will take: a guess, until one was measured"""
+
+    def left(self) -> float:
+        """Seconds until the end; below 0 behind it."""
+        return self.end - time.monotonic()
+
+    def share(self, parts: int) -> "Deadline":
+        """One of so many equal parts of the time that is left."""
+        return self if self.end == math.inf else Deadline(max(self.left(), 1e-3) / parts / 60)
+
+    def in_time(self, parts: Iterable[T]) -> Iterator[T]:
+        """The parts, of a measurement say, until the end has come; the first in any case."""
+        for number, part in enumerate(parts):
+            if number and self.left() < 0:
+                break
+            yield part
+
+    def reached(self, timer: Mapping[str, float], evaluations: int = 1) -> bool:
+        """Whether no more is left than what follows the loop takes: so many evaluations, and two saves, as long as the
+        `timer.latest` of both say; half of the time at most.
+        """
+        if self.seconds == math.inf:
+            return False
+        evaluation = timer.get("evaluate", self.evaluation)
+        follows = self.runs * (evaluations * evaluation + 2 * timer.get("save", 0.01 * self.seconds))
+        return self.left() <= min(1.1 * follows, self.seconds / 2)
 
 
 def git_hash() -> str:

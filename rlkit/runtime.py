@@ -1,6 +1,15 @@
 """The machine: device, threads, seeds.
 
 All randomness of a run comes from one number, by `seed_everything` and `derive_seed`.
+
+A parallel region waits for its last thread. If a neighbour has displaced that one, a region of microseconds takes a
+time slice of milliseconds, and an update of hundreds of regions takes fifty times as long as on one thread. So a
+process whose number of threads is left open takes the cores that nobody else uses, and looks again as it goes:
+
+    cores    0  ours  ours  ours  ours  theirs theirs   ours      available = what we use + what lies idle
+             1  ours  ours  ours  idle  idle   idle     ours
+    threads     2     2     1 ............ 1 .......... 2
+                      ^ a neighbour comes                 ^ it has been gone for a while
 """
 
 import ctypes
@@ -8,6 +17,8 @@ import math
 import os
 import random
 import re
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +26,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+
+from rlkit.logger import say
 
 
 def cores() -> int:
@@ -74,15 +87,131 @@ def keep_freed_memory() -> None:
     mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
-def setup(seed: int, device: str = "auto", threads: int = 0) -> torch.device:
-    """Prepare the process: seeds, torch's and numba's threads (0: one a core), malloc. Returns the device."""
-    import numba
+class Neighbours:
+    """What other programs leave of the cores that this process may run on. Knows nothing without /proc/stat."""
 
+    def __init__(self, stat: Path = Path("/proc/stat")) -> None:
+        self._stat = stat
+        self._then = self._read()
+
+    def _read(self) -> tuple[float, float, float] | None:
+        """Seconds by the clock, of our work, and of idleness of our cores."""
+        try:
+            lines = self._stat.read_text().splitlines()
+            ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+            ticks = [int(x) for words in map(str.split, lines) if words[0] in ours for x in words[4:6]]  # idle, iowait
+            return time.monotonic(), time.process_time(), sum(ticks) / os.sysconf("SC_CLK_TCK")
+        except (AttributeError, IndexError, OSError, ValueError):
+            return None
+
+    @property
+    def seconds(self) -> float:
+        """Since the last call of `available`."""
+        return time.monotonic() - self._then[0] if self._then else math.inf
+
+    def available(self) -> float:
+        """Cores that we used or that lay idle since the last call, on average."""
+        then, now = self._then, self._read()
+        self._then = now
+        if now is None or then is None or now[0] - then[0] < 0.05:  # the system counts in hundredths
+            return math.inf
+        used, idle = now[1] - then[1], now[2] - then[2]
+        return (used + idle) / (now[0] - then[0])
+
+
+class _Threads:
+    """Of torch and numba in this process: so many, or, if 0 are asked for, as many as the neighbours leave."""
+
+    LOOK, LEAST_PATIENCE, MOST_PATIENCE = 0.25, 1.0, 64.0  # seconds
+
+    def __init__(self) -> None:
+        self.most = self.count = 1
+        self.open = False
+        self._neighbours = Neighbours()
+        self._next = self._patience = self._free_since = self._last_up = 0.0
+
+    def begin(self, asked: int) -> None:
+        told = re.match(r"\d+", os.environ.get("OMP_NUM_THREADS", ""))  # by whoever starts several of us
+        self.most = min(asked or int(told[0] if told else cores()), cores()) or 1
+        self.open = not asked and self.most > 1
+        self._patience, self._free_since, self._last_up = self.LEAST_PATIENCE, math.inf, -math.inf
+        count = self.most
+        if self.open:
+            time.sleep(max(0.0, 0.1 - self._neighbours.seconds))
+            count = self._fitting()
+            if count < self.most:
+                say(f"threads: {count}, as other programs are using {self.most - count} of the {self.most} cores")
+        self.use(count)
+
+    def use(self, count: int) -> None:
+        import numba
+
+        self.count = count
+        torch.set_num_threads(count)
+        numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+
+    def _fitting(self) -> int:
+        self._next = time.monotonic() + self.LOOK
+        available = self._neighbours.available()
+        return self.most if available == math.inf else min(self.most, max(1, math.floor(available + 0.25)))
+
+    def look(self) -> None:
+        """Fewer threads at once where others came; more after they have been gone for a while."""
+        now = time.monotonic()
+        if not self.open or now < self._next or threading.current_thread() is not threading.main_thread():
+            return  # OpenMP counts for each thread by itself; those that are not the main one have their own ways
+        count = self._fitting()
+        if count < self.count:
+            # Whoever left has come back: wait longer the next time. Or it has been long, and that was another one.
+            soon = now - self._last_up < 2 * self._patience
+            self._patience = min(2 * self._patience, self.MOST_PATIENCE) if soon else self.LEAST_PATIENCE
+            say(f"threads: {count} instead of {self.count}, as other programs use the cores too")
+            self.use(count)
+        if count <= self.count:
+            self._free_since = math.inf
+            return
+        self._free_since = min(self._free_since, now)
+        if now - self._free_since >= self._patience:
+            self._free_since, self._last_up = math.inf, now
+            say(f"threads: {count}, the cores are free again")
+            self.use(count)
+
+
+_threads = _Threads()
+
+
+def threads() -> int:
+    """CPU threads of torch's and numba's operations now."""
+    return _threads.count
+
+
+def share_cores() -> None:
+    """Adapt the number of threads, if it was left open, to what other programs leave. For loops, between two pieces of
+    work: it looks four times a second at most, and costs nothing in between.
+    """
+    _threads.look()
+
+
+def limit_threads(most: int) -> None:
+    """No more than so many threads from now on: more would not pay."""
+    _threads.most = most
+    _threads.use(min(most, _threads.count))
+
+
+def keep_threads() -> None:
+    """The present number from now on: what is compiled for so many would be compiled anew for others."""
+    _threads.open = False
+
+
+def setup(seed: int, device: str = "auto", threads: int = 0) -> torch.device:
+    """Prepare the process: seeds, torch's and numba's threads, malloc. Returns the device.
+
+    threads: so many, cores allowing, and then the same seed gives the same numbers; 0: as many as there are idle cores,
+    and so on from there, see `share_cores`.
+    """
     keep_freed_memory()
     seed_everything(seed)
-    threads = min(threads or cores(), cores())
-    torch.set_num_threads(threads)
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    _threads.begin(threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"(cpu|cuda)(:\d+)?", device):
@@ -98,6 +227,7 @@ def setup(seed: int, device: str = "auto", threads: int = 0) -> torch.device:
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Without dropout and gradients, with running statistics, until the end of the block; then the mode it had."""
+    share_cores()
     training = model.training
     model.eval()
     try:

@@ -26,6 +26,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from rlkit import checkpoint, optim, runtime
 from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
 from rlkit.logger import Logger, Timer, say, to_numbers
+from rlkit.run import Deadline
 from rlkit.schedule import Schedule
 
 Batch = dict[str, Tensor]
@@ -84,6 +85,7 @@ class Trainer:
         timer: shared with whoever else measures parts of the loop.
         over: the share of the run that is over, 0 .. 1, which lr_decay goes by; the default counts updates. For a run
             that ends by the clock; no two such runs are quite equal.
+        deadline: ends the loop so early that evaluation and save are over with it.
     """
 
     def __init__(
@@ -97,12 +99,14 @@ class Trainer:
         clock: tuple[str, Callable[[], float], float] | None = None,
         timer: Timer | None = None,
         over: Callable[[], float] | None = None,
+        deadline: Deadline | None = None,
     ):
         self.model, self.cfg, self.run_dir = model, cfg, run_dir
         self.step = 0
         self.state = dict(state or {})
         self.clock = clock or ("step", lambda: self.step, cfg.steps)
         self.timer = timer or Timer()
+        self.deadline = deadline or Deadline(0)
         self.device = next(model.parameters()).device
         self.precision = runtime.fastest_precision(self.device) if cfg.precision == "auto" else cfg.precision
         self.optimizer = optim.build(cfg.optimizer, model.parameters(), cfg.lr, cfg.eps, cfg.weight_decay, cfg.momentum)
@@ -120,6 +124,7 @@ class Trainer:
         self._forward_backward = self._build(loss_fn)
         self._logger: Logger | None = None
         self.stopped = False  # by a signal
+        self._ends = False
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -135,7 +140,8 @@ class Trainer:
         with self._signals():
             waiting = 0  # batches accumulated for the next update
             # `for batch in source` would draw one batch too many at the end, and resume would not be exact.
-            while self.step < self.cfg.steps and not (self.stopped and waiting == 0):
+            while self.step < self.cfg.steps and (waiting or self.goes_on()):
+                runtime.share_cores()
                 batch = next(source, None)
                 if batch is None:  # a finite iterator has ended
                     break
@@ -157,6 +163,15 @@ class Trainer:
                 path = self.save()
                 if self.stopped:
                     say(f"stopped at step {self.step:,}, saved {path}")
+
+    def goes_on(self, evaluations: int = 1) -> bool:
+        """Whether more updates follow: no signal has come, and the deadline leaves time for so many evaluations.
+
+        The caller's loop asks before an evaluation in its midst, by evaluations=2: where only one more fits, it is the
+        one that follows the loop, which then ends at once.
+        """
+        self._ends |= self.stopped or self.deadline.reached(self.timer.latest, evaluations)
+        return self.step < self.cfg.steps and not self._ends
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One optimiser step on one batch (and on those accumulated before it). Never waits for the device."""
@@ -195,7 +210,10 @@ class Trainer:
     def _build(self, loss_fn: LossFn) -> Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]:
         if self.cfg.mode == "cudagraph" and self.device.type != "cuda":
             raise ValueError(f"mode cudagraph needs a GPU, the model is on {self.device}: use eager or compile")
-        run = torch.compile(loss_fn) if self.cfg.mode == "compile" else loss_fn
+        run = loss_fn
+        if self.cfg.mode == "compile":
+            run = torch.compile(loss_fn)
+            runtime.keep_threads()
 
         def forward_backward(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
             # A captured graph must not hold weights cast once and cached: the cache is off there.
@@ -209,7 +227,11 @@ class Trainer:
             (loss / self.cfg.accumulate if self.cfg.accumulate > 1 else loss).backward()
             return loss.detach(), aux
 
-        return _Captured(self.model, forward_backward) if self.cfg.mode == "cudagraph" else forward_backward
+        if self.cfg.mode == "cudagraph":
+            from rlkit.cudagraph import Captured
+
+            return Captured(self.model, forward_backward)
+        return forward_backward
 
     # -- saving and loading --------------------------------------------------------------------------------------
 
@@ -303,7 +325,7 @@ class Trainer:
         """Opened on first use, so that a resumed run's begins where it goes on."""
         if self._logger is None:
             name, now, end = self.clock
-            self._logger = Logger(self.run_dir, end, f" {name}", now(), self.cfg.progress)
+            self._logger = Logger(self.run_dir, end, f" {name}", now(), self.cfg.progress, self.deadline.left)
         return self._logger
 
     def log(self, values: Mapping[str, Any]) -> None:
@@ -325,7 +347,8 @@ class Trainer:
 
     def _vitals(self) -> dict[str, float]:
         times = {f"time/{name}": seconds for name, seconds in self.timer.seconds.items()}
-        return {"charts/learning_rate": self.optimizer.param_groups[0]["lr"], "charts/updates": self.step, **times}
+        rate, threads = self.optimizer.param_groups[0]["lr"], runtime.threads()
+        return {"charts/learning_rate": rate, "charts/updates": self.step, "charts/threads": threads, **times}
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -358,41 +381,3 @@ _running: list[Trainer] = []
 """those in the midst of run(): a signal is for all of them"""
 _handlers: dict[int, Any] = {}
 """what signals found before the first of these"""
-
-
-class _Captured:
-    """forward_backward as a CUDA graph with static inputs. The first batch fixes shapes; others are copied in.
-
-    Gradients are zeroed in place by the caller, so that the graph always adds to the same memory.
-    """
-
-    def __init__(self, model: nn.Module, run: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]):
-        self._model, self._run = model, run
-        self._graph: torch.cuda.CUDAGraph | None = None
-
-    def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        if self._graph is None:
-            self._capture(batch)
-        else:
-            for name, held in self._inputs.items():
-                assert batch[name].shape == held.shape, f"a captured graph takes batches of one shape: {name}"
-                held.copy_(batch[name], non_blocking=True)
-        assert self._graph is not None
-        self._graph.replay()
-        return self._outputs
-
-    def _capture(self, batch: Batch) -> None:
-        self._inputs = {name: value.clone() for name, value in batch.items()}
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):  # lets cuDNN and cuBLAS choose and allocate outside the capture; moves batch norms
-                self._run(self._inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        for p in self._model.parameters():
-            p.grad = torch.zeros_like(p) if p.requires_grad else None
-        graph = torch.cuda.CUDAGraph()
-        # On a stream of its own: graphs of one stream share cuBLAS's scratch memory, and may not replay at once.
-        with torch.cuda.graph(graph, stream=stream):
-            self._outputs = self._run(self._inputs)
-        self._graph = graph  # capturing ran nothing: the first replay adds this batch's gradients

@@ -3,6 +3,8 @@ import os
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the commands that tests start, as the workers share the cores
+
 from envs import compiled
 from rlkit import runtime
 

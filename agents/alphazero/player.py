@@ -11,6 +11,7 @@ from torch import Tensor
 
 from agents.alphazero.inference import Inference, open_edges, priors_of
 from agents.alphazero.network import BoardNetwork
+from rlkit import runtime
 from rlkit.root import deepen, table
 from rlkit.search import OPEN, Edges, Trees
 
@@ -152,13 +153,14 @@ class AlphaZero:
         threads, least = 1, seconds(1)
         while 2 * threads <= most and (took := seconds(2 * threads)) < 0.9 * least:
             threads, least = 2 * threads, took
-        torch.set_num_threads(threads)
+        runtime.limit_threads(threads)
 
     def grow(self, trees: Trees, position: Any, goal: int, end: float = np.inf) -> None:
         """Search on until the root has had `goal` simulations, the tree is full, or `time.monotonic()` is `end`."""
         game, games = position.states()
 
         def opened(edges: Edges) -> None:
+            runtime.share_cores()
             open_edges(trees, game, games, edges, self.evaluate)
 
         try:

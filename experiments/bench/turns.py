@@ -18,7 +18,7 @@ import tyro
 class Config:
     """Measure speed. Peers (the extra `bench`) run in turns with ours."""
 
-    what: Annotated[Literal["alphago", "dqn", "go", "nn", "search"], tyro.conf.Positional] = "dqn"
+    what: Annotated[Literal["alphago", "dqn", "go", "neighbours", "nn", "search"], tyro.conf.Positional] = "dqn"
     json: bool = False
     """one JSON object a line instead of a table"""
     game: str = "pong"
@@ -28,7 +28,7 @@ class Config:
     seconds: float = 6.0
     """length of a turn, about"""
     threads: int = 0
-    """CPU threads of dqn; 0: one a core. go says itself which figure has one and which two"""
+    """CPU threads of dqn; 0: those of idle cores. go says itself which figure has one and which two"""
     device: str = "auto"
     """for dqn"""
 

@@ -31,7 +31,7 @@ class Config:
     frames: int = 4_000_000
     """emulator frames in all"""
     minutes: float = 0
-    """stop after so many minutes of this process; 0: no limit"""
+    """that this process may take, its last evaluation and save included; 0: no limit"""
     num_envs: int = 16
     """emulators in lock-step"""
     batch_size: int = 128
@@ -59,7 +59,7 @@ class Config:
     device: str = "auto"
     """cpu, cuda, cuda:1, ..."""
     threads: int = 0
-    """CPU threads; 0: one a core"""
+    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
     agent: tyro.conf.OmitArgPrefixes[DQNConfig] = field(
         default_factory=lambda: DQNConfig(double=True, dueling=True, n_step=3)
     )

@@ -5,6 +5,7 @@ import functools
 import itertools
 import math
 import re
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -71,7 +72,12 @@ class Ladder:
         return min(max((self.rungs.index(b) + 1 for b in beaten if b in self.rungs), default=0), len(self.rungs) - 1)
 
     def play(
-        self, name: str, make_ours: Maker, past: tuple[str, Maker] | None = None, stop: Callable[[], bool] = bool
+        self,
+        name: str,
+        make_ours: Maker,
+        past: tuple[str, Maker] | None = None,
+        stop: Callable[[], bool] = bool,
+        end: float = math.inf,
     ) -> dict[str, float]:
         """Measure the present player under `name`; returns scalars for the log.
 
@@ -81,7 +87,8 @@ class Ladder:
         forfeits are losses. Raises ValueError for the name of a rung.
 
         past: the name under which it was measured, and its maker. stop: asked between games; if it says so, the match
-        at hand does not count, and no other is played.
+        at hand does not count, and no other is played. end: of `time.monotonic()`; games that have not ended by then
+        are left out.
         """
         if name in self.rungs:
             raise ValueError(f"{name!r} is a rung of the ladder; call the player otherwise")
@@ -90,27 +97,34 @@ class Ladder:
             at = self.rungs[self.rung]
             tag = re.sub(r"[^\w.-]+", "_", at)  # what TensorBoard takes
             make = functools.partial(self.make, at, derive_seed(self.seed, len(self.results)))
-            scalars[f"eval/against_{tag}"] = self._match(name, make_ours, at, make, self.starts, stop)
-            if self.rungs[self.rung] == at or stop():
+            scalars[f"eval/against_{tag}"] = self._match(name, make_ours, at, make, self.starts, stop, end)
+            if self.rungs[self.rung] == at or stop() or time.monotonic() > end:
                 break
         if past and past[0] != name and not stop():
-            scalars["eval/against_past"] = self._match(name, make_ours, *past, self.varied, stop)
+            scalars["eval/against_past"] = self._match(name, make_ours, *past, self.varied, stop, end)
         ratings = self.ratings()
         if name in ratings.names:
             elo, low, high = ratings[name]
             scalars |= {"eval/elo": elo, "eval/elo_low": low, "eval/elo_high": high, "eval/rung": self.rung}
         return {tag: value for tag, value in scalars.items() if math.isfinite(value)}
 
-    def _match(self, a: str, make_a: Maker, b: str, make_b: Maker, starts: Sequence[Any], stop: Callable) -> float:
+    def _match(
+        self, a: str, make_a: Maker, b: str, make_b: Maker, starts: Sequence[Any], stop: Callable, end: float
+    ) -> float:
         """Play it and keep the result; returns the score of a, 0 .. 1, or nan where no game counts."""
         seed = derive_seed(self.seed, len(self.results))
-        with contextlib.closing(play_match(make_a, make_b, list(starts), self.games, seed, self.parallel)) as match:
+        match = play_match(make_a, make_b, list(starts), self.games, seed, self.parallel, end)
+        with contextlib.closing(match):
             played = []
             for game in match:
                 played.append(game)
                 if stop():
                     return math.nan
-            out = summary(played)
+        if len(played) < self.games:
+            say(f"{a} against {b}: {len(played)} of {self.games} games ended in time")
+        if not played:
+            return math.nan
+        out = summary(played)
         for loser, theirs in itertools.groupby(sorted(out["forfeits"], key=lambda f: f["loser"]), lambda f: f["loser"]):
             lost = list(theirs)
             say(f"{a} against {b}: {a if loser == 'a' else b} forfeited {len(lost)} games, first: {lost[0]['story']}")

@@ -1,5 +1,6 @@
 """Outcomes of games: which positions a value network learns from, and how it is measured."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -94,14 +95,18 @@ class Foretold:
         return (self.value - self.z) ** 2
 
 
-def foretell(network: nn.Module, games: Games, index: NDArray[np.int64]) -> Foretold:
-    """What the network says of the positions before moves [n] of games."""
+def foretell(network: nn.Module, games: Games, index: NDArray[np.int64], in_time: Callable = iter) -> Foretold:
+    """What the network says of the positions before moves [n] of games.
+
+    in_time: takes and gives parts of them, and may give fewer.
+    """
     device = next(network.parameters()).device
     with evaluating(network):
         values = [
             network(torch.from_numpy(positions.planes(games.states(some))).to(device)).cpu().numpy()
-            for some in np.array_split(index, -(-len(index) // 500))
+            for some in in_time(np.array_split(index, -(-len(index) // 500)))
         ]
+    index = index[: sum(map(len, values))]
     number = games.number(index)
     return Foretold(number, np.where(number % 2 == 0, BLACK, 3 - BLACK), np.concatenate(values), games.z(index))
 

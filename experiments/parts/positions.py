@@ -145,14 +145,19 @@ class Foretold:
 
 
 @torch.no_grad()
-def foretell(logits_of: Callable[[NDArray[np.int64]], Tensor], games: Games, index: NDArray[np.int64]) -> Foretold:
-    """Hold a policy against the moves [n] of games; logits_of: indices [B] -> logits [B, A] on the CPU."""
+def foretell(
+    logits_of: Callable[[NDArray[np.int64]], Tensor], games: Games, index: NDArray[np.int64], in_time: Callable = iter
+) -> Foretold:
+    """Hold a policy against the moves [n] of games; logits_of: indices [B] -> logits [B, A] on the CPU.
+
+    in_time: takes and gives parts of the moves, and may give fewer.
+    """
     parts = []
-    for some in np.array_split(index, max(1, len(index) // 500)):
+    for some in in_time(np.array_split(index, max(1, len(index) // 500))):
         logits = logits_of(some).float()
         action = torch.from_numpy(games.moves[some].astype(np.int64))
         best = logits.topk(min(5, logits.shape[1]))
         right = (best.indices == action[:, None]) & (best.values > -torch.inf)
         parts.append((right[:, 0], right.any(1), F.cross_entropy(logits, action, reduction="none")))
     top1, top5, nats = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
-    return Foretold(games.number(index), top1, top5, nats)
+    return Foretold(games.number(index[: len(nats)]), top1, top5, nats)

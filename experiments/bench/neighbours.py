@@ -1,0 +1,84 @@
+"""Two runs at once, and one beside a busy program: what each learner keeps of its speed.
+
+All are started anew for each turn, as people start them: with the flags of their defaults, in processes of their own.
+"""
+
+import contextlib
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+from experiments.bench.turns import Config, report
+
+LEARNERS = {
+    "dqn": "experiments.dqn_atari --replay 20000 --learning-starts 2000 --no-save-replay",
+    "alphazero": "experiments.alphazero_go --selfplay.games 64 --selfplay.start 200",
+    "images": "experiments.images --data fashion-mnist --augment flipped shifted --batch-size 128",
+    "language model": "experiments.language_model",
+}
+
+# Counts updates, and rounds of self-play, from the fifth on for so many seconds; then it is killed, as far as the run can tell.
+WORKER = """
+import importlib, os, sys, time
+from agents.alphazero.selfplay import SelfPlay
+from rlkit import run
+from rlkit.trainer import Trainer
+
+seconds, (module, *flags), times = float(sys.argv[1]), sys.argv[2:], []
+
+def counted(method):
+    def count(*args):
+        out = method(*args)
+        times.append(time.monotonic())
+        if len(times) > 5 and times[-1] - times[4] > seconds:
+            print((len(times) - 5) / (times[-1] - times[4]), flush=True)
+            os._exit(0)
+        return out
+    return count
+
+unit = SelfPlay.play if "alphazero" in module else Trainer.update
+setattr(SelfPlay if "alphazero" in module else Trainer, unit.__name__, counted(unit))
+experiment = importlib.import_module(module)
+experiment.main(run.parse(experiment.PRESETS, [*flags, "--trainer.no-progress"]))
+"""
+BUSY = "while True: pass"
+
+
+def rates(cfg: Config, flags: str, runs: int = 1, busy: int = 0) -> list[float]:
+    """Updates a second of so many runs started at once, beside so many busy programs."""
+    with contextlib.ExitStack() as held, tempfile.TemporaryDirectory() as folder:
+        root = Path(__file__).parents[2]
+        for _ in range(busy):
+            held.callback(subprocess.Popen([sys.executable, "-c", BUSY]).kill)
+        command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r})\n{WORKER}", str(cfg.seconds)]
+        started = [
+            subprocess.Popen(
+                [*command, *flags.split()], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            for _ in range(runs)
+        ]
+        found = []
+        for process in started:
+            out, errors = process.communicate()
+            if process.returncode:
+                raise RuntimeError(f"{flags} ended with {process.returncode}: {errors[-2000:]}")
+            found.append(float(out))
+        return found
+
+
+def main(cfg: Config) -> None:
+    """Updates/s (of AlphaZero, rounds of self-play with their updates), medians of cfg.rounds turns."""
+    for name, flags in LEARNERS.items():
+        turns: dict[str, list[float]] = defaultdict(list)
+        for _ in range(cfg.rounds):
+            turns["two"].append(sum(rates(cfg, flags, runs=2)))
+            turns["two, one thread each"].append(sum(rates(cfg, f"{flags} --threads 1", runs=2)))
+            turns["alone"].append(*rates(cfg, flags))
+            turns["beside"].append(*rates(cfg, flags, busy=1))
+        median = {what: statistics.median(values) for what, values in turns.items()}
+        unit = "updates/s"
+        report(cfg, f"{name}: two at once", median["two"], unit, "--threads 1", median["two, one thread each"])
+        report(cfg, f"{name}: beside a busy program", median["beside"], unit, "alone", median["alone"])
