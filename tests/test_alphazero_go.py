@@ -139,7 +139,7 @@ def test_the_gate_keeps_the_better_network(tmp_path, monkeypatch, score, accepte
             seen.append((network, copy.deepcopy(network.state_dict())))
 
     class Ladder(alphazero_go.Ladder):
-        def play(self, name, ours, past=None, stop=bool):
+        def play(self, name, ours, past=None, stop=bool, end=0.0):
             return {"eval/against_past": score}
 
         def table(self):

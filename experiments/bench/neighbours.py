@@ -20,7 +20,7 @@ LEARNERS = {
     "language model": "experiments.language_model",
 }
 
-# Counts updates, and rounds of self-play, from the fifth on for so many seconds; then it is killed, as far as the run can tell.
+# Counts updates, or rounds of self-play, from the fifth on for so many seconds, and is gone.
 WORKER = """
 import importlib, os, sys, time
 from agents.alphazero.selfplay import SelfPlay
