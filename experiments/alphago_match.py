@@ -19,11 +19,10 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from envs import compiled
 from envs.go.position import Position
 from experiments.match import play_match, random_openings
 from experiments.parts.players import VARIANTS, Agent, agent_folder, agent_info, go_player
-from rlkit import run, runtime
+from rlkit import compiled, run, runtime
 from rlkit.checkpoint import write_atomically
 from rlkit.evaluate import elo_ratings
 

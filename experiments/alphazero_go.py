@@ -19,11 +19,10 @@ from agents.alphazero.games import Finished, SelfPlayConfig
 from agents.alphazero.network import BoardNetwork, alphazero_loss
 from agents.alphazero.player import AlphaZero
 from agents.alphazero.selfplay import SelfPlay
-from envs import compiled
 from experiments.parts.ladder import Ladder
 from experiments.parts.players import agent_folder
 from experiments.parts.worlds import World
-from rlkit import run, runtime
+from rlkit import compiled, run, runtime
 from rlkit.checkpoint import checkpoints, load_agent_files, save_agent
 from rlkit.logger import Timer, say
 from rlkit.trainer import TrainConfig, Trainer

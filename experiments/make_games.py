@@ -16,13 +16,12 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from envs import compiled
 from envs.go.position import BLACK, Position
 from envs.go.record import GameRecord
 from envs.go.sgf import read_collection, to_sgf
 from experiments.match import RULES, play_match, random_openings
 from experiments.parts.players import board_for, go_player
-from rlkit import run, runtime
+from rlkit import compiled, run, runtime
 from rlkit.checkpoint import write_atomically
 
 

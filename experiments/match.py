@@ -25,14 +25,13 @@ from typing import Annotated, Any
 import tyro
 from tqdm import tqdm
 
-from envs import compiled
 from envs.go.gtp_client import PlayerFailed
 from envs.go.position import BLACK, EMPTY, RESIGN, WHITE, IllegalMove, Position
 from envs.go.random_player import RandomPlayer
 from envs.go.record import GameRecord, result_text
 from envs.go.sgf import write_sgf
 from experiments.parts.players import board_for, go_player
-from rlkit import run, runtime
+from rlkit import compiled, run, runtime
 from rlkit.evaluate import elo_difference, elo_interval, wilson_interval
 
 Player = Callable[[Position], int]

@@ -15,13 +15,13 @@ in numpy, which on a CPU is the same memory.
 
 from pathlib import Path
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rlkit.checkpoint import ChunkFile
+from rlkit.compiled import parallel_kernel, prange
 from rlkit.sum_tree import SumTree
 
 CHUNK_BYTES = 4 << 20
@@ -307,13 +307,13 @@ class Replay:
             part.copy_(torch.from_numpy(mine).view(part.dtype).view(part.shape))
 
 
-@numba.njit(parallel=True, cache=True)
+@parallel_kernel
 def _interleave4(frames, index, out):
     """out[b, pixel] = the bytes of four frames side by side: a stack with its channels innermost, as convolutions
     like it. One 32-bit store a pixel is three times as fast as four byte stores.
     """
     batch, pixels = out.shape
-    for b in numba.prange(batch):
+    for b in prange(batch):
         f0, f1, f2, f3 = frames[index[b, 0]], frames[index[b, 1]], frames[index[b, 2]], frames[index[b, 3]]
         for p in range(pixels):
             low = np.uint32(f0[p]) | (np.uint32(f1[p]) << np.uint32(8))

@@ -16,19 +16,16 @@ value is in -1 .. 1. Ended games keep their exact value and cost no evaluation w
 from dataclasses import dataclass
 from typing import Literal
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from rlkit.compiled import kernel
 
 PENDING, OPEN, OVER = 0, 1, 2  # status of a node: waiting for its value, with edges, the end of a game
 UCB1, PUCT = 0, 1
 ENDED = 10_000  # simulations of a tree in one call of select that may meet an ended game
 C_BASE = 19_652  # c(s) = c + log((1 + N + C_BASE) / C_BASE): Silver et al. 2018, pseudocode
 C_VISIT = 50  # weight of a value in -1 .. 1 against logits, (C_VISIT + max N) (Q + 1) / 2: Danihelka et al. 2022
-
-# No reference counts: they cost many times the work where small functions hand views of arrays to each other.
-_options: dict = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
-kernel = numba.njit(**_options)
 
 
 @dataclass

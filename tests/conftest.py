@@ -5,8 +5,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the commands that tests start, as the workers share the cores
 
-from envs import compiled
-from rlkit import runtime
+from rlkit import compiled, runtime
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from envs import compiled
 from experiments.bench import alphago, turns
+from rlkit import compiled
 
 
 def test_main_prints_its_rows(capsys, monkeypatch):

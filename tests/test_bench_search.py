@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from agents.alphazero.inference import Inference
-from envs import compiled
 from experiments.bench import search, turns
-from rlkit import runtime
+from rlkit import compiled, runtime
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 

@@ -12,7 +12,8 @@ They are the trees of `rlkit/search.py` with other verbs:
 import numpy as np
 from numpy.typing import NDArray
 
-from rlkit.search import ENDED, OPEN, OVER, PENDING, Edges, Trees, kernel
+from rlkit.compiled import kernel
+from rlkit.search import ENDED, OPEN, OVER, PENDING, Edges, Trees
 
 
 @kernel

@@ -18,8 +18,8 @@ the first `state_size` numbers of a row in a node: the hashes lie in the game an
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.compiled import kernel
 from envs.go.chains import BLACK, BORDER, EMPTY, NEVER, WHITE, Columns, in_atari, is_suicide, ko_after, neighbour, place
+from rlkit.compiled import kernel
 
 SIMPLE, POSITIONAL, SITUATIONAL = 0, 1, 2
 

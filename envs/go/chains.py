@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.compiled import kernel
+from rlkit.compiled import kernel
 
 EMPTY, BLACK, WHITE, BORDER = 0, 1, 2, 3
 NEVER, VACATED = 0, 1  # `head` of an empty point: whether a stone was once taken from it

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.compiled import kernel, over, scratch
 from envs.go import ladders
 from envs.go.board import (
     HEIGHT,
@@ -25,6 +24,7 @@ from envs.go.board import (
 )
 from envs.go.chains import BLACK, EMPTY, is_suicide
 from envs.go.knowledge import after_move, chain_liberties, is_true_eye
+from rlkit.compiled import kernel, over, scratch
 
 if TYPE_CHECKING:
     from envs.go.position import Position

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.compiled import kernel, over, scratch
 from envs.go import board, features, knowledge, playouts
 from envs.go.board import (
     HASH,
@@ -26,6 +25,7 @@ from envs.go.board import (
     to_point,
 )
 from envs.go.chains import BLACK, EMPTY, WHITE
+from rlkit.compiled import kernel, over, scratch
 
 States = NDArray[np.int16]
 Superko = Literal["positional", "situational", "simple"]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.compiled import kernel
 from envs.go.board import HEIGHT, STRIDE, WIDTH, area_of, columns
 from envs.go.chains import BLACK, BORDER, EMPTY, WHITE, in_atari, neighbour
+from rlkit.compiled import kernel
 
 if TYPE_CHECKING:
     from envs.go.position import Position

@@ -8,9 +8,9 @@ Alternatives are tried on copies of the board: a stack of BOARDS rows, of which 
 alternative of all is played in place. A copy has no use for the column `past`, which holds its moves to try.
 """
 
-from envs.compiled import kernel
 from envs.go.board import KO, MOVES, PASSES, RECENT, STATE_SIZE, STRIDE, TO_PLAY, columns, copy
 from envs.go.chains import add_once, few_liberties, in_atari, is_suicide, ko_after, neighbour, only_liberty, place
+from rlkit.compiled import kernel
 
 DEPTH = 100
 """A chain that still runs after so many moves of the attacker has escaped."""

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.compiled import kernel, over, scratch
 from envs.go.board import (
     HEIGHT,
     KO,
@@ -55,6 +54,7 @@ from envs.go.patterns import (
     survey,
 )
 from envs.go.playouts import mix, next_state
+from rlkit.compiled import kernel, over, scratch
 
 ONE = 1 << 16  # a factor of 1: weights are integers, as their sums do not drift
 MOST = 1 << 42  # so that the sum over a board stays exact as a float

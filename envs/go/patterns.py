@@ -28,9 +28,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.compiled import kernel, over, scratch
 from envs.go.board import HEIGHT, KO, MOVES, RECENT, STRIDE, TO_PLAY, WIDTH, area_of, as_words, columns, to_move
 from envs.go.chains import BLACK, BORDER, EMPTY, WHITE, add_once, few_liberties, in_atari, liberty, only_liberty
+from rlkit.compiled import kernel, over, scratch
 
 PADDING, RESPONSE, NEIGHBOUR, SAVE_ATARI, NAKADE = 0, 1, 2, 4, 5
 """2 and 3 are straight and diagonal neighbours; 5 to 9 are the five shapes"""

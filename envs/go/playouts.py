@@ -5,10 +5,10 @@ They use simple ko and a cap instead of superko; the search above them never doe
 
 import numpy as np
 
-from envs.compiled import kernel
 from envs.go.board import HEIGHT, KO, PASSES, STRIDE, TO_PLAY, WIDTH, columns
 from envs.go.chains import BLACK, BORDER, EMPTY, WHITE, in_atari, ko_after, place
 from envs.go.knowledge import diagonals_hold, own_points
+from rlkit.compiled import kernel
 
 FREE, SAFE, CAPTURE, OPPONENT = 1, 2, 4, 8  # what a neighbour offers to a move; bits
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.compiled import kernel, over
 from envs.go.board import KOMI, is_over, play_point, to_point
 from envs.go.chains import BLACK, WHITE
 from envs.go.game import Go, States
+from rlkit.compiled import kernel, over
 
 if TYPE_CHECKING:
     from envs.go.record import GameRecord

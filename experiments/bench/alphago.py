@@ -21,7 +21,6 @@ from agents.alphago.network import PolicyNetwork, ValueNetwork, policy_loss
 from agents.alphago.parts import Parts
 from agents.alphago.player import AlphaGo
 from agents.alphago.search import SearchConfig
-from envs import compiled
 from envs.go import pattern_playouts
 from envs.go.chains import BLACK
 from envs.go.game import Go
@@ -32,7 +31,7 @@ from experiments import alphago_sl
 from experiments.bench.go import random_moves
 from experiments.bench.turns import Config, in_turns, repeat, report
 from experiments.parts import players, positions
-from rlkit import runtime
+from rlkit import compiled, runtime
 from rlkit.data import Batches
 from rlkit.trainer import Trainer
 

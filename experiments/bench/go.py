@@ -12,12 +12,12 @@ from collections.abc import Callable
 import numpy as np
 
 from agents.uct.player import UCTPlayer
-from envs import compiled
 from envs.go import features, pattern_playouts
 from envs.go.game import Go
 from envs.go.patterns import NUM_FEATURES
 from envs.go.position import Position
 from experiments.bench.turns import Config, in_turns, report
+from rlkit import compiled
 from rlkit.search import Trees
 
 SIZES = {5: 4000, 9: 1500, 13: 800, 19: 300}

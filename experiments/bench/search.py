@@ -28,14 +28,13 @@ from agents.alphazero.inference import Evaluate, Inference
 from agents.alphazero.network import BoardNetwork
 from agents.alphazero.player import AlphaZero
 from agents.alphazero.selfplay import SelfPlay
-from envs import compiled
 from envs.go import features
 from envs.go.game import Go
 from envs.go.position import Position
 from experiments.alphazero_go import PRESETS
 from experiments.bench.go import middle_game
 from experiments.bench.turns import Config, in_process, in_turns, repeat, report
-from rlkit import runtime
+from rlkit import compiled, runtime
 from rlkit.checkpoint import save_agent
 
 CHANNELS, BLOCKS = 64, 6
