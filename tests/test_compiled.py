@@ -91,11 +91,10 @@ def run(tree, program=PROGRAM, **environment):
     return out.splitlines(), err.splitlines()
 
 
+@pytest.mark.slow
 def test_an_edit_in_another_file_takes_effect(tree):
     (folder, answer, cache), _ = run(tree)
     assert Path(folder).parent == tree / "rlkit" / "__pycache__" and (answer, cache) == ("130", "0 1")
-    assert run(tree) == ([folder, "130", "1 0"], []), "the second start compiles nothing"
-
     source = tree / "rlkit" / "sums.py"
     before = source.read_text()
     source.write_text(before.replace("STEP = 2", "STEP = 3"))
@@ -103,7 +102,7 @@ def test_an_edit_in_another_file_takes_effect(tree):
     assert edited != folder and (answer, cache) == ("190", "0 1")
 
     source.write_text(before)
-    assert run(tree) == ([folder, "130", "1 0"], []), "back again"
+    assert run(tree) == ([folder, "130", "1 0"], []), "back again, and nothing is compiled"
 
 
 @pytest.mark.slow
@@ -115,8 +114,9 @@ def test_parallel_loops_are_kept_too(tree):
     assert run(tree, PARALLEL)[0][1:] == ["[0 3 6]", "0 1"]
 
 
+@pytest.mark.slow
 def test_processes_that_compile_at_the_same_time(tree):
-    processes = [start(tree) for _ in range(3)]
+    processes = [start(tree) for _ in range(2)]
     for process in processes:
         out, err = process.communicate()
         assert process.returncode == 0 and out.splitlines()[1] == "130", err
@@ -125,11 +125,9 @@ def test_processes_that_compile_at_the_same_time(tree):
 
 def test_without_a_place_it_goes_on_and_says_so_in_one_line(tree):
     (tree / "rlkit" / "__pycache__").write_text("in the way, as a folder without permissions would be")
-    for home in ({"HOME": "/dev/null"}, {"XDG_CACHE_HOME": "relative"}):
-        (folder, answer, cache), (line,) = run(tree, **home)
-        assert (folder, answer, cache) == ("None", "130", "0 1")
-        assert "at every start" in line and "NUMBA_CACHE_DIR" in line
-    assert not (tree / "relative").exists()
+    (folder, answer, cache), (line,) = run(tree, HOME="/dev/null")
+    assert (folder, answer, cache) == ("None", "130", "0 1")
+    assert "at every start" in line and "NUMBA_CACHE_DIR" in line
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="files have no largest size here")
@@ -236,6 +234,8 @@ def test_places_go_by_rank(place, tmp_path, monkeypatch):
     assert place().parent == tmp_path / "home" / ".cache" / "lecture-rl"
     monkeypatch.setenv("HOME", "/dev/null")
     assert place() is None
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert place() is None and not Path("relative").exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owner here")
