@@ -1,1 +1,1 @@
-"""The worlds. Nothing in here imports anything else of this project."""
+"""The worlds. They import rlkit.compiled and nothing else of this project."""

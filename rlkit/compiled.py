@@ -144,7 +144,8 @@ class _Cache(NullCache):
                     file.write(hashlib.sha256(data).digest() + data)
                 os.replace(new, path)
             except BaseException:
-                os.unlink(new)
+                with contextlib.suppress(OSError):
+                    os.unlink(new)
                 raise
         except OSError as error:
             _Cache.saves = False
@@ -152,7 +153,7 @@ class _Cache(NullCache):
 
 
 def _compile(function: Callable, **options: Any) -> Any:
-    """A function that is compiled on its first call with arguments of new types, or loaded if that was done before."""
+    """A function that is compiled when it first meets these types of arguments, or loaded if that was done before."""
     dispatcher = numba.njit(**options)(function)
     if hasattr(dispatcher, "_cache"):  # not under NUMBA_DISABLE_JIT
         dispatcher._cache = _Cache(function)
@@ -160,7 +161,7 @@ def _compile(function: Callable, **options: Any) -> Any:
 
 
 def kernel(function: Callable) -> Any:
-    """Compile a function of a file in `agents`, `envs` or `rlkit`: without the GIL, kept on disk.
+    """Compile a function without the GIL; one of a file in `agents`, `envs` or `rlkit` is kept on disk.
 
     It may not allocate: `_nrt=False` takes numba's reference counts out, which cost eight times the work itself where
     small functions hand views of arrays to each other (measured on play-outs). So only Python and other kernels may
