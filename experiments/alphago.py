@@ -23,7 +23,7 @@ from envs.go.game import Go
 from experiments import alphago_match
 from experiments.parts import stages
 from rlkit import run
-from rlkit.checkpoint import write_atomically
+from rlkit.files import read_json, write_atomically
 from rlkit.logger import say
 
 
@@ -112,7 +112,7 @@ def main(cfg: Config) -> Path:
     run_dir = run.start(cfg, "alphago", f"{cfg.size}x{cfg.size}", FIXED)
     again = f"{sys.executable} -m experiments.alphago --resume {run_dir}"
     ledger = run_dir / "stages.json"
-    done: dict[str, str] = json.loads(ledger.read_text()) if ledger.exists() else {}
+    done: dict[str, str] = read_json(ledger) if ledger.exists() else {}
     count = len(plan(cfg, done))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -23,8 +23,8 @@ from envs.go.position import Position
 from experiments.match import play_match, random_openings
 from experiments.parts.players import VARIANTS, Agent, agent_folder, agent_info, go_player
 from rlkit import compiled, run, runtime
-from rlkit.checkpoint import write_atomically
 from rlkit.evaluate import elo_ratings
+from rlkit.files import write_atomically
 
 
 @dataclass

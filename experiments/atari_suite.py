@@ -27,7 +27,7 @@ from experiments import dqn_atari
 from experiments.parts import games, suite, suite_page
 from experiments.parts.suite import Run, Suite
 from rlkit import run
-from rlkit.checkpoint import write_atomically
+from rlkit.files import read_json, write_atomically
 from rlkit.logger import say
 
 
@@ -150,7 +150,7 @@ def report(cfg: Config, suite_dir: Path) -> Suite:
     whole = Suite(
         cfg.frames,
         runs,
-        json.loads(machines.read_text()) if machines.exists() else [],
+        read_json(machines, list) if machines.exists() else [],
         shlex.join(cfg.extra),
         {(r.preset, r.game, r.seed): suite.training_curve(suite_dir / r.folder) for r in runs if r.folder},
     )
@@ -175,7 +175,7 @@ def main(cfg: Config) -> Path:
     else:
         suite_dir = run.start(cfg, "atari_suite", cfg.name, FIXED)
         machines = suite_dir / "hardware.json"
-        known = json.loads(machines.read_text()) if machines.exists() else []
+        known = read_json(machines, list) if machines.exists() else []
         write_atomically(machines, json.dumps(list(dict.fromkeys([*known, suite.hardware()])), indent=1).encode())
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:

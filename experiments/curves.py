@@ -3,7 +3,6 @@
 python -m experiments.curves runs/dqn_atari/pong__* --out docs/pong.png       # needs the extra `plot`
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ import numpy as np
 import tyro
 
 from rlkit import run
+from rlkit.files import check_regular, read_json
 
 
 @dataclass
@@ -27,9 +27,15 @@ class Config:
 
 
 def curve(folder: Path, tag: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(clock, minutes since the run began, value) [N] of one tag. Raises ValueError where it has none."""
+    """(clock, minutes since the run began, value) [N] of one tag. Raises FileNotFoundError, DamagedFile, and ValueError
+    where it has none.
+    """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}: name a run's")
+    for path in folder.glob("events.*"):
+        check_regular(path)
     events = EventAccumulator(str(folder), {"scalars": 0})
     events.Reload()
     tags = events.Tags()["scalars"]
@@ -44,7 +50,7 @@ def curve(folder: Path, tag: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def preset(folder: Path) -> str:
     """The preset that a run began with; empty where it says none."""
     path = folder / "config.json"
-    return json.loads(path.read_text()).get("preset", "") if path.exists() else ""
+    return read_json(path).get("preset", "") if path.exists() else ""
 
 
 def main(cfg: Config) -> Path:

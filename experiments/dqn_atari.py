@@ -74,6 +74,11 @@ def wire(
     clip_reward: bool = True,
 ) -> tuple[Trainer, Experience, Any]:
     """Experience and trainer around an agent and its replay, of which `samples_per_step` are replayed."""
+    if cfg.learning_starts > (capacity := replay.rows * cfg.num_envs):
+        raise ValueError(
+            f"--learning-starts {cfg.learning_starts:,} would never come: --replay {cfg.replay:,} holds {capacity:,} of"
+            " these steps; lower the one or raise the other"
+        )
     captured = cfg.trainer.mode == "cudagraph"
     start = cfg.learning_starts * envs.frames_per_step
     experience = Experience(

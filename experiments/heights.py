@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from experiments.parts.tables import Table, read_table
 from rlkit import run, runtime
-from rlkit.checkpoint import described, load_agent_files, save_agent
+from rlkit.checkpoint import described, load_agent_files, rebuild, save_agent
 from rlkit.data import Batches
 from rlkit.logger import say
 from rlkit.trainer import Batch, LossFn, TrainConfig, Trainer
@@ -274,8 +274,7 @@ def predict(folder: str, values: Sequence[float]) -> float:
     info, weights = load_agent_files(Path(folder), "line", "no line")
     with described(folder, "these weights"):
         target, names = info["config"]["target"], info["config"]["predictors"]
-        line = Line(np.zeros(len(names)), np.ones(len(names)))
-        line.load_state_dict(weights)
+        line = rebuild(lambda: Line(np.zeros(len(names)), np.ones(len(names))), weights)
     if len(values) != len(names):
         raise ValueError(f"--values wants {len(names)}, of {', '.join(names)}, not {len(values)}")
     y = line(torch.tensor([values], dtype=torch.float64)).item()

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from experiments.parts import image_data, image_pictures
 from experiments.parts.image_data import Labelled
 from rlkit import run, runtime
-from rlkit.checkpoint import described, load_agent_files, save_agent
+from rlkit.checkpoint import described, load_agent_files, rebuild, save_agent
 from rlkit.data import Batches, augment, cut_out, flipped, rows, shifted, turned
 from rlkit.logger import Timer, say
 from rlkit.nn.convolution import BACKBONES, VGG, ResNet
@@ -218,8 +218,7 @@ def load_classifier(folder: str | Path, device: torch.device | str = "cpu") -> t
     """
     info, weights = load_agent_files(Path(folder), "classifier", "no classifier")
     with described(folder, "these weights"):
-        model = build(info["config"])
-        model.load_state_dict(weights)
+        model = rebuild(lambda: build(info["config"]), weights)
     return model.to(device).eval(), info
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from experiments.parts.texts import Corpus, decode, draw_table, encode, ngram_floor, read_corpus, visible
 from rlkit import run, runtime
-from rlkit.checkpoint import described, load_agent_files, save_agent
+from rlkit.checkpoint import described, load_agent_files, rebuild, save_agent
 from rlkit.data import Batches, windows
 from rlkit.logger import say
 from rlkit.nn.language import GPT, CoreLanguageModel
@@ -163,8 +163,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn
     """
     info, weights = load_agent_files(Path(path), "language_model", "and no language model")
     with described(path, "a model with these weights"):
-        model = build(info["config"])
-        model.load_state_dict(weights)
+        model = rebuild(lambda: build(info["config"]), weights)
     return model.to(device).eval(), info["config"]
 
 

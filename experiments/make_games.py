@@ -22,7 +22,7 @@ from envs.go.sgf import read_collection, to_sgf
 from experiments.match import RULES, play_match, random_openings
 from experiments.parts.players import board_for, go_player
 from rlkit import compiled, run, runtime
-from rlkit.checkpoint import write_atomically
+from rlkit.files import write_atomically
 
 
 @dataclass

@@ -39,8 +39,8 @@ from experiments.parts.translator import (
     network,
 )  # fmt: skip
 from rlkit import run, runtime
-from rlkit.checkpoint import write_atomically
 from rlkit.data import Batch, Batches, decoded, padded, pairs, read_pairs
+from rlkit.files import read_bytes, write_atomically
 from rlkit.logger import say
 from rlkit.trainer import TrainConfig, Trainer
 
@@ -316,7 +316,7 @@ def main(cfg: Config) -> Path:
     splits = read(cfg)
     kept = Path(cfg.resume or "") / "tokenizer.json"
     if cfg.resume and kept.exists():
-        tokenizer = load_bpe(kept.read_text(encoding="utf-8"), kept)
+        tokenizer = load_bpe(read_bytes(kept).decode(errors="replace"), kept)
     else:
         tokenizer = learn_bpe((sentence for pair in splits["train"] for sentence in pair), cfg.vocabulary)
     data = {name: fitting(name, part, tokenizer, cfg.context) for name, part in splits.items()}

@@ -1,132 +1,97 @@
-"""Files that survive bad luck: written aside, checksummed, renamed into place. Loading never runs code from a file."""
+"""Rotated checkpoints, and agents on disk. Loading never runs code from a file."""
 
 import hashlib
 import io
-import itertools
 import json
-import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as hooks
 
-from rlkit.errors import DamagedFile
-from rlkit.run import git_hash
+from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
+from rlkit.files import read_bytes, read_json, write_atomically
+from rlkit.run import configs, git_hash
 
 MAGIC = b"RLK1"
-
-
-def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Write `path` so that at any moment either the old or the new content is there, whole.
-
-    Raises OSError (a full disk, say) with the old file untouched.
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(aside, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+M = TypeVar("M", bound=nn.Module)
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 3) -> Path:
     """Write folder/step_<step>.ckpt and keep the newest `keep`. Tensors and plain Python values only.
 
-    Checkpoints of later steps belong to a run that was given up (or are damaged) and are removed as well.
+    Checkpoints of later steps belong to a run that was given up (or are damaged) and are removed as well. The run's
+    configuration goes in with the state.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    config = next((configs[parent] for parent in folder.absolute().parents if parent in configs), None)
+    torch.save(state | {"config": config}, buffer)
     buffer.write(hashlib.sha256(buffer.getbuffer()).digest() + MAGIC)
     path = folder / f"step_{step:012d}.ckpt"
+    if path.is_dir():  # nobody knows what is in it
+        path.rename(path.with_suffix(".folder"))
     write_atomically(path, buffer.getbuffer())
-    kept = [p for p in checkpoints(folder) if p <= path][:keep]
+    kept = [p for p in checkpoints(folder) if p <= path and p.is_file()][:keep]
     for old in (*checkpoints(folder), *folder.glob(".step_*")):  # the dotted ones were left by a kill
-        if old not in kept:
+        if old not in kept and not old.is_dir():
             old.unlink()
     return path
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """The state in one file, on the CPU. Raises DamagedFile."""
-    data = path.read_bytes()
+    try:
+        data = read_bytes(path)
+    except OSError as error:  # a link to nowhere
+        raise DamagedFile(f"{path} cannot be read: {error}") from error
     payload, digest, magic = data[:-36], data[-36:-4], data[-4:]
     if magic != MAGIC or hashlib.sha256(payload).digest() != digest:
         raise DamagedFile(f"{path} is truncated or altered: its checksum does not fit")
-    return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    try:
+        return dict(torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True))
+    except Exception as error:  # torch raises whatever comes up
+        raise DamagedFile(f"{path} does not load: {error}") from error
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """All checkpoints of a folder, newest first."""
+    """What has a checkpoint's name in a folder, newest first; `load_checkpoint` says which of them are whole."""
     return sorted((p for p in folder.glob("step_*.ckpt") if re.fullmatch(r"step_\d+\.ckpt", p.name)), reverse=True)
-
-
-class ChunkFile:
-    """One file of equal slots that holds an array in chunks, for what is too large to be written anew at every save.
-
-    `write` puts changed chunks into slots that the newest table does not use and returns a new table (slot and
-    checksum of every chunk), which the caller stores in its checkpoint. Killed between the two, the old table and
-    its slots are as they were. The file is at most twice the array, and as a rule the array plus one save's news.
-    """
-
-    def __init__(self, path: Path, slot_bytes: int):
-        self.path, self.slot_bytes = path, slot_bytes
-        self._table: dict[int, list] = {}  # chunk -> [slot, bytes, sha256]
-
-    def write(self, chunks: Iterable[tuple[int, list[np.ndarray]]]) -> dict[int, list]:
-        """Store (number, arrays of at most `slot_bytes` together) chunks; returns the table of all of them."""
-        used = {slot for slot, _, _ in self._table.values()}
-        free = (slot for slot in itertools.count() if slot not in used)
-        table = dict(self._table)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "r+b" if self.path.exists() else "w+b") as f:
-            for chunk, arrays in chunks:
-                slot, size, digest = next(free), 0, hashlib.sha256()
-                f.seek(slot * self.slot_bytes)
-                for array in arrays:
-                    data = np.ascontiguousarray(array).view(np.uint8).reshape(-1).data
-                    digest.update(data)
-                    size += f.write(data)
-                table[chunk] = [slot, size, digest.hexdigest()]
-            f.flush()
-            os.fsync(f.fileno())
-        self._table = table
-        return table
-
-    def read(self, table: dict[int, list]) -> Iterator[tuple[int, bytes | None]]:
-        """Yield (chunk, bytes) of a table that `write` returned; None for a chunk that is damaged."""
-        self._table = dict(table)
-        with open(self.path, "rb") if self.path.exists() else io.BytesIO() as f:
-            for chunk, (slot, size, digest) in table.items():
-                f.seek(slot * self.slot_bytes)
-                data = f.read(size)
-                yield chunk, data if hashlib.sha256(data).hexdigest() == digest else None
 
 
 def save_agent(folder: Path, info: dict[str, Any], weights: dict[str, Tensor]) -> None:
     """Write an agent's folder: weights.safetensors and agent.json, which holds the checksum of the former, this
     checkout's hash, and versions: of python and torch, and those that info["versions"] adds.
+
+    Raises NonFiniteLoss for weights that are not finite, and SaveFailed; the agent that was there before stays whole.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    if bad := [name for name, w in weights.items() if not w.isfinite().all()]:
+        raise NonFiniteLoss(f"{', '.join(bad[:3])} not finite: the agent was not saved to {folder}")
     blob = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.items()})
     path = folder / "weights.safetensors"
-    # Killed between the two files, the new description stands beside the old weights: it admits both.
-    old = [hashlib.sha256(path.read_bytes()).hexdigest()] if path.exists() else []
-    versions = {"python": sys.version.split()[0], "torch": torch.__version__, **info.get("versions", {})}
-    info = {**info, "versions": versions, "git": git_hash()}
-    info = {**info, "weights_sha256": [hashlib.sha256(blob).hexdigest(), *old]}
-    write_atomically(folder / "agent.json", json.dumps(info, indent=1).encode())
-    write_atomically(path, blob)
+    try:
+        folder.mkdir(exist_ok=True)
+        # Killed between the two files, the new description stands beside the old weights: it admits both.
+        old = [hashlib.sha256(path.read_bytes()).hexdigest()] if path.is_file() else []
+        versions = {"python": sys.version.split()[0], "torch": torch.__version__, **info.get("versions", {})}
+        info = {**info, "versions": versions, "git": git_hash()}
+        info = {**info, "weights_sha256": [hashlib.sha256(blob).hexdigest(), *old]}
+        files = [(folder / "agent.json", json.dumps(info, indent=1).encode()), (path, blob)]
+        if not files[0][0].exists():  # the first time there is no agent until both are there
+            files.reverse()
+        for file, data in files:
+            write_atomically(file, data)
+    except OSError as error:
+        raise SaveFailed(
+            f"could not save the agent to {folder}: {error}. The one before is whole. Free some space, then resume (or,"
+            " where the run's folder is gone, begin a new run)"
+        ) from error
 
 
 def load_agent_files(
@@ -142,16 +107,26 @@ def load_agent_files(
         hint = "the run has not saved one yet" if (path / "config.json").exists() else "name a run or agent folder"
         raise FileNotFoundError(f"{path} holds no agent (no agent.json): {hint}")
     try:
-        info = json.loads((folder / "agent.json").read_text())
-        blob = (folder / "weights.safetensors").read_bytes()
-        if hashlib.sha256(blob).hexdigest() not in info["weights_sha256"]:
-            raise DamagedFile(f"{folder}/weights.safetensors is truncated or altered: its checksum does not fit")
-        weights = safetensors.torch.load(blob)
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise DamagedFile(f"{folder} is not a whole agent: {error!r}") from error
+        info, weights = _read_agent(folder)
+    except DamagedFile:  # or it was being saved: then the second look finds files that fit
+        info, weights = _read_agent(folder)
     if kind is not None and info.get("kind") != kind:
         raise ValueError(f"{path} holds an agent of kind {info.get('kind')!r}, {otherwise}")
     return info, weights
+
+
+def _read_agent(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        # In this order, a save in between leaves a description that admits these weights.
+        blob, info = read_bytes(folder / "weights.safetensors"), read_json(folder / "agent.json")
+        if hashlib.sha256(blob).hexdigest() not in info["weights_sha256"]:
+            raise DamagedFile("weights.safetensors is truncated or altered: its checksum does not fit")
+        for name in ("config", "env", "trained"):
+            if not isinstance(info.get(name, {}), dict):
+                raise DamagedFile(f"agent.json has no object as its {name!r}")
+        return info, safetensors.torch.load(blob)
+    except (DamagedFile, KeyError, TypeError, OSError, safetensors.SafetensorError) as error:
+        raise DamagedFile(f"{folder} is not a whole agent: {error}") from error
 
 
 @contextmanager
@@ -159,8 +134,42 @@ def described(path: str | Path, what: str) -> Iterator[None]:
     """What goes wrong in rebuilding `what` from an agent's files, until the end of the block, is the files' fault."""
     try:
         yield
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise DamagedFile(f"{path}: agent.json does not describe {what}: {error!r}") from error
+
+
+def check_shapes(build: Callable[[], nn.Module], weights: dict[str, Tensor]) -> None:
+    """Raise ValueError where these are not the weights of what `build` makes: found without its memory, for a file may
+    claim any size. Building ends where there is far more than in the weights.
+    """
+    room = 2 * sum(w.numel() for w in weights.values()) + (1 << 24), 8 * len(weights) + 100
+    numbers = tensors = 0
+
+    def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
+        nonlocal numbers, tensors
+        numbers, tensors = numbers + (0 if tensor is None else tensor.numel()), tensors + 1
+        if numbers > room[0] or tensors > room[1]:
+            raise ValueError("it describes a far larger network than these weights are of")
+
+    parameters = hooks.register_module_parameter_registration_hook(count)
+    buffers = hooks.register_module_buffer_registration_hook(count)
+    modules = hooks.register_module_module_registration_hook(lambda module, name, part: count(module, name, None))
+    with parameters, buffers, modules, torch.device("meta"):
+        wanted = {name: tuple(w.shape) for name, w in build().state_dict().items()}
+    if wrong := {name for name, w in weights.items() if wanted.get(name) != w.shape} | wanted.keys() - weights.keys():
+        name = min(wrong)
+        there = tuple(weights[name].shape) if name in weights else "none"
+        raise ValueError(
+            f"{len(wrong)} weights do not fit, as {name}: {there} there, {wanted.get(name, 'none')} wanted"
+        )
+
+
+def rebuild(build: Callable[[], M], weights: dict[str, Tensor]) -> M:
+    """What `build` makes, with these weights. Raises ValueError, RuntimeError where they are not its own."""
+    check_shapes(build, weights)
+    module = build()
+    module.load_state_dict(weights)
+    return module
 
 
 def borrow(module: nn.Module, path: Path, prefix: str = "") -> str:

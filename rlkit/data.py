@@ -22,6 +22,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rlkit.files import check_regular
+
 Batch = dict[str, Tensor]
 Change = Callable[[Batch, torch.Generator], Batch]
 
@@ -279,6 +281,7 @@ def read_image(file: str | Path, size: tuple[int, int], channels: int = 3) -> ND
 
     if channels not in (1, 3):
         raise ValueError(f"images have 1 channel (grey) or 3, not {channels}")
+    check_regular(Path(file))
     try:
         with Image.open(file) as opened:
             image: Image.Image = ImageOps.exif_transpose(opened)  # cameras say so, and do not turn it

@@ -6,8 +6,8 @@ class DamagedFile(Exception):
 
 
 class NonFiniteLoss(RuntimeError):
-    """The loss or its gradient was nan or infinite; the weights are those before that update."""
+    """The loss or its gradient was nan or infinite, and the weights are those before that update; or weights are."""
 
 
 class SaveFailed(RuntimeError):
-    """A checkpoint could not be written (a full disk, say); the one before is whole."""
+    """A checkpoint or an agent could not be written (a full disk, say); the one before is whole."""

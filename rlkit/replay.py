@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.checkpoint import ChunkFile
 from rlkit.compiled import parallel_kernel, prange
+from rlkit.files import ChunkFile
 from rlkit.sum_tree import SumTree
 
 CHUNK_BYTES = 4 << 20

@@ -20,9 +20,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
+from rlkit.files import check_regular, read_bytes, read_json, sweep, write_atomically
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -55,23 +57,40 @@ def cli(main: Callable[[C], Any], parse: Callable[[], C]) -> None:
     A run that an error ends before it has saved anything leaves nothing behind.
     """
     _begun.clear()
+    cfg = None
     try:
-        main(parse())
+        main(cfg := parse())
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
     except BaseException as error:
         if not isinstance(error, (NonFiniteLoss, SaveFailed, SystemExit)):
             _take_back()
-        _explain(error)
+        _explain(error, cfg)
         raise
 
 
-def _explain(error: BaseException) -> None:
+SIZES = (
+    "num_envs", "replay", "batch_size", "eval_episodes", "together", "games", "channels", "blocks", "layers", "width",
+    "hidden", "context",
+)  # fmt: skip
+"""fields that memory goes by"""
+
+
+def _explain(error: BaseException, cfg: Any) -> None:
     """Exit with what a user can mend; return for other errors."""
+    text = str(error)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and re.search(NO_MEMORY, text)):
+        flags = [flag(name) for name in SIZES if hasattr(cfg, name) or hasattr(getattr(cfg, "agent", None), name)]
+        remedy = f"lower {', '.join(flags)}" if flags else "ask for less"
+        error, text = MemoryError(), f"there is not enough memory: {remedy} ({text.partition(chr(10))[0] or 'no more'})"
     mendable = (DamagedFile, MemoryError, ModuleNotFoundError, NonFiniteLoss, OSError, OverflowError, SaveFailed)
     if isinstance(error, (*mendable, ValueError)) and not os.environ.get("TRACEBACK"):
-        sys.exit(f"error: {error}\n(TRACEBACK=1 shows where this was raised)")
+        sys.exit(f"error: {text}\n(TRACEBACK=1 shows where this was raised)")
+
+
+NO_MEMORY = "allocate memory|out of memory|Storage size calculation overflowed|Invalid buffer size"
+"""what torch says of it"""
 
 
 _begun: list[tuple[Path, float, dict[str, bytes] | None]] = []
@@ -88,7 +107,9 @@ def _take_back() -> None:
         if before is None:
             shutil.rmtree(run_dir, ignore_errors=True)
         for name, data in (before or {}).items():
-            (run_dir / name).write_bytes(data)
+            with contextlib.suppress(OSError):  # what is to be told is the error that led here
+                if (run_dir / name).read_bytes() != data:
+                    write_atomically(run_dir / name, data)
     _begun.clear()
 
 
@@ -102,11 +123,17 @@ def flag(name: str) -> str:
     return "--" + re.sub("_(?=.)", "-", name.removeprefix("agent."))
 
 
-TRAINER_BOUNDS: dict[str, Bound] = {"steps": 0, "log_every": 1, "save_every": 1, "accumulate": 1, "lr": 0, "clip": 0}
+TRAINER_BOUNDS: dict[str, Bound] = {
+    "steps": 0, "lr": 0, "eps": 0, "momentum": (0, 1), "weight_decay": 0, "lr_warmup": 0, "lr_final": 0, "clip": 0,
+    "accumulate": 1, "ema": (0, 1), "log_every": 1, "save_every": 1,
+}  # fmt: skip
 
 
 def within(cfg: Any, bounds: Mapping[str, Bound]) -> None:
-    """Raise ValueError where a field is below its bound or not between its two, or one of a `trainer` below its own."""
+    """Raise ValueError where a field is below its bound or not between its two, or one of a `trainer` below its own,
+    and where any number is not finite.
+    """
+    _check_finite(cfg)
     if hasattr(cfg, "trainer"):
         bounds = {f"trainer.{name}": bound for name, bound in TRAINER_BOUNDS.items()} | dict(bounds)
     for name, bound in bounds.items():
@@ -116,33 +143,79 @@ def within(cfg: Any, bounds: Mapping[str, Bound]) -> None:
             raise ValueError(f"{flag(name)} must be {wanted}, not {value}")
 
 
+def _check_finite(cfg: Any, prefix: str = "") -> None:
+    for f in dataclasses.fields(cfg):
+        value, name = getattr(cfg, f.name), prefix + f.name
+        if dataclasses.is_dataclass(value):
+            _check_finite(value, f"{name}.")
+        elif any(
+            isinstance(x, float) and not math.isfinite(x) for x in (value if isinstance(value, tuple) else [value])
+        ):
+            raise ValueError(f"{flag(name)} must be finite, not {value}")
+
+
 def load_config(kind: type[C], run_dir: Path) -> C:
-    """The configuration of a run. Raises FileNotFoundError, and ValueError for keys that `kind` does not have."""
+    """The configuration of a run; a lost config.json is written anew from the newest whole checkpoint.
+
+    Raises FileNotFoundError, DamagedFile, and ValueError for keys that `kind` does not have.
+    """
     path = Path(run_dir) / "config.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{run_dir} is no run: it has no config.json")
     try:
-        values = json.loads(path.read_text())
+        return _read_config(kind, path)
+    except (DamagedFile, FileNotFoundError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        if not _recover(path, f"{path} is missing" if missing else str(error)):
+            raise FileNotFoundError(f"{run_dir} is no run: it has no config.json") if missing else error from None
+    return _read_config(kind, path)
+
+
+def _read_config(kind: type[C], path: Path) -> C:
+    values = read_json(path)
+    if isinstance(values, dict):
         values.pop("threads_in_use", None)  # for people
-        return from_dict(kind, values, str(path))
-    except (AttributeError, TypeError, json.JSONDecodeError) as error:
-        raise DamagedFile(f"{path} is no configuration: {error}") from error
+    return from_dict(kind, values, str(path))
+
+
+def _recover(path: Path, why: str) -> bool:
+    """Write config.json anew from a checkpoint of its run, and say so; False where none has it."""
+    from rlkit.checkpoint import checkpoints, load_checkpoint  # torch comes with it
+    from rlkit.logger import say
+
+    for folder in [*path.parent.glob("checkpoints"), *path.parent.glob("*/checkpoints")]:
+        for saved in checkpoints(folder):
+            with contextlib.suppress(DamagedFile):
+                if config := load_checkpoint(saved).get("config"):
+                    write_atomically(path, config.encode())
+                    say(f"{why}; written anew from {saved}")
+                    return True
+    return False
 
 
 def from_dict(kind: type[C], values: dict[str, Any], where: str) -> C:
-    """A dataclass (and the dataclasses in it) from plain values; unknown keys are refused."""
+    """A dataclass (and the dataclasses in it) from plain values. Raises DamagedFile for values of other types than its
+    fields', ValueError for unknown keys.
+    """
     hints = get_type_hints(kind)
     if unknown := set(values) - set(hints):
         raise ValueError(
             f"{where} has unknown keys: {', '.join(sorted(unknown))}; is it a run of another experiment, or version?"
         )
+    return kind(**{key: _restored(hints[key], value, f"{where}: {key}") for key, value in values.items()})
 
-    def restored(hint: Any, value: Any) -> Any:
-        if dataclasses.is_dataclass(hint):
-            return from_dict(hint, value, where)  # type: ignore[arg-type]
-        return tuple(value) if get_origin(hint) is tuple else value  # JSON has lists only
 
-    return kind(**{key: restored(hints[key], value) for key, value in values.items()})
+def _restored(hint: Any, value: Any, where: str) -> Any:
+    """What JSON has for a field of this type."""
+    kind, inner = get_origin(hint), get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return from_dict(hint, value, where)  # type: ignore[arg-type]
+    if kind is tuple and isinstance(value, list):  # JSON has lists only
+        return tuple(_restored(inner[0], item, where) for item in value)
+    for one in inner if kind in (Union, UnionType) else ():
+        with contextlib.suppress(DamagedFile):
+            return _restored(one, value, where)
+    if type(value) is hint or (hint is float and type(value) is int) or (kind is Literal and value in inner):
+        return value
+    raise DamagedFile(f"{where} cannot be {value!r}")
 
 
 def start(cfg: Any, experiment: str, name: str, fixed: tuple[str, ...] = ("preset",), root: str = "runs") -> Path:
@@ -150,13 +223,12 @@ def start(cfg: Any, experiment: str, name: str, fixed: tuple[str, ...] = ("prese
 
     Raises ValueError where a resumed run would change one of its `fixed` fields.
     """
-    from rlkit.checkpoint import write_atomically  # torch comes with both
-    from rlkit.runtime import threads
+    from rlkit.runtime import threads  # torch comes with it
 
     if cfg.resume:
         run_dir = Path(cfg.resume)
         before = load_config(type(cfg), run_dir)
-        kept = {name: (run_dir / name).read_bytes() for name in _FILES if (run_dir / name).exists()}
+        kept = {name: read_bytes(run_dir / name) for name in _FILES if (run_dir / name).exists()}
         for name in fixed:
             if (old := field(before, name)) != field(cfg, name):
                 raise ValueError(f"{flag(name)} cannot change when a run goes on: {run_dir} has {old}; begin a new run")
@@ -170,13 +242,17 @@ def start(cfg: Any, experiment: str, name: str, fixed: tuple[str, ...] = ("prese
                 break
     _lock(run_dir)
     _begun.append((run_dir.absolute(), time.time(), kept))
-    config = dataclasses.asdict(cfg) | {"resume": None, "threads_in_use": threads()}
-    write_atomically(run_dir / "config.json", json.dumps(config, indent=1).encode())
+    sweep(run_dir)
+    values = dataclasses.asdict(cfg) | {"resume": None, "threads_in_use": threads()}
+    config = configs[run_dir.absolute()] = json.dumps(values, indent=1)
+    write_atomically(run_dir / "config.json", config.encode())
     with open(run_dir / "command.txt", "a", encoding="utf-8", errors="surrogateescape") as f:
         f.write(shlex.join([sys.executable, *sys.orig_argv[1:]]) + "\n")
     return run_dir
 
 
+configs: dict[Path, str] = {}
+"""config.json of the runs of this process, which goes into their checkpoints too"""
 _locks: list[Any] = []
 """held until this process ends"""
 
@@ -187,6 +263,7 @@ def _lock(run_dir: Path) -> None:
         import fcntl
     except ImportError:  # not on this system
         return
+    check_regular(run_dir / ".lock")
     file = open(run_dir / ".lock", "w")  # noqa: SIM115
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

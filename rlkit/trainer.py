@@ -137,6 +137,7 @@ class Trainer:
         source = iter(batches)
         if self.step >= self.cfg.steps:
             say(f"nothing to do: step {self.step:,} of {self.cfg.steps:,}; ask for more, or begin in a new folder")
+        self.optimizer.zero_grad(self.cfg.mode != "cudagraph")  # an earlier iterator may have ended in an accumulation
         with self._signals():
             waiting = 0  # batches accumulated for the next update
             # `for batch in source` would draw one batch too many at the end, and resume would not be exact.
@@ -260,7 +261,7 @@ class Trainer:
                 continue
             try:
                 notes = self.load_state_dict(state)
-            except (KeyError, RuntimeError, ValueError) as error:
+            except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
                 raise DamagedFile(f"{path} belongs to another configuration: {error}") from error
             say("; ".join([f"resumed at step {self.step:,} from {path}", *notes]))
             return True
@@ -295,7 +296,8 @@ class Trainer:
 
     def _check_finite(self, weights: bool = False) -> None:
         bad, what = int(self._first_bad), "the loss or its gradient was"  # waits for the device
-        if bad < 0 and weights and not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+        saved = [w for part in {self.model, self.averaged} for w in part.state_dict().values()] if weights else []
+        if bad < 0 and not all(bool(w.isfinite().all()) for w in saved):
             bad, what = self.step, "the weights were"
         if bad >= 0:
             self.close()
@@ -305,7 +307,7 @@ class Trainer:
             )
 
     def _last_checkpoint(self) -> str:
-        whole = checkpoint.checkpoints(self._folder) if self.run_dir else []
+        whole = [path for path in checkpoint.checkpoints(self._folder) if path.is_file()] if self.run_dir else []
         return f"The last good checkpoint is {whole[0]}" if whole else "No checkpoint was saved before"
 
     @contextmanager
@@ -314,9 +316,9 @@ class Trainer:
         try:
             yield
         except OSError as error:
-            raise SaveFailed(
-                f"could not write step {self.step:,}: {error}. {self._last_checkpoint()}. Free some space, then resume"
-            ) from error
+            gone = self.run_dir and not self.run_dir.is_dir()
+            hint = "Its folder is gone" if gone else f"{self._last_checkpoint()}. Free some space, then resume"
+            raise SaveFailed(f"could not write step {self.step:,}: {error}. {hint}") from error
 
     # -- what a person sees --------------------------------------------------------------------------------------
 

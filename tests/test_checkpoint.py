@@ -112,6 +112,7 @@ def test_a_run_belongs_to_one_process(tmp_path):
 
 def test_agent_folder_round_trip_and_damage(tmp_path):
     weights = {"layer.weight": torch.randn(4, 3).t(), "layer.bias": torch.zeros(4)}
+    (tmp_path / "run").mkdir()
     checkpoint.save_agent(tmp_path / "run" / "agent", {"kind": "test"}, weights)
     (tmp_path / "run" / "config.json").write_text("{}")
     for path in (tmp_path / "run", tmp_path / "run" / "agent"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from agents.alphago.network import PolicyNetwork, ValueNetwork
 from agents.alphazero.inference import Inference
+from rlkit.checkpoint import rebuild
 
 
 @dataclass
@@ -49,9 +51,8 @@ def from_files(info: Mapping[str, Any], weights: dict[str, Tensor], device: torc
         raise ValueError(f"there are weights {sorted(weights)} and a config of {', '.join(known) or 'nothing'}")
     for name, network_class in (("policy", PolicyNetwork), ("value", ValueNetwork)):
         if name in known:
-            network = network_class(**config[name])
             own = {key.removeprefix(f"{name}."): w for key, w in weights.items() if key.startswith(f"{name}.")}
-            network.load_state_dict(own)
+            network = rebuild(partial(network_class, **config[name]), own)
             setattr(parts, name, network.to(device))
     if "rollout" in known:
         parts.rollout = weights["rollout.weight"].float().cpu().numpy()

@@ -12,6 +12,7 @@ from torch import Tensor
 from agents.alphazero.inference import Inference, open_edges, priors_of
 from agents.alphazero.network import BoardNetwork
 from rlkit import runtime
+from rlkit.checkpoint import rebuild
 from rlkit.root import deepen, table
 from rlkit.search import OPEN, Edges, Trees
 
@@ -237,6 +238,5 @@ class AlphaZero:
         cls, info: Mapping[str, Any], weights: dict[str, Tensor], device: torch.device | str = "cpu", **options: Any
     ) -> "AlphaZero":
         """Rebuild it. Raises KeyError, TypeError, ValueError, RuntimeError where the files do not fit."""
-        network = BoardNetwork(**info["config"])
-        network.load_state_dict(weights)
+        network = rebuild(lambda: BoardNetwork(**info["config"]), weights)
         return cls(network.to(device), info=info, **options)

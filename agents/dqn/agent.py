@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from agents.dqn.network import QNetwork
 from agents.dqn.variants import DISTRIBUTIONS, munchausen, values
+from rlkit.checkpoint import check_shapes
 
 
 @dataclass
@@ -136,7 +137,9 @@ class DQN:
     @classmethod
     def from_files(cls, info: dict[str, Any], weights: dict[str, Tensor], device: torch.device | str = "cpu") -> "DQN":
         """The agent that `describe` and its network's weights were taken from."""
-        agent = cls(tuple(info["obs_shape"]), info["num_actions"], cls.config(**info["config"]), device)
+        like = tuple(info["obs_shape"]), info["num_actions"], cls.config(**info["config"])
+        check_shapes(lambda: cls(*like, "meta").network, weights)
+        agent = cls(*like, device)
         agent.network.load_state_dict(weights)
         agent.sync(agent.network)
         agent.network.eval()  # no noise

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.dqn.agent import epsilon_greedy
+from rlkit.checkpoint import check_shapes
 from rlkit.nn.convolution import NatureCNN, he_
 from rlkit.nn.heads import LinearHead
 
@@ -119,6 +120,8 @@ class PQN:
     @classmethod
     def from_files(cls, info: dict[str, Any], weights: dict[str, Tensor], device: torch.device | str = "cpu") -> "PQN":
         """The agent that `describe` and its network's weights were taken from."""
-        agent = cls(tuple(info["obs_shape"]), info["num_actions"], PQNConfig(**info["config"]), device)
+        like = tuple(info["obs_shape"]), info["num_actions"], PQNConfig(**info["config"])
+        check_shapes(lambda: cls(*like, "meta").network, weights)
+        agent = cls(*like, device)
         agent.network.load_state_dict(weights)
         return agent

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from experiments.parts.texts import visible
-from rlkit.checkpoint import described, load_agent_files
+from rlkit.checkpoint import described, load_agent_files, rebuild
 from rlkit.data import padded
 from rlkit.nn.language import TokenHead, normal_
 from rlkit.nn.transformer import Shape, Stack, rotary
@@ -172,8 +172,7 @@ def load_reader(path: str | Path) -> tuple[Reader, dict[str, Any]]:
     info, weights = load_agent_files(Path(path), "pretraining", "and none that was pre-trained here")
     with described(path, "a reader with these weights"):
         config = info["config"]
-        reader = Reader(Shape(config["width"], config["heads"], config["layers"]))
-        reader.load_state_dict(weights)
+        reader = rebuild(lambda: Reader(Shape(config["width"], config["heads"], config["layers"])), weights)
     return reader, config
 
 

@@ -52,6 +52,8 @@ def load_agent(path: Path, device: torch.device | str = "cpu", **options: Any) -
         check_planes(path, info)
         options["world"] = go_world()
     with described(path, "an agent with these weights"):
+        if info["kind"] not in ("alphazero", "alphago"):
+            _ = info["env"]["game"], info["env"]["protocol"], info["trained"]["frames"]  # what evaluation asks for
         return kinds[info["kind"]].from_files(info, weights, device, **options), info
 
 

@@ -26,7 +26,9 @@ from envs.atari import FRAME_SKIP, HUMANS
 from experiments.curves import curve
 from experiments.parts.games import normalised
 from rlkit.errors import DamagedFile
+from rlkit.files import read_json
 from rlkit.logger import say
+from rlkit.run import from_dict
 
 Cell = tuple[str, str, int]
 """preset, game, seed"""
@@ -103,24 +105,25 @@ def read_run(root: Path, folder: str) -> Run:
     """
     path = root / folder / "config.json"
     try:
-        config = json.loads(path.read_text())
-        found = Run(config["preset"], config["game"], config["seed"], "unfinished", folder=folder)
-    except (ValueError, KeyError, TypeError) as error:
+        config = read_json(path)
+        names = {name: config[name] for name in ("preset", "game", "seed")}
+        found = from_dict(Run, names | {"state": "unfinished", "folder": folder}, str(path))
+    except (DamagedFile, KeyError) as error:
         raise DamagedFile(f"{path} is no configuration: {error!r}; without its folder the run begins anew") from error
     path = root / folder / "agent" / "agent.json"
     if not path.exists():
         return found
     try:
-        agent = json.loads(path.read_text())
+        agent = read_json(path)
         values = asdict(found) | {"frames": agent["trained"]["frames"]}
         if is_finished(config, agent):
             score = agent["score"]
             values |= {"state": "finished", "score": score["mean"], **normalised(found.game, score["mean"])}
             values |= {name: score[name] for name in ("low", "high", "episodes", "protocol")}
-    except (ValueError, KeyError, TypeError) as error:
+        return from_dict(Run, values, str(path))
+    except (ArithmeticError, DamagedFile, KeyError, TypeError) as error:
         say(f"{path} is damaged, so its run counts as unfinished: {error!r}")
         return found
-    return Run(**values)
 
 
 def collect(root: Path, cells: Iterable[Cell]) -> list[Run]:

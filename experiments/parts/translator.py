@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
-from rlkit.checkpoint import described, load_agent_files, save_agent
+from rlkit.checkpoint import described, load_agent_files, rebuild, save_agent
 from rlkit.data import padded
 from rlkit.errors import DamagedFile
 from rlkit.nn.language import EncoderDecoder
@@ -258,8 +258,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> Translator:
     with described(path, "a translator with these weights"):
         config = {name: info["config"][name] for name in FIELDS}
         tokenizer = load_bpe(info["tokenizer"], path)
-        model = network(config, tokenizer.get_vocab_size())
-        model.load_state_dict(weights)
+        model = rebuild(lambda: network(config, tokenizer.get_vocab_size()), weights)
     return Translator(model.to(device).eval(), tokenizer, config)
 
 
