@@ -235,7 +235,8 @@ def opening(prompt: str, vocabulary: str) -> list[int]:
 
 
 def guesses(model: nn.Module, text: str, vocabulary: str) -> list[str]:
-    """What the model expects after each beginning of a text, in lines."""
+    """What the model expects after each beginning of a text, as far as its context goes, in lines."""
+    text = text[: model.places.context + 1] if isinstance(model, GPT) else text
     x = torch.from_numpy(encode(text, vocabulary)).to(next(model.parameters()).device)
     with runtime.evaluating(model):
         p, best = predict(model, x[None, :-1])[0][0].softmax(-1).max(-1)

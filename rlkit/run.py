@@ -80,7 +80,7 @@ SIZES = (
 def _explain(error: BaseException, cfg: Any) -> None:
     """Exit with what a user can mend; return for other errors."""
     text = str(error)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and re.search(NO_MEMORY, text)):
+    if isinstance(error, MemoryError) or (isinstance(error, (RuntimeError, TypeError)) and re.search(NO_MEMORY, text)):
         flags = [flag(name) for name in SIZES if hasattr(cfg, name) or hasattr(getattr(cfg, "agent", None), name)]
         remedy = f"lower {', '.join(flags)}" if flags else "ask for less"
         error, text = MemoryError(), f"there is not enough memory: {remedy} ({text.partition(chr(10))[0] or 'no more'})"
@@ -89,7 +89,9 @@ def _explain(error: BaseException, cfg: Any) -> None:
         sys.exit(f"error: {text}\n(TRACEBACK=1 shows where this was raised)")
 
 
-NO_MEMORY = "allocate memory|out of memory|Storage size calculation overflowed|Invalid buffer size"
+NO_MEMORY = (
+    "allocate memory|out of memory|Storage size calculation overflowed|Overflow when unpacking long|numel: integer"
+)
 """what torch says of it"""
 
 

@@ -1,8 +1,11 @@
 import errno
+import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -177,6 +180,16 @@ class Poisoned(Data):
         return {k: v * float("nan") for k, v in batch.items()} if self.count == 6 else batch
 
 
+def test_what_an_unfinished_accumulation_left_is_not_in_the_next_update():
+    model = nn.Linear(1, 1, bias=False)
+    model.weight.data.zero_()
+    cfg = TrainConfig(steps=9, optimizer="sgd", lr=1.0, momentum=0.0, clip=0, accumulate=2, progress=False)
+    trainer = Trainer(model, lambda m, b: (-(b["x"] * m.weight).sum(), {}), cfg)  # its gradient is -x
+    for xs, expected in (((1, 1, 100), 1.0), ((3, 1), 3.0)):
+        list(trainer.run({"x": torch.tensor([float(x)])} for x in xs))
+        assert model.weight.item() == expected
+
+
 def test_a_non_finite_loss_is_masked_and_stops_the_run_with_its_step(tmp_path):
     trainer, data = make(tmp_path, data=Poisoned(), save_every=5)
     weights = {}
@@ -196,6 +209,16 @@ def test_weights_that_overflowed_are_never_saved(tmp_path):
     with pytest.raises(NonFiniteLoss, match="weights were not finite at step 1"):
         losses_of(trainer, data)
     assert not checkpoint.checkpoints(tmp_path / "checkpoints")
+
+
+def test_a_moving_average_or_a_running_mean_that_is_not_finite_is_never_saved(tmp_path):
+    trainer, data = make(tmp_path, ema=float("nan"), save_every=1)
+    with pytest.raises(NonFiniteLoss, match="weights were not finite at step 2"):
+        losses_of(trainer, data)
+    model = nn.Sequential(nn.BatchNorm1d(1, affine=False), nn.Linear(1, 1))
+    model[0].running_mean.fill_(float("inf"))
+    with pytest.raises(NonFiniteLoss, match="weights were not finite"):
+        Trainer(model, squared_error, trainer.cfg, tmp_path).save()
 
 
 def test_resumed_curves_neither_overlap_nor_lose_a_point(tmp_path):
@@ -224,6 +247,45 @@ def test_falls_back_to_the_checkpoint_before_and_says_so(tmp_path, capsys):
     again, _ = make(tmp_path)
     assert again.load() and again.step == 30
     assert "truncated or altered" in (said := capsys.readouterr().err) and "resumed at step 30" in said
+
+
+def garbage(path):
+    data = b"no archive"
+    path.write_bytes(data + hashlib.sha256(data).digest() + checkpoint.MAGIC)
+
+
+@pytest.mark.parametrize("put", [Path.mkdir, lambda path: path.symlink_to("nowhere"), os.mkfifo, garbage])
+def test_what_stands_in_a_checkpoints_place_is_passed_over(tmp_path, capsys, put):
+    trainer, data = make(tmp_path)
+    losses_of(trainer, data)
+    newest = checkpoint.checkpoints(tmp_path / "checkpoints")[0]
+    newest.unlink()
+    put(newest)
+    again, data = make(tmp_path)
+    assert again.load() and again.step == 30
+    assert f"{newest} " in (said := capsys.readouterr().err) and "trying the one before" in said
+    losses_of(again, data)  # saves step 40 in its place
+    assert [make(tmp_path)[0].load(), trainer.step] == [True, 40]
+    names = [f"step_{step:012d}.ckpt" for step in (20, 30, 40)]
+    kept = [*names, "step_000000000040.folder"] if put is Path.mkdir else names
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == kept
+
+
+def test_a_checkpoint_of_something_else_is_an_error(tmp_path):
+    checkpoint.save_checkpoint(tmp_path / "checkpoints", 1, {"step": [], "model": 3})
+    with pytest.raises(DamagedFile, match="belongs to another configuration"):
+        make(tmp_path)[0].load()
+
+
+def test_a_folder_that_was_removed_is_not_made_again(tmp_path):
+    trainer, data = make(tmp_path / "run", steps=10)
+    (tmp_path / "run").mkdir()
+    losses_of(trainer, data)
+    trainer.close()
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(SaveFailed, match=r"could not write step 10: .*Its folder is gone"):
+        trainer.save()
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_whole_checkpoint_is_an_error_and_another_model_too(tmp_path):

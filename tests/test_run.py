@@ -1,0 +1,209 @@
+"""A run's folder through bad luck: what is lost comes back, what did not begin leaves nothing."""
+
+import dataclasses
+import errno
+import json
+import os
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rlkit import run
+from rlkit.errors import DamagedFile
+from rlkit.trainer import TrainConfig, Trainer
+
+
+@dataclass
+class Config:
+    preset: str = "small"
+    resume: str | None = None
+    seed: int = 1
+    rate: float = 0.5
+    some: float | None = None
+    few: tuple[float, ...] = (1.0, 2.0)
+    kind: Literal["a", "b"] = "a"
+    shuffle: bool = True
+    batch_size: int = 2
+    trainer: TrainConfig = field(default_factory=lambda: TrainConfig(steps=4, save_every=2, progress=False))
+
+
+def train(cfg):
+    run_dir = run.start(cfg, "toy", "toy")
+    model = nn.Linear(1, 1)
+    trainer = Trainer(model, lambda m, b: (m(b["x"]).square().mean(), {}), cfg.trainer, run_dir)
+    if cfg.resume:
+        trainer.load()
+    for _ in trainer.run([{"x": torch.ones(2, 1)}] * cfg.trainer.steps):
+        pass
+    trainer.close()
+    return run_dir
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return train(Config(rate=0.25, few=(3.0,)))
+
+
+# -- numbers and types -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_no_number_is_nan_or_infinite(bad):
+    for change in ({"rate": bad}, {"some": bad}, {"few": (1.0, bad)}, {"trainer": TrainConfig(ema=bad)}):
+        name = run.flag(next(iter(change)))
+        with pytest.raises(ValueError, match=rf"{name}\S* must be finite, not "):
+            run.within(Config(**change), {})
+    run.within(Config(), {"rate": 0})
+
+
+@pytest.mark.parametrize("change", [{"ema": 1.5}, {"eps": -1.0}, {"momentum": 2.0}, {"weight_decay": -1.0}])
+def test_a_trainers_numbers_have_bounds(change):
+    with pytest.raises(ValueError, match=f"--trainer.{next(iter(change)).replace('_', '-')} must be"):
+        run.within(Config(trainer=TrainConfig(**change)), {})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": "1"}, {"seed": 1.5}, {"seed": None}, {"seed": True}, {"rate": "x"}, {"rate": False}, {"some": [1]},
+        {"few": 3}, {"few": ["x"]}, {"few": {}}, {"kind": "c"}, {"kind": []}, {"shuffle": 1}, {"preset": {}},
+        {"trainer": 3}, {"trainer": {"lr": "fast"}}, {"trainer": {"optimizer": "lbfgs"}}, {"trainer": None},
+    ],
+)  # fmt: skip
+def test_values_of_another_type_are_a_damaged_configuration(change, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(change))
+    with pytest.raises(
+        DamagedFile, match=rf"config.json: {next(iter(change))}\b.* cannot be|config.json: lr cannot|opt"
+    ):
+        run.load_config(Config, tmp_path)
+
+
+def test_a_configuration_survives_json():
+    cfg = Config(some=3.0, rate=2, few=(1.0,), kind="b")
+    assert run.from_dict(Config, json.loads(json.dumps(dataclasses.asdict(cfg))), "") == cfg
+
+
+# -- what is lost and comes back ---------------------------------------------------------------------------------------
+
+
+def spoil(path, how):
+    path.unlink()
+    if how == "pipe":
+        os.mkfifo(path)
+    elif how == "dangling":
+        path.symlink_to("nowhere")
+    elif how != "missing":
+        path.write_text({"empty": "", "deep": "[" * 100_000, "type": '{"rate": "x"}'}[how])
+
+
+@pytest.mark.parametrize("how", ["missing", "empty", "deep", "type", "pipe", "dangling"])
+def test_a_lost_configuration_comes_back_from_a_checkpoint(trained, capsys, how):
+    before = (trained / "config.json").read_bytes()
+    spoil(trained / "config.json", how)
+    cfg = run.load_config(Config, trained)
+    assert cfg == Config(rate=0.25, few=(3.0,))
+    assert capsys.readouterr().err.count("written anew from") == 1 and (trained / "config.json").read_bytes() == before
+    assert train(dataclasses.replace(cfg, resume=str(trained))) == trained
+    assert "resumed at step 4" in (said := capsys.readouterr().err) and "anew" not in said
+
+
+def test_a_lost_configuration_without_a_checkpoint_is_an_error(trained):
+    for path in (trained / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    (trained / "config.json").write_text("")
+    with pytest.raises(DamagedFile, match=r"config\.json is no JSON"):
+        run.load_config(Config, trained)
+    (trained / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"is no run: it has no config\.json"):
+        run.load_config(Config, trained)
+
+
+@pytest.mark.parametrize("call", range(1, 5))
+def test_a_resume_that_fails_on_a_full_disk_leaves_the_configuration_whole(trained, monkeypatch, call):
+    before, command = ((trained / name).read_bytes() for name in ("config.json", "command.txt"))
+    real, calls = os.fsync, []
+
+    def full(fd):
+        calls.append(fd)
+        if len(calls) >= call:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(fd)
+
+    def resume():
+        cfg = run.load_config(Config, trained)
+        more = dataclasses.replace(cfg.trainer, steps=8)
+        return dataclasses.replace(cfg, resume=str(trained), rate=0.75, trainer=more)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SystemExit, match="No space left"):
+        run.cli(train, resume)
+    after = run.load_config(Config, trained)
+    assert after.rate in (0.25, 0.75)
+    if call == 1:
+        assert (trained / "config.json").read_bytes() == before and (trained / "command.txt").read_bytes() == command
+    assert not [path for path in trained.rglob(".*") if path.name != ".lock"]
+
+
+def test_a_resume_that_fails_takes_back_only_what_it_changed(trained, monkeypatch):
+    kept = {name: (trained / name).read_bytes() for name in ("config.json", "command.txt")}
+
+    def fail(cfg):
+        run.start(cfg, "toy", "toy")
+        raise ValueError("no")
+
+    for rate in (0.25, 0.75):
+        with pytest.raises(SystemExit, match="error: no"):
+            run.cli(fail, lambda rate=rate: Config(resume=str(trained), rate=rate, few=(3.0,)))
+        assert {name: (trained / name).read_bytes() for name in kept} == kept
+
+
+@pytest.mark.parametrize("name", [".lock", "command.txt"])
+def test_a_pipe_in_a_files_place_is_refused(trained, name):
+    (trained / name).unlink()
+    os.mkfifo(trained / name)
+    with pytest.raises(DamagedFile, match=f"{name} is no regular file; remove it"):
+        run.start(Config(resume=str(trained)), "toy", "toy")
+
+
+def test_a_start_sweeps_what_a_kill_left(trained):
+    (trained / ".config.json.123").touch()
+    run.start(Config(resume=str(trained)), "toy", "toy")
+    assert not (trained / ".config.json.123").exists()
+
+
+# -- what a user can mend ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError("Unable to allocate 1 TiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ...\nand more lines"),
+        TypeError("empty(): Overflow when unpacking long long\nand more"),
+    ],
+)
+def test_too_little_memory_names_the_flags_that_take_it(tmp_path, monkeypatch, error):
+    monkeypatch.chdir(tmp_path)
+
+    def main(cfg):
+        run.start(cfg, "toy", "toy")
+        raise error
+
+    with pytest.raises(SystemExit, match=r"error: there is not enough memory: lower --batch-size \(.*") as raised:
+        run.cli(main, Config)
+    assert str(raised.value).count("\n") == 1, "one line, and how to see more"
+    assert not any((tmp_path / "runs" / "toy").iterdir()), "a run that never began"
+
+
+def test_other_errors_of_torch_are_shown_whole():
+    def main(cfg):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        run.cli(main, Config)
