@@ -13,7 +13,6 @@ TensorBoard curves and checkpoints are there. What a stage left is in `stages.js
 
 import json
 import signal
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,8 +20,9 @@ from typing import Literal
 from agents.alphago.parts import Parts
 from envs.go.game import Go
 from experiments import alphago_match
-from experiments.parts import stages
+from experiments.parts import positions, stages
 from rlkit import run
+from rlkit.data_files import DataFiles, located
 from rlkit.files import read_json, write_atomically
 from rlkit.logger import say
 
@@ -37,7 +37,8 @@ class Config:
     size: int = 9
     """lines of the board: 9, or 5, the quick form"""
     games: str | None = None
-    """SGF collection, or a folder of them; without one, games between `teacher` and itself are made"""
+    """SGF collection, or a folder of them, which may have moved when a run goes on; without one, games between
+    `teacher` and itself are made"""
     teacher: str = "mcts:1000"
     """a player as in experiments.match"""
     scale: float = 1.0
@@ -54,7 +55,7 @@ class Config:
 
 
 PRESETS = {"small": Config()}
-FIXED = ("preset", "size", "games", "teacher", "scale", "seed")
+FIXED = ("preset", "size", "teacher", "scale", "seed")
 # games made; updates of the stages, games and epochs of the value network's; channels, layers
 QUICK = {
     "games": 1500, "sl": 600, "rollout": 500, "rl": 100, "value": 8_000, "epochs": 8, "channels": 32, "layers": 5,
@@ -86,6 +87,10 @@ def plan(cfg: Config, done: dict[str, str]) -> list[tuple[str, list[str]]]:
     ]
 
 
+PLACES = ("--games=", "--start-from=", "--policy=", "--rl=", "--tower-from=")
+"""flags of what a stage learns from: said again when it goes on, since this run's folder may have moved"""
+
+
 def latest(run_dir: Path, experiment: str) -> str:
     """The folder, relative to this run's, of the last run of an experiment in it; empty where there is none."""
     runs = sorted((run_dir / "runs" / experiment).glob("*/config.json"), key=lambda path: path.stat().st_mtime)
@@ -97,7 +102,7 @@ def perform(run_dir: Path, experiment: str, arguments: list[str]) -> str:
     to this one. Raises ValueError where it fails, KeyboardInterrupt where it is stopped.
     """
     if begun := latest(run_dir, experiment):
-        arguments = [f"--resume={begun}"]
+        arguments = [f"--resume={begun}", *(word for word in arguments if word.startswith(PLACES))]
     code = run.perform(f"experiments.{experiment}", arguments, run_dir)
     if code:
         raise ValueError(f"{experiment} ended with status {code}; its own message stands above")
@@ -107,10 +112,12 @@ def perform(run_dir: Path, experiment: str, arguments: list[str]) -> str:
 def main(cfg: Config) -> Path:
     """Perform what is missing; returns the run's folder."""
     run.within(cfg, {"size": 2, "scale": 1e-4, "match_games": 0, "match_simulations": 1, "threads": 0, "seed": 0})
+    cfg = located(cfg, "games")
     if cfg.games and not Path(cfg.games).exists():
         raise FileNotFoundError(f"--games: there is no {cfg.games}")
-    run_dir = run.start(cfg, "alphago", f"{cfg.size}x{cfg.size}", FIXED)
-    again = f"{sys.executable} -m experiments.alphago --resume {run_dir}"
+    data = DataFiles(cfg, {"games": positions.files(cfg.games) if cfg.games else []})
+    run_dir = run.start(cfg, "alphago", f"{cfg.size}x{cfg.size}", FIXED, data=data)
+    again = run.command("experiments.alphago", "--resume", run_dir)
     ledger = run_dir / "stages.json"
     done: dict[str, str] = read_json(ledger) if ledger.exists() else {}
     count = len(plan(cfg, done))
@@ -138,8 +145,8 @@ def main(cfg: Config) -> Path:
             run_dir, games=cfg.match_games, simulations=cfg.match_simulations, seed=cfg.seed, out=run_dir / "table.json"
         )
         alphago_match.main(table)
-    say(f"play: {sys.executable} -m experiments.gtp --agent {run_dir}")
-    say(f"match: {sys.executable} -m experiments.match {run_dir}:400 gnugo:10 --games 100")
+    say(f"play: {run.command('experiments.gtp', '--agent', run_dir)}")
+    say(f"match: {run.command('experiments.match', f'{run_dir}:400', 'gnugo:10', '--games', 100)}")
     return run_dir
 
 

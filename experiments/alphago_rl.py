@@ -11,7 +11,6 @@ Source: Silver et al. 2016, Methods, "Policy network: reinforcement learning".
 """
 
 import functools
-import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from envs.go.features import alphago_slab
 from envs.go.game import Go
 from experiments.parts import stages
 from rlkit import run, runtime
+from rlkit.data_files import DataFiles, agent_files, located
 from rlkit.evaluate import wilson_interval
 from rlkit.logger import Timer, say
 from rlkit.trainer import TrainConfig, Trainer
@@ -46,7 +46,8 @@ class Config:
     resume: str | None = None
     """folder of a run to go on with"""
     start_from: str | None = None
-    """run or agent folder of the supervised policy, which must stay where it is; experiments.alphago_sl makes one"""
+    """run or agent folder of the supervised policy; it may move, with the new place said when the run goes on, and
+    must stay the same; experiments.alphago_sl makes one"""
     baseline: str | None = None
     """run or agent folder of a value network, whose value the outcome is compared with; none: 0"""
     komi: float | None = None
@@ -86,7 +87,7 @@ PRESETS = {
     ),
 }
 FIXED = (
-    "preset", "start_from", "baseline", "komi", "games", "snapshot_every", "opening_moves", "seed",
+    "preset", "komi", "games", "snapshot_every", "opening_moves", "seed",
     "trainer.optimizer", "trainer.accumulate",
 )  # fmt: skip
 BOUNDS: dict[str, run.Bound] = {
@@ -103,6 +104,7 @@ def main(cfg: Config) -> Path:
     if cfg.trainer.mode == "cudagraph":
         raise ValueError("--trainer.mode cudagraph takes batches of one shape, and games differ in length: use eager")
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    cfg = located(cfg, "start_from", "baseline")
     parts, info = stages.load(cfg.start_from, "policy", "--start-from", device)
     network = parts.policy
     assert network is not None
@@ -122,7 +124,8 @@ def main(cfg: Config) -> Path:
         game, encode, network, cfg.games, cfg.snapshot_every, cfg.trainer.accumulate, cfg.opening_moves, baseline,
         cfg.seed, cfg.trainer.precision, timer,
     )  # fmt: skip
-    run_dir = run.start(cfg, "alphago_rl", f"{size}x{size}", FIXED)
+    data = DataFiles(cfg, {name: agent_files(getattr(cfg, name)) for name in ("start_from", "baseline")})
+    run_dir = run.start(cfg, "alphago_rl", f"{size}x{size}", FIXED, data=data)
     state = {"games": experience}
     trainer = Trainer(network, reinforce_loss, cfg.trainer, run_dir, state=state, timer=timer, deadline=deadline)
     if cfg.resume and not trainer.load():
@@ -169,7 +172,7 @@ def main(cfg: Config) -> Path:
         evaluation()
     trainer.close()
     say(timer.table())
-    say(f"go on: {sys.executable} -m experiments.alphago_rl --resume {run_dir}")
+    say(f"go on: {run.command('experiments.alphago_rl', '--resume', run_dir)}")
     return run_dir
 
 

@@ -6,7 +6,6 @@ python -m experiments.alphago_rollout --resume runs/alphago_rollout/<run>
 Source: Silver et al. 2016, Methods, "Rollout policy". Its features are `envs/go/patterns.py`.
 """
 
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from envs.go.pattern_playouts import playouts, policy_of
 from experiments.parts import positions, stages
 from rlkit import run, runtime
 from rlkit.data import Batches
+from rlkit.data_files import DataFiles, located
 from rlkit.logger import say
 from rlkit.trainer import TrainConfig, Trainer
 
@@ -37,7 +37,7 @@ class Config:
     resume: str | None = None
     """folder of a run to go on with"""
     games: str | None = None
-    """SGF collection, or a folder of them; experiments.make_games makes one"""
+    """SGF collection, or a folder of them, which may have moved when a run goes on; experiments.make_games makes one"""
     size: int = 0
     """lines of the board; 0: those of the first game that can be used"""
     least_rating: int = 0
@@ -65,11 +65,11 @@ class Config:
 
 PRESETS = {"small": Config()}
 FIXED = (
-    "preset", "games", "size", "least_rating", "least_moves", "held_out", "batch_size", "seed", "trainer.optimizer",
+    "preset", "size", "least_rating", "least_moves", "held_out", "batch_size", "seed", "trainer.optimizer",
     "trainer.accumulate",
 )  # fmt: skip
 BOUNDS: dict[str, run.Bound] = {
-    "size": 0, "least_rating": 0, "least_moves": 1, "held_out": 0, "batch_size": 1, "seed": 0, "minutes": 0,
+    "size": 0, "least_rating": 0, "least_moves": 1, "held_out": (0, 1), "batch_size": 1, "seed": 0, "minutes": 0,
     "threads": 0, "trainer.steps": 1,
 }  # fmt: skip
 
@@ -88,6 +88,7 @@ def main(cfg: Config) -> Path:
     deadline = run.Deadline(cfg.minutes)
     run.within(cfg, BOUNDS)
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    cfg = located(cfg, "games")
     games = positions.read(cfg.games, cfg.size, cfg.least_moves, cfg.least_rating)
     learned, held_out = positions.split(games, cfg.held_out)
     size = games.game.height
@@ -95,7 +96,9 @@ def main(cfg: Config) -> Path:
     batches = Batches.for_device(
         positions.drawn_patterns(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1)), device
     )
-    run_dir = run.start(cfg, "alphago_rollout", f"{size}x{size}", FIXED)
+    run_dir = run.start(
+        cfg, "alphago_rollout", f"{size}x{size}", FIXED, data=DataFiles(cfg, {"games": positions.files(cfg.games)})
+    )
     trainer = Trainer(model, rollout_loss, cfg.trainer, run_dir, state={"batches": batches}, deadline=deadline)
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no checkpoint: starting at the beginning")
@@ -123,7 +126,7 @@ def main(cfg: Config) -> Path:
     )
     trainer.close()
     say(trainer.timer.table())
-    say(f"go on: {sys.executable} -m experiments.alphago_rollout --resume {run_dir}")
+    say(f"go on: {run.command('experiments.alphago_rollout', '--resume', run_dir)}")
     return run_dir
 
 

@@ -9,7 +9,6 @@ Positions are drawn from all games but those held out, each under one of the boa
 computed as they are drawn. Source: Silver et al. 2016, Methods, "Policy network: classification".
 """
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from agents.alphago.parts import Parts
 from experiments.parts import positions, stages
 from rlkit import run, runtime
 from rlkit.data import Batches
+from rlkit.data_files import DataFiles, located
 from rlkit.logger import say
 from rlkit.trainer import TrainConfig, Trainer
 
@@ -37,7 +37,7 @@ class Config:
     resume: str | None = None
     """folder of a run to go on with"""
     games: str | None = None
-    """SGF collection, or a folder of them; experiments.make_games makes one"""
+    """SGF collection, or a folder of them, which may have moved when a run goes on; experiments.make_games makes one"""
     size: int = 0
     """lines of the board; 0: those of the first game that can be used"""
     least_rating: int = 0
@@ -84,11 +84,11 @@ PRESETS = {
     ),
 }
 FIXED = (
-    "preset", "games", "size", "least_rating", "least_moves", "held_out", "planes", "channels", "layers", "batch_size",
+    "preset", "size", "least_rating", "least_moves", "held_out", "planes", "channels", "layers", "batch_size",
     "seed", "trainer.optimizer", "trainer.accumulate",
 )  # fmt: skip
 BOUNDS: dict[str, run.Bound] = {
-    "size": 0, "least_rating": 0, "least_moves": 1, "held_out": 0, "channels": 1, "layers": 1, "batch_size": 1,
+    "size": 0, "least_rating": 0, "least_moves": 1, "held_out": (0, 1), "channels": 1, "layers": 1, "batch_size": 1,
     "eval_every": 1, "eval_positions": 0, "seed": 0, "minutes": 0, "threads": 0, "trainer.steps": 1,
 }  # fmt: skip
 
@@ -98,6 +98,7 @@ def main(cfg: Config) -> Path:
     deadline = run.Deadline(cfg.minutes)
     run.within(cfg, BOUNDS)
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    cfg = located(cfg, "games")
     games = positions.read(cfg.games, cfg.size, cfg.least_moves, cfg.least_rating)
     learned, held_out = positions.split(games, cfg.held_out)
     size = games.game.height
@@ -105,7 +106,13 @@ def main(cfg: Config) -> Path:
     batches = Batches.for_device(
         positions.drawn(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1)), device
     )
-    run_dir = run.start(cfg, "alphago_sl", f"{size}x{size}_{cfg.planes}", FIXED)
+    run_dir = run.start(
+        cfg,
+        "alphago_sl",
+        f"{size}x{size}_{cfg.planes}",
+        FIXED,
+        data=DataFiles(cfg, {"games": positions.files(cfg.games)}),
+    )
     trainer = Trainer(model, policy_loss, cfg.trainer, run_dir, state={"batches": batches}, deadline=deadline)
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no checkpoint: starting at the beginning")
@@ -139,7 +146,7 @@ def main(cfg: Config) -> Path:
         say(evaluation(held_out).table())
     trainer.close()
     say(trainer.timer.table())
-    say(f"go on: {sys.executable} -m experiments.alphago_sl --resume {run_dir}")
+    say(f"go on: {run.command('experiments.alphago_sl', '--resume', run_dir)}")
     return run_dir
 
 

@@ -12,7 +12,6 @@ the random move, from fewer games. Source: Silver et al. 2016, Methods, "Value n
 """
 
 import functools
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -29,7 +28,9 @@ from envs.go.features import alphago_slab
 from envs.go.game import Go
 from experiments.parts import outcomes, positions, stages
 from rlkit import run, runtime
+from rlkit.checkpoint import checkpoints
 from rlkit.data import Batches
+from rlkit.data_files import DataFiles, agent_files, located
 from rlkit.logger import Logger, say
 from rlkit.trainer import TrainConfig, Trainer
 
@@ -47,7 +48,8 @@ class Config:
     rl: str | None = None
     """run or agent folder of the policy that learned by playing; experiments.alphago_rl makes one"""
     data: str | None = None
-    """folder of a run that has made games: they are taken"""
+    """folder of a run that has made games: they are taken. This and all folders here may have
+    moved when a run goes on"""
     games: str | None = None
     """SGF collection, or a folder of them; outcomes are their result fields', and games without one are left out"""
     komi: float | None = None
@@ -102,12 +104,13 @@ PRESETS = {
         trainer=TrainConfig(steps=50_000_000, optimizer="sgd", lr=0.003, momentum=0.0, save_every=50_000),
     ),
 }
+AGENTS = ("policy", "rl", "tower_from")
 FIXED = (
-    "preset", "policy", "rl", "data", "games", "tower_from", "komi", "positions", "most_moves", "at_once",
+    "preset", "komi", "positions", "most_moves", "at_once",
     "whole_games", "held_out", "channels", "layers", "batch_size", "seed", "trainer.optimizer", "trainer.accumulate",
 )  # fmt: skip
 BOUNDS: dict[str, run.Bound] = {
-    "positions": 0, "most_moves": 0, "at_once": 1, "held_out": 0, "channels": 1, "layers": 1, "batch_size": 1,
+    "positions": 0, "most_moves": 0, "at_once": 1, "held_out": (0, 1), "channels": 1, "layers": 1, "batch_size": 1,
     "epochs": 0, "evaluate_every": 1, "seed": 0, "minutes": 0, "threads": 0,
 }  # fmt: skip
 SAVE_SECONDS = 60.0
@@ -183,6 +186,7 @@ def main(cfg: Config) -> Path:
     deadline = run.Deadline(cfg.minutes)
     check(cfg)
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    cfg = located(cfg, *AGENTS, "data", "games")
 
     store, make, found = Store(Path(cfg.data or "") / "games"), None, None
     if cfg.games:
@@ -204,8 +208,12 @@ def main(cfg: Config) -> Path:
         begun = stages.load(cfg.tower_from, "policy", "--tower-from")[0].policy
         assert begun is not None
         model.begin_with(begun)
-    run_dir = run.start(cfg, "alphago_value", f"{size}x{size}{'_whole' if cfg.whole_games else ''}", FIXED)
-    resume = f"{sys.executable} -m experiments.alphago_value --resume {run_dir}"
+    files = {name: agent_files(getattr(cfg, name)) for name in AGENTS}
+    files["data"] = checkpoints(store.folder)[:1] if cfg.data else []
+    files["games"] = positions.files(cfg.games) if cfg.games else []
+    name = f"{size}x{size}{'_whole' if cfg.whole_games else ''}"
+    run_dir = run.start(cfg, "alphago_value", name, FIXED, data=DataFiles(cfg, files))
+    resume = run.command("experiments.alphago_value", "--resume", run_dir)
     if make:
         store = Store(run_dir / "games", header)
         if store.load():

@@ -9,7 +9,6 @@ import contextlib
 import copy
 import functools
 import os
-import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -291,9 +290,9 @@ def main(cfg: Config) -> Path:
             say(ladder.table())
     trainer.close()
     say(timer.table())
-    say(f"go on: {sys.executable} -m experiments.alphazero_go --resume {run_dir}")
+    say(f"go on: {run.command('experiments.alphazero_go', '--resume', run_dir)}")
     if cfg.game == "go":
-        say(f"play:  {sys.executable} -m experiments.match {run_dir} mcts:10000")
+        say(f"play:  {run.command('experiments.match', run_dir, 'mcts:10000')}")
     return run_dir
 
 

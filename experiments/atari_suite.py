@@ -14,7 +14,6 @@ import itertools
 import json
 import shlex
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -181,14 +180,15 @@ def main(cfg: Config) -> Path:
         try:
             train(cfg, suite_dir)
         except KeyboardInterrupt:
-            say(f"stopped; go on: {sys.executable} -m experiments.atari_suite --resume {suite_dir}")
+            say(f"stopped; go on: {run.command('experiments.atari_suite', '--resume', suite_dir)}")
             return suite_dir
         finally:
             signal.signal(signal.SIGTERM, before)
     runs = report(cfg, suite_dir).runs
     say(f"report: {suite_dir / 'report.html'}")
     if (done := sum(r.state == "finished" for r in runs)) < len(runs) and not cfg.report_only:
-        raise ValueError(f"{len(runs) - done} of {len(runs)} runs have not finished; --resume {suite_dir} tries again")
+        again = shlex.join(["--resume", str(suite_dir)])
+        raise ValueError(f"{len(runs) - done} of {len(runs)} runs have not finished; {again} tries again")
     return suite_dir
 
 

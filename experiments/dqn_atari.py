@@ -7,7 +7,6 @@ python -m experiments.dqn_atari --resume runs/dqn_atari/<run>         # goes on 
 """
 
 import copy
-import sys
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
@@ -216,8 +215,8 @@ def learn(
         evaluation()
     trainer.close()
     say(trainer.timer.table())
-    say(f"go on:    {sys.executable} -m experiments.{experiment} --resume {run_dir}")
-    say(f"evaluate: {sys.executable} -m experiments.evaluate {run_dir}")
+    say(f"go on:    {run.command(f'experiments.{experiment}', '--resume', run_dir)}")
+    say(f"evaluate: {run.command('experiments.evaluate', run_dir)}")
     return run_dir
 
 

@@ -8,7 +8,6 @@ python -m experiments.heights --predict runs/heights/<run> --values 72
 Least squares twice: in closed form, and by gradient descent, which ends at the same coefficients.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from experiments.parts.tables import Table, read_table
 from rlkit import run, runtime
 from rlkit.checkpoint import described, load_agent_files, rebuild, save_agent
 from rlkit.data import Batches
+from rlkit.data_files import DataFiles, located, named
 from rlkit.logger import say
 from rlkit.trainer import Batch, LossFn, TrainConfig, Trainer
 
@@ -42,7 +42,7 @@ class Config:
     resume: str | None = None
     """folder of a run to go on with"""
     data: str | None = None
-    """a CSV file with a header; default: Galton's table, in inches"""
+    """a CSV file with a header, which may have moved when a run goes on; default: Galton's table, in inches"""
     target: str = "child"
     """column to be explained"""
     predictors: tuple[str, ...] = ("parent",)
@@ -68,7 +68,7 @@ class Config:
 
 PRESETS = {"galton": Config()}
 COLUMNS = ("target", "predictors", "weight", "where")
-FIXED = ("preset", "data", *COLUMNS, "trainer.optimizer", "trainer.accumulate")
+FIXED = ("preset", *COLUMNS, "trainer.optimizer", "trainer.accumulate")
 BOUNDS: dict[str, run.Bound] = {"seed": 0, "minutes": 0, "threads": 0, "trainer.steps": 1}
 
 GALTON_CHILDREN = (61.7, 62.2, 63.2, 64.2, 65.2, 66.2, 67.2, 68.2, 69.2, 70.2, 71.2, 72.2, 73.2, 73.7)
@@ -296,13 +296,15 @@ def main(cfg: Config) -> Path:
     if not cfg.data and any(getattr(cfg, name) != getattr(PRESETS["galton"], name) for name in COLUMNS):
         raise ValueError("Galton's table has the columns child and parent alone: name a CSV file by --data")
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    cfg = located(cfg, "data")
     table = read_table(cfg.data, cfg.target, cfg.predictors, cfg.weight, cfg.where) if cfg.data else galton()
     target, predictors, weight = table.target, table.predictors, table.weight
     exact = least_squares(table.x, table.y, weight)
     mean = np.average(table.x, axis=0, weights=weight)
     spread = np.sqrt(np.average((table.x - mean) ** 2, axis=0, weights=weight))
 
-    run_dir = run.start(cfg, "heights", Path(cfg.data).stem if cfg.data else "galton", FIXED)
+    name = Path(cfg.data).stem if cfg.data else "galton"
+    run_dir = run.start(cfg, "heights", name, FIXED, data=DataFiles(cfg, named(cfg, "data")))
     line, batch = Line(mean, spread).to(device), table.batch()
     batches = Batches(lambda _: batch)
     trainer = Trainer(line, squared_error, cfg.trainer, run_dir, state={"batches": batches}, deadline=deadline)
@@ -349,8 +351,8 @@ def main(cfg: Config) -> Path:
         except ImportError:
             say("no pictures: they need the extra `plot`, pip install -e '.[plot]'")
     trainer.close()
-    values = " ".join(f"{value:g}" for value in np.round(mean, 1))
-    say(f"predict: {sys.executable} -m experiments.heights --predict {run_dir} --values {values}")
+    values = [f"{value:g}" for value in np.round(mean, 1)]
+    say(f"predict: {run.command('experiments.heights', '--predict', run_dir, '--values', *values)}")
     return run_dir
 
 

@@ -9,7 +9,6 @@ python -m experiments.images --evaluate runs/images/<run>                # measu
 python -m experiments.images --evaluate runs/images/<run> --predict a.png b.png
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,8 +25,10 @@ from torch import Tensor, nn
 from experiments.parts import image_data, image_pictures
 from experiments.parts.image_data import Labelled
 from rlkit import run, runtime
+from rlkit.augmentations import augment, cut_out, flipped, shifted, turned
 from rlkit.checkpoint import described, load_agent_files, rebuild, save_agent
-from rlkit.data import Batches, augment, cut_out, flipped, rows, shifted, turned
+from rlkit.data import Batches, rows
+from rlkit.data_files import DataFiles, located
 from rlkit.logger import Timer, say
 from rlkit.nn.convolution import BACKBONES, VGG, ResNet
 from rlkit.nn.dense import ACTIVATIONS, MLP
@@ -72,7 +73,8 @@ class Config:
     """scikit-learn's digits, Fashion-MNIST, or the images of --path"""
     path: str | None = None
     """folder of the four idx files (default: that of Debian's package dataset-fashion-mnist), or one that has a folder
-    of images for each class, or train/ and test/ with those"""
+    of images for each class, or train/ and test/ with those. All formats that Pillow reads, also in folders inside a
+    class; what is transparent becomes white, and 12 or 16 bits become 8. May have moved when a run goes on"""
     image_size: int = 0
     """pixels of a side that all images are scaled to; 0: their own (of a folder: 32)"""
     channels: int = 0
@@ -147,12 +149,13 @@ PRESETS = {
 }
 DATA = ("data", "path", "image_size", "channels", "held_out", "split")
 FIXED = (
-    "preset", *DATA, "backbone", "width", "hidden", "activation", "dropout", "loss", "label_smoothing", "augment",
+    "preset", "data", "image_size", "channels", "held_out", "split",
+    "backbone", "width", "hidden", "activation", "dropout", "loss", "label_smoothing", "augment",
     "batch_size", "trainer.accumulate", "trainer.optimizer",
 )  # fmt: skip
 BOUNDS: dict[str, run.Bound] = {
     "seed": 0, "split": 0, "minutes": 0, "threads": 0, "batch_size": 1, "epochs": 1, "eval_every": 1, "width": 1e-3,
-    "dropout": 0, "label_smoothing": 0,
+    "dropout": 0, "label_smoothing": 0, "image_size": 0, "channels": 0, "held_out": (0, 1),
 }  # fmt: skip
 
 
@@ -266,6 +269,7 @@ def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
     deadline = run.Deadline(cfg.minutes)
     run.within(cfg, BOUNDS)
+    cfg = located(cfg, "path")
     if not (cfg.dropout < 1 and cfg.label_smoothing < 1):
         raise ValueError("--dropout and --label-smoothing are shares below 1")
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
@@ -276,6 +280,7 @@ def main(cfg: Config) -> Path:
         return Path(cfg.evaluate)
     where: dict[str, Any] = {name: getattr(cfg, name) for name in DATA}
     learned, held_out, names = image_data.load(**where)
+    data = DataFiles(cfg, {"path": image_data.files(cfg.data, cfg.path)})
     channels, height, width = learned[0].shape[1:]
     in_shape = (channels, height, width)
     knobs = {name: getattr(cfg, name) for name in ("backbone", "width", "hidden", "activation", "dropout", "loss")}
@@ -297,7 +302,7 @@ def main(cfg: Config) -> Path:
     batches = Batches.for_device(make, device)
     epoch = max(1, len(learned[1]) // cfg.batch_size // cfg.trainer.accumulate)
     steps, timer = cfg.trainer.steps or cfg.epochs * epoch, Timer()
-    run_dir = run.start(cfg, "images", f"{cfg.data}_{cfg.backbone}", FIXED)
+    run_dir = run.start(cfg, "images", f"{cfg.data}_{cfg.backbone}", FIXED, data=data)
     trainer = Trainer(
         model,
         loss_of(cfg),
@@ -354,8 +359,8 @@ def main(cfg: Config) -> Path:
         say(f"drawn: {', '.join(f'{run_dir}/{name}.png' for name in pictures)}")
     trainer.close()
     say(timer.table())
-    say(f"go on:    {sys.executable} -m experiments.images --resume {run_dir}")
-    say(f"use:      {sys.executable} -m experiments.images --evaluate {run_dir} --predict FILES")
+    say(f"go on:    {run.command('experiments.images', '--resume', run_dir)}")
+    say(f"use:      {run.command('experiments.images', '--evaluate', run_dir, '--predict', 'FILES')}")
     return run_dir
 
 

@@ -8,8 +8,6 @@ python -m experiments.language_model --resume runs/language_model/<run> # goes o
 """
 
 import math
-import shlex
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +23,7 @@ from experiments.parts.texts import Corpus, decode, draw_table, encode, ngram_fl
 from rlkit import run, runtime
 from rlkit.checkpoint import described, load_agent_files, rebuild, save_agent
 from rlkit.data import Batches, windows
+from rlkit.data_files import DataFiles, located, named
 from rlkit.logger import say
 from rlkit.nn.language import GPT, CoreLanguageModel
 from rlkit.nn.recurrent import Recurrent
@@ -46,7 +45,7 @@ class Config:
     resume: str | None = None
     """folder of a run to go on with"""
     text: str | None = None
-    """file of UTF-8 text; None: the source of Python's own standard library"""
+    """file of UTF-8 text, which may have moved when a run goes on; None: the source of Python's own standard library"""
     literal: str = ""
     """a text itself, in place of a file: too short to hold any of it back, it is validated on as well"""
     symbols: Literal["characters", "bytes"] = "characters"
@@ -115,11 +114,11 @@ BY_MODEL = {
 }
 """layers, width, batch_size, steps and lr that suit: five minutes on two cores"""
 FIXED = (
-    "preset", "text", "literal", "symbols", "model", "layers", "width", "heads", "context", "batch_size",
+    "preset", "literal", "symbols", "model", "layers", "width", "heads", "context", "batch_size",
     "trainer.optimizer", "trainer.accumulate",
 )  # fmt: skip
 BOUNDS: dict[str, run.Bound] = {
-    "layers": 0, "width": 0, "heads": 1, "context": 1, "dropout": 0, "batch_size": 0, "seed": 0, "minutes": 0,
+    "layers": 0, "width": 0, "heads": 1, "context": 1, "dropout": (0, 1), "batch_size": 0, "seed": 0, "minutes": 0,
     "eval_every": 1, "eval_symbols": 0, "tokens": 1, "temperature": 0, "top_k": 0, "threads": 0,
 }  # fmt: skip
 
@@ -286,6 +285,7 @@ def main(cfg: Config) -> Path:
     cfg = settled(cfg)
     if cfg.sample:
         return sample(cfg)
+    cfg = located(cfg, "text")
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     corpus = read_corpus(cfg.text, cfg.literal, cfg.symbols, cfg.context + 1, cfg.eval_symbols)
     prompt = opening(cfg.prompt, corpus.vocabulary)
@@ -294,7 +294,9 @@ def main(cfg: Config) -> Path:
     model = build(config).to(device)
     make = windows(corpus.train, cfg.context + 1, cfg.batch_size, runtime.derive_seed(cfg.seed, 1))
     batches = Batches.for_device(make, device)
-    run_dir = run.start(cfg, "language_model", f"{corpus.name}_{cfg.model}", FIXED)
+    run_dir = run.start(
+        cfg, "language_model", f"{corpus.name}_{cfg.model}", FIXED, data=DataFiles(cfg, named(cfg, "text"))
+    )
     trainer = Trainer(model, loss_fn, cfg.trainer, run_dir, state={"batches": batches}, deadline=deadline)
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no checkpoint: starting at the beginning")
@@ -341,8 +343,8 @@ def main(cfg: Config) -> Path:
             say("\n".join(guesses(player, cfg.literal, corpus.vocabulary)))
     trainer.close()
     say(trainer.timer.table())
-    say(f"go on: {sys.executable} -m experiments.language_model --resume {run_dir}")
-    say(f"write: {sys.executable} -m experiments.language_model --sample {run_dir} --prompt {shlex.quote(cfg.prompt)}")
+    say(f"go on: {run.command('experiments.language_model', '--resume', run_dir)}")
+    say(f"write: {run.command('experiments.language_model', '--sample', run_dir, '--prompt', cfg.prompt)}")
     return run_dir
 
 

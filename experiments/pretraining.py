@@ -16,7 +16,6 @@ test come from its last tenth, which nothing is learned from.
 import copy
 import math
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,6 +44,7 @@ from experiments.parts.texts import Corpus, read_corpus
 from rlkit import run, runtime
 from rlkit.checkpoint import save_agent
 from rlkit.data import Batches, rows, windows
+from rlkit.data_files import DataFiles, agent_files, located, named
 from rlkit.logger import say
 from rlkit.nn.heads import LinearHead
 from rlkit.nn.transformer import Shape
@@ -62,7 +62,7 @@ class Config:
     objective: Literal["all", "masked", "causal", "denoising", "permutation"] = "all"
     """what is learned without labels: as BERT, GPT, BART or XLNet, or by one after the other"""
     text: str | None = None
-    """file of UTF-8 text; None: the source of Python's own standard library"""
+    """file of UTF-8 text, which may have moved when a run goes on; None: the source of Python's own standard library"""
     start_from: str | None = None
     """agent folder of an earlier run, or that run's if it had one objective: no pre-training, its weights are
     fine-tuned"""
@@ -108,7 +108,7 @@ PRESETS = {"cpu": Config()}
 CLASSES = 8
 """words to tell apart"""
 FIXED = (
-    "objective", "text", "start_from", "window", "layers", "width", "heads", "batch_size", "trainer.optimizer",
+    "objective", "window", "layers", "width", "heads", "batch_size", "trainer.optimizer",
     "trainer.accumulate",
 )  # fmt: skip
 BOUNDS: dict[str, run.Bound] = {
@@ -330,14 +330,15 @@ def settled(cfg: Config) -> Config:
 def main(cfg: Config) -> Path:
     """Pre-train, fine-tune, compare; returns the run's folder."""
     deadline = run.Deadline(cfg.minutes)
-    cfg = settled(cfg)
+    cfg = settled(located(cfg, "text", "start_from"))
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     corpus = read_corpus(cfg.text, "", "bytes", cfg.window + 1)
     text, last = (part.astype(np.uint8).tobytes() for part in (corpus.train, corpus.valid))
     words = frequent_words(text, CLASSES)
     tests = gaps(last, words, cfg.tests, cfg.window, 0)
     examples = [gaps(text, words, cfg.labels, cfg.window, runtime.derive_seed(cfg.seed, i)) for i in range(cfg.repeats)]
-    run_dir = run.start(cfg, "pretraining", f"{corpus.name}_{cfg.objective}", FIXED)
+    data = DataFiles(cfg, {**named(cfg, "text"), "start_from": agent_files(cfg.start_from)})
+    run_dir = run.start(cfg, "pretraining", f"{corpus.name}_{cfg.objective}", FIXED, data=data)
     say(
         f"{corpus.name}: {len(text):,} bytes to learn from; then {len(examples[0]['label'])} gaps with their words "
         f"({b', '.join(words).decode(errors='replace')}), {cfg.tune_steps} updates, {cfg.repeats} times"
@@ -378,11 +379,11 @@ def main(cfg: Config) -> Path:
             Image.fromarray(bars).save(run_dir / "accuracy.png")
             trainer.close()
     except KeyboardInterrupt:
-        say(f"stopped; go on: {sys.executable} -m experiments.pretraining --resume {run_dir}")
+        say(f"stopped; go on: {run.command('experiments.pretraining', '--resume', run_dir)}")
         return run_dir
     print(table(losses, results))
-    again = f"{run_dir}/{name} --labels 64"
-    say(f"with fewer labels: {sys.executable} -m experiments.pretraining --start-from {again}")
+    again = run.command("experiments.pretraining", "--start-from", run_dir / name, "--labels", 64)
+    say(f"with fewer labels: {again}")
     return run_dir
 
 

@@ -39,9 +39,11 @@ from experiments.parts.translator import (
     network,
 )  # fmt: skip
 from rlkit import run, runtime
-from rlkit.data import Batch, Batches, decoded, padded, pairs, read_pairs
+from rlkit.data import Batch, Batches, padded, pairs
+from rlkit.data_files import DataFiles, located, named
 from rlkit.files import read_bytes, write_atomically
 from rlkit.logger import say
+from rlkit.text_files import decoded, read_pairs
 from rlkit.trainer import TrainConfig, Trainer
 
 
@@ -57,7 +59,7 @@ class Config:
     translate: tuple[str, ...] = ()
     """instead of training: folder of a run or agent, then sentences; without them, the lines of stdin"""
     source: str | None = None
-    """sentences, one a line, in UTF-8; .gz is unpacked"""
+    """sentences, one a line, in UTF-8; .gz is unpacked. All files may have moved when a run goes on"""
     target: str | None = None
     """their translations, line by line"""
     pairs: str | None = None
@@ -131,10 +133,10 @@ BOUNDS: dict[str, run.Bound] = {
     "hidden": 0, "dropout": 0, "context": 2, "smoothing": 0, "batch_tokens": 1, "eval_every": 1, "beam": 1, "seed": 0,
     "minutes": 0, "threads": 0, "trainer.steps": 1,
 }  # fmt: skip
+FILES = ("source", "target", "pairs", "valid_source", "valid_target", "test_source", "test_target")
 FIXED = (
-    "preset", *FIELDS, "seed", "source", "target", "pairs", "valid_source", "valid_target", "test_source",
-    "test_target", "reverse", "limit", "held", "numbers", "vocabulary", "batch_tokens", "trainer.accumulate",
-    "trainer.optimizer",
+    "preset", *FIELDS, "seed", "reverse", "limit", "held", "numbers", "vocabulary", "batch_tokens",
+    "trainer.accumulate", "trainer.optimizer",
 )  # fmt: skip
 
 MULTI30K = Config(
@@ -313,6 +315,7 @@ def main(cfg: Config) -> Path:
     if cfg.translate:
         return translate(cfg)
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    cfg = located(cfg, *FILES)
     splits = read(cfg)
     kept = Path(cfg.resume or "") / "tokenizer.json"
     if cfg.resume and kept.exists():
@@ -322,7 +325,7 @@ def main(cfg: Config) -> Path:
     data = {name: fitting(name, part, tokenizer, cfg.context) for name, part in splits.items()}
     config = {name: getattr(cfg, name) for name in FIELDS}
     model: Any = network(config, tokenizer.get_vocab_size()).to(device)
-    run_dir = run.start(cfg, "translation", f"{cfg.preset}-{cfg.model}", FIXED)
+    run_dir = run.start(cfg, "translation", f"{cfg.preset}-{cfg.model}", FIXED, data=DataFiles(cfg, named(cfg, *FILES)))
     trainer = build(cfg, model, data["train"][1], run_dir, deadline)
     if cfg.resume and not trainer.load():
         say(f"{run_dir} holds no checkpoint: starting at the beginning")
@@ -382,8 +385,8 @@ def main(cfg: Config) -> Path:
             say(f"  {source}\n  -> {translator([source], cfg.beam, cfg.length_power)[0]}\n  =  {target}")
     trainer.close()
     say(trainer.timer.table())
-    say(f"go on:     {sys.executable} -m experiments.translation --resume {run_dir}")
-    say(f'translate: {sys.executable} -m experiments.translation --translate {run_dir} "{shown}"')
+    say(f"go on:     {run.command('experiments.translation', '--resume', run_dir)}")
+    say(f"translate: {run.command('experiments.translation', '--translate', run_dir, shown)}")
     return run_dir
 
 

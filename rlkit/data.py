@@ -7,22 +7,27 @@ What a batch holds depends on its number and the seed alone. So a run that goes 
 that number, and a thread may make the next batches while the present one is learned from.
 """
 
-import gzip
+import functools
 import math
 import struct
-import zlib
-from collections import deque
+import warnings
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rlkit.data_files import files_below, is_leftover, unpacked
 from rlkit.files import check_regular
+from rlkit.logger import say
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Batch = dict[str, Tensor]
 Change = Callable[[Batch, torch.Generator], Batch]
@@ -184,71 +189,7 @@ def pairs(sides: Mapping[str, Sequence[Tokens]], batch_tokens: int, seed: int) -
     return make
 
 
-# -- augmentations: a batch's images [B, C, H, W] of any dtype, each image changed by itself ---------------------------
-
-
-def flipped(images: Tensor, rng: torch.Generator) -> Tensor:
-    """Left becomes right in half of them."""
-    flip = torch.rand(len(images), generator=rng) < 0.5
-    return torch.where(flip[:, None, None, None], images.flip(3), images)
-
-
-def shifted(images: Tensor, rng: torch.Generator, most: int = 4) -> Tensor:
-    """Moved by up to `most` pixels up or down and left or right, zeros coming in: the random crop of a padded image."""
-    count, _, height, width = images.shape
-    up, left = torch.randint(2 * most + 1, (2, count), generator=rng)
-    wide = F.pad(images, (most, most, most, most))
-    places = wide.unfold(2, height, 1).unfold(3, width, 1)  # a view [B, C, up, left, H, W]
-    return places[torch.arange(count), :, up, left]
-
-
-def cut_out(images: Tensor, rng: torch.Generator, size: int = 8) -> Tensor:
-    """A square of size x size, whose centre may lie anywhere, set to zero (DeVries and Taylor 2017)."""
-    count, _, height, width = images.shape
-    y = torch.randint(height, (count, 1), generator=rng) - torch.arange(height)
-    x = torch.randint(width, (count, 1), generator=rng) - torch.arange(width)
-    inside_y, inside_x = ((z >= -(size // 2)) & (z < size - size // 2) for z in (y, x))
-    return images.masked_fill((inside_y[:, :, None] & inside_x[:, None])[:, None], 0)
-
-
-def turned(images: Tensor, rng: torch.Generator) -> Tensor:
-    """One of the square's eight symmetries. Raises ValueError for images that are no squares."""
-    if images.shape[2] != images.shape[3]:
-        raise ValueError(f"images of {images.shape[2]} x {images.shape[3]} cannot be turned: make them square")
-    which = torch.randint(8, (len(images),), generator=rng)
-    out = images.clone()
-    for k in range(8):
-        chosen = which == k
-        turned_ = images[chosen].rot90(k % 4, (2, 3))
-        out[chosen] = turned_ if k < 4 else turned_.flip(3)
-    return out
-
-
-def augment(*changes: Callable[[Tensor, torch.Generator], Tensor], name: str = "image") -> Change:
-    """A change of batches: these, one after the other, of the images that lie under `name`."""
-
-    def change(batch: Batch, rng: torch.Generator) -> Batch:
-        images = batch[name]
-        for one in changes:
-            images = one(images, rng)
-        return batch | {name: images}
-
-    return change
-
-
 # -- files -------------------------------------------------------------------------------------------------------------
-
-
-def _bytes(path: Path) -> bytes:
-    """Of a file, unpacked if its name ends with .gz. Raises FileNotFoundError, ValueError."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    if path.suffix != ".gz":
-        return path.read_bytes()
-    try:
-        return gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} cannot be unpacked: {error}; get it anew") from error
 
 
 IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -259,7 +200,7 @@ def read_idx(path: str | Path) -> NDArray:
 
     Raises FileNotFoundError, and ValueError for what is no such file or ends early.
     """
-    data = _bytes(Path(path))
+    data = unpacked(Path(path))
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in IDX_TYPES or len(data) < 4 + 4 * data[3]:
         raise ValueError(f"{path} is no idx file: it begins with {data[:4].hex(' ') or 'nothing'}")
     shape, dtype = struct.unpack_from(f">{data[3]}I", data, 4), np.dtype(IDX_TYPES[data[2]])
@@ -269,11 +210,52 @@ def read_idx(path: str | Path) -> NDArray:
     return np.frombuffer(data, dtype, offset=begin).reshape(shape).astype(dtype.newbyteorder("="))
 
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm")
+# -- files: images -----------------------------------------------------------------------------------------------------
+
+NO_IMAGES = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
+"""formats of Pillow that are left out: PostScript is a program, which would be run; of the others it knows little more
+than the names"""
+
+
+@functools.cache
+def image_formats() -> tuple[str, ...]:
+    """Names of the formats that images may have: all that Pillow opens, but NO_IMAGES."""
+    from PIL import Image
+
+    Image.preinit()  # the common ones are tried first
+    Image.init()
+    return tuple(name for name in Image.ID if name not in NO_IMAGES)
+
+
+def image_files(folder: str | Path) -> tuple[dict[str, list[Path]], Counter[str]]:
+    """(class -> its images, in its folder and those inside, sorted; suffixes of the files that are left out).
+
+    Raises FileNotFoundError, and ValueError for a folder without classes and a class without images.
+    """
+    from PIL import Image
+
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    beside = sorted(path for path in folder.iterdir() if not is_leftover(path))
+    classes = [path for path in beside if path.is_dir()]
+    if not classes:
+        raise ValueError(f"{folder} has no folders in it: put the images of each class in one of its own")
+    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in image_formats()}
+    left_out = Counter(suffix for path in beside if path.is_file() and (suffix := path.suffix.lower()) in suffixes)
+    found = {}
+    for path in classes:
+        files = files_below(path)
+        found[path.name] = [file for file in files if file.suffix.lower() in suffixes]
+        if not found[path.name]:
+            raise ValueError(f"{path} has no images (.png, .jpg or another that Pillow reads): fill it, or remove it")
+        left_out.update(file.suffix.lower() for file in files if file.suffix.lower() not in suffixes)
+    return found, left_out
 
 
 def read_image(file: str | Path, size: tuple[int, int], channels: int = 3) -> NDArray[np.uint8]:
-    """An image upright, scaled to fill `size` (height, width) and cut at the middle: [channels, *size].
+    """An image upright, on white where it is transparent, scaled to fill `size` (height, width) and cut at the middle:
+    [channels, *size]. What has more than 8 bits is scaled as `eight_bits` says.
 
     channels: 1 (grey) or 3. Raises FileNotFoundError, ValueError.
     """
@@ -281,90 +263,93 @@ def read_image(file: str | Path, size: tuple[int, int], channels: int = 3) -> ND
 
     if channels not in (1, 3):
         raise ValueError(f"images have 1 channel (grey) or 3, not {channels}")
-    check_regular(Path(file))
+    check_regular(path := Path(file))
     try:
-        with Image.open(file) as opened:
-            image: Image.Image = ImageOps.exif_transpose(opened)  # cameras say so, and do not turn it
-            if image.mode.startswith("I"):  # 16 bits a pixel: convert would take all above 255 for white
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            fitted = ImageOps.fit(image.convert("RGB" if channels == 3 else "L"), size[::-1])
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no file {file}") from error
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL.TiffImagePlugin")  # about a camera's notes
+            with Image.open(path, formats=image_formats()) as opened:
+                decoder, _, _, raw = opened.tile[0] if opened.tile else ("", None, 0, "")
+                opened.load()  # or an error, before those of notes are passed over
+                image = _upright(opened)
+                if image.mode.startswith("I") or image.mode == "F":
+                    image = _in_eight_bits(image, declared=decoder.startswith("ppm"))
+                image = _on_white(image, raw)
+        fitted = ImageOps.fit(image.convert("RGB" if channels == 3 else "L"), size[::-1])
     except Exception as error:  # its decoders raise whatever comes up
         raise ValueError(f"{file} is no image that can be read: {error}; mend it, or remove it") from error
     return np.asarray(fitted, np.uint8).reshape(*size, -1).transpose(2, 0, 1)
 
 
-def read_images(folder: str | Path, size: tuple[int, int], channels: int = 3) -> tuple[dict[str, NDArray], list[str]]:
-    """A folder of images with a folder for each class: ({"image": [N, channels, *size] uint8, "label": [N] int64},
-    names of the classes, sorted).
+def _upright(image: "Image.Image") -> "Image.Image":
+    """Turned as its camera was held; as it lies where that cannot be read: the image is whole though notes are not."""
+    from PIL import Image
 
-    Images are scaled to fill `size` (height, width) and cut at the middle; channels: 1 (grey) or 3. Raises
-    FileNotFoundError, and ValueError for a folder without classes, a class without images, and a broken image, with
-    its path.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not classes:
-        raise ValueError(f"{folder} has no folders in it: put the images of each class in one of its own")
-    images, labels = [], []
-    for label, path in enumerate(classes):
-        files = sorted(file for file in path.glob("[!.]*") if file.suffix.lower() in IMAGES)
-        if not files:
-            raise ValueError(f"{path} has no images ({', '.join(IMAGES)}): fill it, or remove it")
-        images += [read_image(file, size, channels) for file in files]
-        labels += [label] * len(files)
-    return {"image": np.stack(images), "label": np.array(labels, np.int64)}, [path.name for path in classes]
-
-
-def read_text(path: str | Path) -> str:
-    """A UTF-8 text, its line ends made "\\n". Raises FileNotFoundError, and ValueError with the line of a byte that is
-    no UTF-8.
-    """
-    return decoded(_bytes(Path(path)), str(path))
-
-
-def decoded(data: bytes, where: str) -> str:
-    """The same of bytes that were read from `where`."""
+    turn = Image.Transpose
+    turns = {
+        2: turn.FLIP_LEFT_RIGHT, 3: turn.ROTATE_180, 4: turn.FLIP_TOP_BOTTOM, 5: turn.TRANSPOSE, 6: turn.ROTATE_270,
+        7: turn.TRANSVERSE, 8: turn.ROTATE_90,
+    }  # fmt: skip
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        text_bytes, at = error.object, error.start  # without the mark at the beginning, which the data has
-        line = len((text_bytes[:at] + b".").splitlines())
-        raise ValueError(
-            f"{where}, line {line}: byte {text_bytes[at]:#04x} is no UTF-8; save it in that encoding"
-        ) from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+        how = turns.get(image.getexif().get(0x0112, 1))
+    except Exception:  # whatever comes up
+        how = None
+    return image if how is None else image.transpose(how)
 
 
-def read_pairs(source: str | Path, target: str | Path | None = None) -> list[tuple[str, str]]:
-    """Sentences and their translations: from two files, line by line, or from one with a tab between the two (further
-    columns do not count). Lines that are empty on both sides are left out.
+def eight_bits(values: NDArray, full: float = 0) -> NDArray[np.uint8]:
+    """Grey values of any range, rounded to 0 .. 255; `full` becomes 255, where it is known.
 
-    Raises FileNotFoundError, and ValueError for unequal files and for a line that has no pair.
+    Whole numbers up to 65,535 are taken for the fewest of 8, 10, 12, 14 and 16 bits that hold the greatest of them:
+    12 bits of a camera lie in files of 16, and all of them would be black. Fractions from 0 to 1 are taken for shares
+    of white. Others, as metres or degrees, go from their own least to their greatest; what is not finite becomes 0.
     """
-    lines = read_text(source).rstrip("\n").split("\n")
-    if target is None:
-        both = []
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            left, right, *_ = [*map(str.strip, line.split("\t")), ""]
-            if not left or not right:
-                raise ValueError(f"{source}, line {number}: no pair, where a sentence, a tab and another were expected")
-            both.append((left, right))
-    else:
-        others = read_text(target).rstrip("\n").split("\n")
-        if len(lines) != len(others):
-            raise ValueError(f"{source} has {len(lines):,} lines and {target} has {len(others):,}: they are no pairs")
-        both = []
-        for number, (left, right) in enumerate(zip(lines, others, strict=True), 1):
-            if bool(left.strip()) != bool(right.strip()):
-                raise ValueError(f"{target if left.strip() else source}, line {number} is empty, and its pair is not")
-            if left.strip():
-                both.append((left.strip(), right.strip()))
-    if not both:
-        raise ValueError(f"{source} has no sentences in it")
-    return both
+    finite = np.isfinite(values)
+    low, high = (float(f(values[finite])) for f in (np.min, np.max)) if finite.any() else (0.0, 0.0)
+    usual = (255, 1023, 4095, 16383, 65535) if np.issubdtype(values.dtype, np.integer) else (1,)
+    if low >= 0 and high <= usual[-1]:
+        low, high = 0, full or next(most for most in usual if high <= most)
+    share = (np.where(finite, values, low).astype(np.float64) - low) / ((high - low) or 1)
+    return np.rint(255 * share).astype(np.uint8)
+
+
+def _in_eight_bits(image: "Image.Image", declared: bool) -> "Image.Image":
+    """With 8 bits. declared: Pillow has scaled the values by what the file says of them, to 16 bits."""
+    from PIL import Image
+
+    values = np.asarray(image)
+    grey = Image.fromarray(eight_bits(values, full=65535 * declared))
+    if (clear := image.info.get("transparency")) is not None:
+        grey.putalpha(Image.fromarray(np.uint8(255) * (values != clear)))
+    return grey
+
+
+def _on_white(image: "Image.Image", raw: Any) -> "Image.Image":
+    """Without transparency. raw: how the file has its pixels, by Pillow's name."""
+    from PIL import Image
+
+    if not image.has_transparency_data:
+        return image
+    clear: Any = image.info.get("transparency")
+    if raw in ("L;2", "L;4"):  # Pillow scales the pixels and not what stands for nothing
+        image.info["transparency"] = clear * (85 if raw == "L;2" else 17)
+    elif raw == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
+    if image.mode == "La":
+        image = image.convert("LA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+
+
+def read_images(folder: str | Path, size: tuple[int, int], channels: int = 3) -> tuple[dict[str, NDArray], list[str]]:
+    """A folder of images with a folder for each class, in which they may lie in folders: ({"image": [N, channels,
+    *size] uint8, "label": [N] int64}, names of the classes, sorted). Says which files are left out.
+
+    Each is read as `read_image` does. Raises FileNotFoundError, and ValueError for a folder without classes, a class
+    without images, and a broken image, with its path.
+    """
+    classes, left_out = image_files(folder)
+    if left_out:
+        kinds = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(left_out.items()))
+        say(f"{folder}: {left_out.total()} files are left out, being no images or in no class: {kinds}")
+    images = [read_image(file, size, channels) for files in classes.values() for file in files]
+    labels = np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
+    return {"image": np.stack(images), "label": labels.astype(np.int64)}, list(classes)

@@ -97,7 +97,7 @@ NO_MEMORY = (
 
 _begun: list[tuple[Path, float, dict[str, bytes] | None]] = []
 """runs of this process: folder, when, and its files before it went on with them (None: there was no folder)"""
-_FILES = ("config.json", "command.txt")
+_FILES = ("config.json", "command.txt", "data.json")
 
 
 def _take_back() -> None:
@@ -133,14 +133,14 @@ TRAINER_BOUNDS: dict[str, Bound] = {
 
 def within(cfg: Any, bounds: Mapping[str, Bound]) -> None:
     """Raise ValueError where a field is below its bound or not between its two, or one of a `trainer` below its own,
-    and where any number is not finite.
+    and where any number is not finite. None, which stands for a default, is within every bound.
     """
     _check_finite(cfg)
     if hasattr(cfg, "trainer"):
         bounds = {f"trainer.{name}": bound for name, bound in TRAINER_BOUNDS.items()} | dict(bounds)
     for name, bound in bounds.items():
         value, (low, high) = field(cfg, name), bound if isinstance(bound, tuple) else (bound, math.inf)
-        if not low <= value <= high:
+        if value is not None and not low <= value <= high:
             wanted = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
             raise ValueError(f"{flag(name)} must be {wanted}, not {value}")
 
@@ -220,10 +220,18 @@ def _restored(hint: Any, value: Any, where: str) -> Any:
     raise DamagedFile(f"{where} cannot be {value!r}")
 
 
-def start(cfg: Any, experiment: str, name: str, fixed: tuple[str, ...] = ("preset",), root: str = "runs") -> Path:
+def start(
+    cfg: Any,
+    experiment: str,
+    name: str,
+    fixed: tuple[str, ...] = ("preset",),
+    root: str = "runs",
+    data: Any = None,
+) -> Path:
     """The folder of a new run, or of the one that cfg.resume names, with config.json and command.txt in it.
 
-    Raises ValueError where a resumed run would change one of its `fixed` fields.
+    data: a rlkit.data_files.DataFiles, whose record is kept there too. Raises ValueError where a resumed run would
+    change one of its `fixed` fields, or its data, which may have moved.
     """
     from rlkit.runtime import threads  # torch comes with it
 
@@ -234,6 +242,8 @@ def start(cfg: Any, experiment: str, name: str, fixed: tuple[str, ...] = ("prese
         for name in fixed:
             if (old := field(before, name)) != field(cfg, name):
                 raise ValueError(f"{flag(name)} cannot change when a run goes on: {run_dir} has {old}; begin a new run")
+        if data:
+            data.check(run_dir, before)
     else:
         kept = None
         stem = f"{name}__{cfg.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
@@ -248,6 +258,8 @@ def start(cfg: Any, experiment: str, name: str, fixed: tuple[str, ...] = ("prese
     values = dataclasses.asdict(cfg) | {"resume": None, "threads_in_use": threads()}
     config = configs[run_dir.absolute()] = json.dumps(values, indent=1)
     write_atomically(run_dir / "config.json", config.encode())
+    if data:
+        data.save(run_dir)
     with open(run_dir / "command.txt", "a", encoding="utf-8", errors="surrogateescape") as f:
         f.write(shlex.join([sys.executable, *sys.orig_argv[1:]]) + "\n")
     return run_dir
@@ -323,6 +335,11 @@ def git_hash() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def command(module: str, *arguments: Any) -> str:
+    """`python -m module arguments` with this Python, quoted: to be pasted into a shell."""
+    return shlex.join([sys.executable, "-m", module, *map(str, arguments)])
 
 
 def perform(module: str, arguments: list[str], folder: Path) -> int:

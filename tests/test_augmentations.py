@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlkit.data import (
+from rlkit.augmentations import (
     augment,
     cut_out,
     flipped,

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from rlkit.augmentations import augment, flipped
 from rlkit.data import (
     Batches,
-    augment,
-    flipped,
     padded,
     pairs,
     rows,

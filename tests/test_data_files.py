@@ -13,10 +13,9 @@ from rlkit.data import (
     read_idx,
     read_image,
     read_images,
-    read_pairs,
-    read_text,
     rows,
 )
+from rlkit.text_files import read_pairs, read_text
 
 # -- files: idx --------------------------------------------------------------------------------------------------------
 

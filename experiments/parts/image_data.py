@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.data import read_idx, read_image, read_images
+from rlkit.data import image_files, read_idx, read_image, read_images
+from rlkit.data_files import is_leftover
+from rlkit.logger import say
 
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """where Debian's package dataset-fashion-mnist has its files"""
@@ -60,12 +62,19 @@ def digits() -> tuple[NDArray, NDArray]:
     return np.rint(data.images[:, None] * (255 / 16)).astype(np.uint8), data.target.astype(np.int64)
 
 
-def fashion(folder: Path, part: str) -> tuple[NDArray, NDArray]:
-    """A part (train or t10k) of Fashion-MNIST, or of what else comes in such files: 28 x 28 pixels, ten classes.
+def files(data: str, path: str | None) -> list[Path]:
+    """Those that `load` reads; none for the digits. Raises FileNotFoundError, ValueError."""
+    if data == "fashion-mnist":
+        folder = Path(path) if path else FASHION_FOLDER
+        return [file for part in ("train", "t10k") for file in fashion_files(folder, part)]
+    if data == "folder" and path:
+        return [file for part in parts_of(Path(path)) for some in image_files(part)[0].values() for file in some]
+    return []
 
-    Source: Xiao et al. 2017. Raises FileNotFoundError, ValueError.
-    """
-    arrays = []
+
+def fashion_files(folder: Path, part: str) -> list[Path]:
+    """Of its images and of its labels, packed or not. Raises FileNotFoundError."""
+    found = []
     for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
         packed, plain = folder / f"{part}-{kind}.gz", folder / f"{part}-{kind}"
         if not packed.is_file() and not plain.is_file():
@@ -73,7 +82,16 @@ def fashion(folder: Path, part: str) -> tuple[NDArray, NDArray]:
                 f"there is no {packed.name} in {folder}: on Debian and Ubuntu, apt-get install dataset-fashion-mnist; "
                 "elsewhere name the folder of the four files by --path"
             )
-        arrays.append(read_idx(packed if packed.is_file() else plain))
+        found.append(packed if packed.is_file() else plain)
+    return found
+
+
+def fashion(folder: Path, part: str) -> tuple[NDArray, NDArray]:
+    """A part (train or t10k) of Fashion-MNIST, or of what else comes in such files: 28 x 28 pixels, ten classes.
+
+    Source: Xiao et al. 2017. Raises FileNotFoundError, ValueError.
+    """
+    arrays = [read_idx(file) for file in fashion_files(folder, part)]
     images, labels = arrays
     if images.ndim != 3 or images.dtype != np.uint8 or labels.shape != images.shape[:1] or not len(labels):
         raise ValueError(f"{folder}: {part} has images {list(images.shape)} and labels {list(labels.shape)}")
@@ -82,9 +100,28 @@ def fashion(folder: Path, part: str) -> tuple[NDArray, NDArray]:
     return images[:, None], labels.astype(np.int64)
 
 
+def subfolders(path: Path) -> list[Path]:
+    """Of a folder, without leftovers; none where there is no folder."""
+    return sorted(p for p in path.iterdir() if p.is_dir() and not is_leftover(p)) if path.is_dir() else []
+
+
+def parts_of(path: Path) -> list[Path]:
+    """A folder of classes, or the two in it, train and test, that have them. Raises ValueError for other parts."""
+    inside = [p.name for p in subfolders(path)]
+    if {"train", "test"} <= set(inside):
+        return [path / "train", path / "test"]
+    if "train" in inside and (other := {"val", "valid", "validation", "dev"} & set(inside)):
+        raise ValueError(f"{path} has train and {min(other)}, which are no classes: name the part to measure on test")
+    if len(inside) == 1:
+        raise ValueError(f"{path} has one class alone, {inside[0]}: name the folder in which those of all classes are")
+    return [path]
+
+
 def folders(path: Path, size: int, channels: int) -> tuple[list[tuple[NDArray, NDArray]], list[str]]:
     """The images in `path`, or in its folders train and test, which must have the same classes."""
-    parts = [path / "train", path / "test"] if (path / "train").is_dir() and (path / "test").is_dir() else [path]
+    parts = parts_of(path)
+    if len(parts) > 1 and (others := sorted({p.name for p in subfolders(path)} - {"train", "test"})):
+        say(f"{path}: {', '.join(others)} is left out, beside train and test")
     read = [read_images(part, (size, size), channels) for part in parts]
     if different := set(read[0][1]) ^ set(read[-1][1]):
         raise ValueError(f"{path}: train and test have not the same classes, {sorted(different)[0]!r} is in one alone")

@@ -19,6 +19,7 @@ from envs.go.record import GameRecord
 from envs.go.replay import Games, gather
 from envs.go.sgf import read_collection
 from rlkit.data import Batch
+from rlkit.data_files import files_below
 from rlkit.logger import say
 
 TEN = 10
@@ -35,13 +36,9 @@ def read(path: str | None, size: int = 0, least_moves: int = 1, least_rating: in
             "there are no games to learn from: name an SGF collection by --games, or make one by "
             "python -m experiments.make_games"
         )
-    folder = Path(path)
-    files = sorted(folder.rglob("*.sgf")) if folder.is_dir() else [folder]
-    if not files or not files[0].is_file():
-        raise FileNotFoundError(f"there is no SGF file {path}" if not folder.is_dir() else f"{path} has no *.sgf in it")
     records: list[GameRecord] = []
     broken = 0
-    for file in files:
+    for file in files(path):
         collection = read_collection(file, on_error="skip")
         records += collection
         broken += len(collection.skipped)
@@ -53,6 +50,19 @@ def read(path: str | None, size: int = 0, least_moves: int = 1, least_rating: in
     reasons = ", ".join(f"{count:,} for {reason}" for reason, count in left_out.items() if count)
     say(f"{path}: {len(games):,} games, {len(games.moves):,} moves" + (f"; left out: {reasons}" if reasons else ""))
     return games
+
+
+def files(path: str | None) -> list[Path]:
+    """The SGF collections that a path names: itself, or all in a folder and those inside. Raises FileNotFoundError."""
+    folder = Path(path or "")
+    if path and folder.is_dir():
+        found = [file for file in files_below(folder) if file.suffix.lower() == ".sgf"]
+        if not found:
+            raise FileNotFoundError(f"{path} has no *.sgf in it")
+        return found
+    if not path or not folder.is_file():
+        raise FileNotFoundError(f"there is no SGF file {path}")
+    return [folder]
 
 
 def split(games: Games, held_out: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.data import read_text
+from rlkit.text_files import read_text
 
 Row = tuple[int, dict[str, str]]
 """its line, and its cells by their columns"""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from rlkit.data import read_text
+from rlkit.text_files import read_text
 
 Numbers = NDArray[np.int64]
 
