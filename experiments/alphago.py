@@ -111,7 +111,7 @@ def perform(run_dir: Path, experiment: str, arguments: list[str]) -> str:
 
 def main(cfg: Config) -> Path:
     """Perform what is missing; returns the run's folder."""
-    run.within(cfg, {"size": 2, "scale": 1e-4, "match_games": 0, "match_simulations": 1, "threads": 0, "seed": 0})
+    run.within(cfg, {"size": (2, 19), "scale": 1e-4, "match_games": 0, "match_simulations": 1, "threads": 0, "seed": 0})
     cfg = located(cfg, "games")
     if cfg.games and not Path(cfg.games).exists():
         raise FileNotFoundError(f"--games: there is no {cfg.games}")

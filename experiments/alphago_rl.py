@@ -91,7 +91,7 @@ FIXED = (
     "trainer.optimizer", "trainer.accumulate",
 )  # fmt: skip
 BOUNDS: dict[str, run.Bound] = {
-    "games": 2, "snapshot_every": 1, "opening_moves": 0, "evaluate_every": 1, "evaluate_games": 2,
+    "komi": (-361, 361), "games": 2, "snapshot_every": 1, "opening_moves": 0, "evaluate_every": 1, "evaluate_games": 2,
     "evaluate_opening_moves": 0, "seed": 0, "minutes": 0, "threads": 0, "trainer.steps": 1,
 }  # fmt: skip
 

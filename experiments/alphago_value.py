@@ -110,8 +110,8 @@ FIXED = (
     "whole_games", "held_out", "channels", "layers", "batch_size", "seed", "trainer.optimizer", "trainer.accumulate",
 )  # fmt: skip
 BOUNDS: dict[str, run.Bound] = {
-    "positions": 0, "most_moves": 0, "at_once": 1, "held_out": (0, 1), "channels": 1, "layers": 1, "batch_size": 1,
-    "epochs": 0, "evaluate_every": 1, "seed": 0, "minutes": 0, "threads": 0,
+    "komi": (-361, 361), "positions": 0, "most_moves": 0, "at_once": 1, "held_out": (0, 1), "channels": 1, "layers": 1,
+    "batch_size": 1, "epochs": 0, "evaluate_every": 1, "seed": 0, "minutes": 0, "threads": 0,
 }  # fmt: skip
 SAVE_SECONDS = 60.0
 """between two savings of the games made so far"""

@@ -110,11 +110,13 @@ FIXED = (
     "selfplay.simulations", "selfplay.fast_simulations", "trainer.optimizer", "trainer.accumulate",
 )  # fmt: skip
 BOUNDS: dict[str, run.Bound] = {
-    "size": 2, "seed": 0, "minutes": 0, "channels": 0, "blocks": 0, "eval_minutes": 0, "eval_games": 2,
+    "size": 2, "komi": (-361, 361), "seed": 0, "minutes": 0, "channels": 0, "blocks": 0, "eval_minutes": 0,
+    "eval_games": 2, "gate": (0, 1),
     "eval_simulations": 1, "sgf_every": 0, "threads": 0, "selfplay.games": 1, "selfplay.parts": 1,
     "selfplay.simulations": 2, "selfplay.fast_simulations": 0, "selfplay.window": 1, "selfplay.batch_size": 1,
     "selfplay.reuse": 1e-3, "selfplay.alpha": 1e-3, "selfplay.root_temperature": 0.01, "selfplay.c_puct": 0,
     "selfplay.forced": 0, "selfplay.temperature_moves": 0, "selfplay.considered": 1, "selfplay.opening_moves": 1,
+    "selfplay.start": 0,
 }  # fmt: skip
 SHARES = ("noise", "full_share", "opening_share", "resign", "surprise")
 """of SelfPlayConfig: numbers in 0 .. 1"""
@@ -126,8 +128,6 @@ def settled(cfg: Config) -> Config:
     for name in SHARES:
         if not 0 <= (value := getattr(cfg.selfplay, name)) <= 1:
             raise ValueError(f"--selfplay.{name.replace('_', '-')} is a share in 0 to 1, not {value:g}")
-    if not 0 <= cfg.gate <= 1:
-        raise ValueError(f"--gate is a score in 0 to 1, not {cfg.gate:g}")
     if cfg.selfplay.fast_simulations and not cfg.selfplay.full_share:
         raise ValueError("--selfplay.full-share 0 leaves nothing to learn from; 0.25, say")
     if cfg.selfplay.opening_moves > cfg.size**2:

@@ -80,9 +80,8 @@ def checked(cfg: Config) -> Config:
     cfg.games = tuple(dict.fromkeys(map(games.known, cfg.games)))
     cfg.preset, cfg.seeds = tuple(dict.fromkeys(cfg.preset)), tuple(dict.fromkeys(cfg.seeds))
     for preset in cfg.preset:
-        run.within(
-            run.parse(dqn_atari.PRESETS, arguments(cfg, Run(preset, cfg.games[0], cfg.seeds[0]))), dqn_atari.BOUNDS
-        )
+        words = arguments(cfg, Run(preset, cfg.games[0], min(cfg.seeds)))
+        run.within(run.parse(dqn_atari.PRESETS, words), dqn_atari.BOUNDS)
     return cfg
 
 

@@ -55,6 +55,7 @@ def preset(folder: Path) -> str:
 
 def main(cfg: Config) -> Path:
     """Draw and return the picture's path."""
+    run.within(cfg, {"smooth": 1})
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

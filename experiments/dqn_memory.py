@@ -128,6 +128,7 @@ PRESETS = {
     ),
 }
 BOUNDS: dict[str, run.Bound] = {
+    "flicker": (0, 1),
     "seed": 0, "together": 1, "frames": 1, "minutes": 0, "num_envs": 1, "batch_size": 1, "samples_per_step": 1e-3,
     "replay": 1, "period": 1, "priority": (0, 1), "importance": (0, 1), "epsilon_final": (0, 1), "learning_starts": 0,
     "epsilon_frames": 1, "target_every": 1, "eval_every": 1, "eval_episodes": 1, "threads": 0, "agent.n_step": 1,

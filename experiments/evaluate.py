@@ -57,7 +57,7 @@ class Config:
 
 def main(cfg: Config) -> dict:
     """Evaluate and print; returns what `--json` prints (of matches by opponent)."""
-    run.within(cfg, {"episodes": 1, "seed": 0, "threads": 0})
+    run.within(cfg, {"episodes": 1, "epsilon": (0, 1), "max_frames": 1, "seed": 0, "threads": 0})
     found = agent_folder(str(cfg.path))
     if agent_info(found.folder if found else cfg.path).get("kind") in ("alphazero", "alphago"):
         return matches(cfg)

@@ -48,9 +48,7 @@ class Config:
 
 def main(cfg: Config) -> None:
     """Answer until `quit`, the end of the input, or Ctrl-C."""
-    run.within(cfg, {"seed": 0, "simulations": 0, "seconds": 0, "threads": 0})
-    if cfg.resign is not None and not 0 <= cfg.resign <= 1:
-        raise ValueError(f"--resign is a value in 0 to 1, not {cfg.resign:g}")
+    run.within(cfg, {"komi": (-361, 361), "resign": (0, 1), "seed": 0, "threads": 0, "simulations": 0, "seconds": 0})
     options: dict[str, Any] = {name: value for name in ("simulations", "seconds") if (value := getattr(cfg, name))}
     if cfg.resign is not None:
         options["resign"] = cfg.resign

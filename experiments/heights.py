@@ -286,6 +286,8 @@ def main(cfg: Config) -> Path:
     """Regress; returns the run's folder."""
     deadline = run.Deadline(cfg.minutes)
     run.within(cfg, BOUNDS)
+    if not np.isfinite(cfg.values).all():
+        raise ValueError("--values must be finite numbers")
     if cfg.values and not cfg.predict:
         raise ValueError("--values are those of a line: name its run by --predict")
     if cfg.trainer.ema:

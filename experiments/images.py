@@ -273,6 +273,8 @@ def main(cfg: Config) -> Path:
     if not (cfg.dropout < 1 and cfg.label_smoothing < 1):
         raise ValueError("--dropout and --label-smoothing are shares below 1")
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    if min(cfg.hidden, default=1) < 1:
+        raise ValueError(f"--hidden must be at least 1, not {min(cfg.hidden)}")
     if cfg.predict and not cfg.evaluate:
         raise ValueError("--predict needs a classifier: name its run by --evaluate")
     if cfg.evaluate:

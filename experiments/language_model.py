@@ -118,7 +118,7 @@ FIXED = (
     "trainer.optimizer", "trainer.accumulate",
 )  # fmt: skip
 BOUNDS: dict[str, run.Bound] = {
-    "layers": 0, "width": 0, "heads": 1, "context": 1, "dropout": (0, 1), "batch_size": 0, "seed": 0, "minutes": 0,
+    "layers": 0, "width": 0, "heads": 1, "context": 1, "dropout": (0, 0.99), "batch_size": 0, "seed": 0, "minutes": 0,
     "eval_every": 1, "eval_symbols": 0, "tokens": 1, "temperature": 0, "top_k": 0, "threads": 0,
 }  # fmt: skip
 

@@ -53,7 +53,15 @@ class Config:
 
 def main(cfg: Config) -> Path:
     """Play what is missing; returns the collection's path."""
-    run.within(cfg, {"games": 1, "opening_moves": 0, "parallel": 0, "threads": 0, "seed": 0, "time_limit": 0.1})
+    bounds: dict[str, run.Bound] = {
+        "games": 1,
+        "opening_moves": 0,
+        "parallel": 0,
+        "threads": 0,
+        "seed": 0,
+        "time_limit": 0.1,
+    }
+    run.within(cfg, bounds | {"komi": (-361, 361)})
     if not cfg.out.absolute().parent.is_dir():
         raise FileNotFoundError(f"{cfg.out}: there is no folder {cfg.out.parent}")
     specs = (cfg.a, cfg.b or cfg.a)

@@ -72,6 +72,11 @@ class Config:
     """print one JSON object"""
 
 
+BOUNDS: dict[str, run.Bound] = {
+    "games": 1, "komi": (-361, 361), "openings": 0, "opening_moves": 0, "parallel": 0, "threads": 0, "seed": 0, "time_limit": 0.1,
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Game:
     """One game that has ended."""
@@ -108,14 +113,12 @@ class Game:
 
 def main(cfg: Config) -> dict[str, Any]:
     """Play and print; returns what `--json` prints."""
-    run.within(cfg, {"games": 1, "openings": 0, "parallel": 0, "threads": 0, "seed": 0, "time_limit": 0.1})
+    run.within(cfg, BOUNDS)
     if cfg.sgf and not cfg.sgf.absolute().parent.is_dir():
         raise FileNotFoundError(f"--sgf {cfg.sgf}: there is no folder {cfg.sgf.parent}")
     size, komi = board_for((cfg.a, cfg.b), cfg.size, cfg.komi)
     empty = Position.empty(size, komi, max_moves=max(3 * size**2, 1))
     length = max(size // 4 * 2, 2 * (size > 1)) if cfg.opening_moves is None else cfg.opening_moves
-    if length < 0:
-        raise ValueError(f"--opening-moves must be at least 0, not {length}")
     starts = random_openings(empty, min(cfg.openings, (cfg.games + 1) // 2), length, cfg.seed)
     threads = cfg.threads or runtime.cores()
     parallel = min(cfg.parallel or threads, cfg.games)

@@ -130,8 +130,8 @@ class Config:
 
 BOUNDS: dict[str, run.Bound] = {
     "limit": 0, "held": 1, "numbers": 1, "vocabulary": LEAST_VOCABULARY, "channels": 1, "heads": 1, "layers": 1,
-    "hidden": 0, "dropout": 0, "context": 2, "smoothing": 0, "batch_tokens": 1, "eval_every": 1, "beam": 1, "seed": 0,
-    "minutes": 0, "threads": 0, "trainer.steps": 1,
+    "hidden": 0, "dropout": 0, "context": 2, "smoothing": 0, "batch_tokens": 1, "eval_every": 1, "beam": 1,
+    "length_power": 0, "seed": 0, "minutes": 0, "threads": 0, "trainer.steps": 1,
 }  # fmt: skip
 FILES = ("source", "target", "pairs", "valid_source", "valid_target", "test_source", "test_target")
 FIXED = (

@@ -1,20 +1,16 @@
-"""Files of data, whole and broken: idx, images, text, pairs."""
+"""Files of data, whole and broken: idx, text, pairs; and known again where a run goes on."""
 
 import gzip
 import struct
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from rlkit.data import (
-    Batches,
-    read_idx,
-    read_image,
-    read_images,
-    rows,
-)
+from rlkit.data import read_idx
+from rlkit.data_files import DataFiles, files_below, fingerprint, located, named
+from rlkit.errors import DamagedFile
 from rlkit.text_files import read_pairs, read_text
 
 # -- files: idx --------------------------------------------------------------------------------------------------------
@@ -82,121 +78,6 @@ def test_broken_packing_says_so(tmp_path):
             read_idx(path)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         read_idx(tmp_path / "other.gz")
-
-
-# -- files: images -----------------------------------------------------------------------------------------------------
-
-
-def image_folder(folder, **classes):
-    """class=[(name, image)]"""
-    for name, images in classes.items():
-        (folder / name).mkdir(parents=True)
-        for file, image in images:
-            image.save(folder / name / file)
-    return folder
-
-
-def plain(mode, color, size=(6, 4)):
-    return Image.new(mode, size, color)
-
-
-def test_images_of_all_modes(tmp_path):
-    red = (250, 20, 10)
-    palette = Image.new("P", (6, 4), 1)
-    palette.putpalette([0, 0, 0, *red])
-    folder = image_folder(
-        tmp_path / "x",
-        b=[
-            ("1.png", plain("RGB", red)),
-            ("2.png", plain("RGBA", (*red, 128))),
-            ("3.PNG", palette),
-            ("4.bmp", plain("RGB", red)),
-        ],
-        a=[("grey.png", plain("L", 77)), ("bit.png", plain("1", 1)), ("la.png", plain("LA", (77, 9)))],
-        c=[("deep.png", Image.fromarray(np.full((4, 6), 77 * 257, np.uint16)))],
-    )
-    (folder / "b" / "notes.txt").write_text("not an image")
-    (folder / "b" / "._1.png").write_bytes(b"what another system leaves behind")
-    (folder / "readme.md").write_text("not a class")
-    (folder / ".cache").mkdir()
-    arrays, names = read_images(folder, (4, 6))
-    assert names == ["a", "b", "c"] and arrays["label"].tolist() == [0, 0, 0, 1, 1, 1, 1, 2]
-    images = arrays["image"]
-    assert images.shape == (8, 3, 4, 6) and images.dtype == np.uint8 and arrays["label"].dtype == np.int64
-    assert (images[3:7] == np.array(red)[:, None, None]).all()
-    assert (images[0] == 255).all() and (images[1] == 77).all() and (images[2] == 77).all()  # bit, grey, la
-    assert (images[7] == 77).all()
-    grey, _ = read_images(folder, (4, 6), channels=1)
-    assert grey["image"].shape == (8, 1, 4, 6) and (grey["image"][[1, 2, 7]] == 77).all()
-    assert next(iter(Batches(rows(arrays, 8, seed=0))))["image"].shape == (8, 3, 4, 6)
-
-
-def test_images_fill_the_size_and_are_cut_at_the_middle(tmp_path):
-    image = Image.new("L", (30, 10), 0)  # black, white, black
-    image.paste(255, (10, 0, 20, 10))
-    folder = image_folder(tmp_path / "x", a=[("1.png", image)])
-    arrays, _ = read_images(folder, (10, 10), channels=1)
-    assert (arrays["image"] == 255).all()
-    arrays, _ = read_images(folder, (5, 15), channels=1)  # height, width
-    assert arrays["image"].shape == (1, 1, 5, 15)
-    assert arrays["image"][0, 0, 2].tolist()[::7] == [0, 255, 0]
-
-
-def test_an_image_lies_as_its_camera_was_held(tmp_path):
-    image = Image.new("L", (20, 10), 0)
-    image.paste(255, (0, 0, 10, 10))  # white left, black right
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by a quarter: white above
-    image.save(tmp_path / "1.png", exif=exif)
-    seen = read_image(tmp_path / "1.png", (20, 10), channels=1)[0]
-    assert (seen[:10] == 255).all() and (seen[10:] == 0).all()
-
-
-def test_an_image_whose_notes_are_broken_is_named(tmp_path, monkeypatch):
-    from PIL import ImageOps
-
-    plain("L", 7).save(tmp_path / "1.png")
-    monkeypatch.setattr(ImageOps, "exif_transpose", lambda image: struct.pack(">d", None))  # as Pillow's writer does
-    with pytest.raises(ValueError, match=r"1\.png is no image that can be read"):
-        read_image(tmp_path / "1.png", (4, 4))
-
-
-def test_broken_image_folders_say_where(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no folder"):
-        read_images(tmp_path / "none", (4, 4))
-    (tmp_path / "x").mkdir()
-    with pytest.raises(ValueError, match="no folders in it"):
-        read_images(tmp_path / "x", (4, 4))
-    image_folder(tmp_path / "x", a=[("1.png", plain("L", 7))])
-    (tmp_path / "x" / "b").mkdir()
-    (tmp_path / "x" / "b" / ".hidden.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"x/b has no images"):
-        read_images(tmp_path / "x", (4, 4))
-    with pytest.raises(ValueError, match=r"1 channel .* not 4"):
-        read_images(tmp_path / "x", (4, 4), channels=4)
-
-
-@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "webp", "ppm"])
-def test_a_broken_image_is_named(tmp_path, suffix):
-    rng = np.random.default_rng(1)
-    image = Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8))
-    folder = image_folder(tmp_path / "x", a=[("1.png", plain("L", 7)), (f"2.{suffix}", image)])
-    file = folder / "a" / f"2.{suffix}"
-    whole = file.read_bytes()
-    assert read_images(folder, (4, 4))[0]["image"].shape == (2, 3, 4, 4)
-    for data in (b"", b"no image at all", whole[: len(whole) // 2], whole[:30]):
-        file.write_bytes(data)
-        with pytest.raises(ValueError, match=rf"2\.{suffix} is no image that can be read: .*mend it, or remove it"):
-            read_images(folder, (4, 4))
-    for _ in range(60):  # whatever is damaged: an image, or an error that names the file
-        damaged = bytearray(whole)
-        for place in rng.integers(0, min(len(whole), 300), 3):
-            damaged[place] = rng.integers(256)
-        file.write_bytes(bytes(damaged))
-        try:
-            assert read_images(folder, (4, 4))[0]["image"].shape == (2, 3, 4, 4)
-        except ValueError as error:
-            assert f"2.{suffix} is no image" in str(error)
 
 
 # -- files: text -------------------------------------------------------------------------------------------------------
@@ -276,3 +157,102 @@ def test_files_without_sentences(tmp_path):
     for source, target in ((nothing, None), (blank, None), (nothing, nothing), (blank, blank)):
         with pytest.raises(ValueError, match="has no sentences"):
             read_pairs(source, target)
+
+
+# -- the same data, wherever they lie ----------------------------------------------------------------------------------
+
+
+def test_files_below_leave_out_what_systems_leave_behind_and_follow_links_once(tmp_path):
+    for name in (
+        "b.txt",
+        "a/c.txt",
+        "a/.DS_Store",
+        "a/Thumbs.db",
+        "__MACOSX/._b.txt",
+        "@eaDir/b.txt",
+        ".git/x",
+        "desktop.ini",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    assert files_below(tmp_path) == [tmp_path / "a" / "c.txt", tmp_path / "b.txt"]
+    (tmp_path.parent / f"{tmp_path.name}-elsewhere").mkdir()
+    other = tmp_path.parent / f"{tmp_path.name}-elsewhere" / "d.txt"
+    other.write_text("d")
+    (tmp_path / "linked").symlink_to(other.parent)
+    assert files_below(tmp_path)[-1] == tmp_path / "linked" / "d.txt"
+
+
+def test_a_fingerprint_is_that_of_contents_and_of_names_in_a_folder(tmp_path):
+    import hashlib
+
+    one, two = (tmp_path / name for name in ("one", "two"))
+    for folder in (one, two):
+        (folder / "in").mkdir(parents=True)
+        (folder / "a").write_bytes(b"1")
+        (folder / "in" / "b").write_bytes(b"2")
+    assert fingerprint([one / "a"]) == hashlib.sha256(b"1").hexdigest()
+    both = [one / "a", one / "in" / "b"]
+    assert fingerprint(both) == fingerprint(both[::-1]) == fingerprint([two / "a", two / "in" / "b"])
+    (two / "in" / "b").rename(two / "in" / "c")
+    assert fingerprint(both) != fingerprint([two / "a", two / "in" / "c"])
+    (two / "in" / "c").rename(two / "in" / "b")
+    (two / "a").write_bytes(b"2")
+    (two / "in" / "b").write_bytes(b"1")
+    assert fingerprint(both) != fingerprint([two / "a", two / "in" / "b"])
+
+
+@dataclass
+class Learns:
+    """A configuration, of which only this counts here."""
+
+    text: str | None = None
+    resume: str | None = None
+
+
+def test_a_run_knows_its_data_wherever_they_lie(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run_dir, old, new = tmp_path / "run", tmp_path / "old.txt", tmp_path / "new.txt"
+    run_dir.mkdir()
+    old.write_text("same")
+    cfg = located(Learns("old.txt"), "text")
+    assert cfg.text == str(old) and located(Learns("nothing.txt"), "text").text == "nothing.txt"
+
+    def data(cfg):
+        return DataFiles(cfg, named(cfg, "text"))
+
+    data(cfg).check(run_dir, cfg)  # a run from before its data were recorded
+    data(cfg).save(run_dir)
+    old.rename(new)
+    with pytest.raises(FileNotFoundError, match=r"there is no .*old\.txt, which run learns from: .* by --text PATH"):
+        located(replace(cfg, resume="run"), "text")
+    moved = located(replace(cfg, text="new.txt", resume="run"), "text")
+    data(moved).check(run_dir, cfg)
+    new.write_text("other")
+    with pytest.raises(
+        ValueError, match=r"--text .*new\.txt holds other data than .*old\.txt, which .*run learns from"
+    ):
+        data(moved).check(run_dir, cfg)
+    new.rename(old)
+    with pytest.raises(ValueError, match=r"old\.txt has changed since .*run began"):
+        data(cfg).check(run_dir, cfg)
+    with pytest.raises(ValueError, match=r"--text cannot change .* has .*old\.txt; begin a new run"):
+        data(Learns(None)).check(run_dir, cfg)
+    (run_dir / "data.json").unlink()
+    old.rename(new)
+    capsys.readouterr()
+    data(moved).check(run_dir, cfg)  # nothing to compare, and the old one is gone
+    assert "has no checksum of" in capsys.readouterr().err
+    old.write_text("same")
+    with pytest.raises(ValueError, match="--text cannot change"):
+        data(moved).check(run_dir, cfg)
+    with pytest.raises(ValueError, match=r"--text cannot change .* has None"):
+        data(moved).check(run_dir, Learns(None))
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"text": 1}', '{"text": {"path": "x"}}'])
+def test_a_broken_record_says_so(tmp_path, text):
+    (tmp_path / "data.json").write_text(text)
+    with pytest.raises(DamagedFile, match=r"data\.json is no record of data"):
+        DataFiles(Learns(), {"text": []}).check(tmp_path, Learns())

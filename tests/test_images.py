@@ -200,6 +200,20 @@ def test_folders_of_classes(tmp_path):
         image_data.load("folder", str(tmp_path / "two"))
 
 
+def test_parts_that_are_no_classes_are_refused_or_said(tmp_path, capsys):
+    draw_folder(tmp_path / "train")
+    with pytest.raises(ValueError, match="one class alone, train: name the folder in which"):
+        image_data.load("folder", str(tmp_path))
+    draw_folder(tmp_path / "val")
+    with pytest.raises(ValueError, match="train and val, which are no classes"):
+        image_data.load("folder", str(tmp_path))
+    draw_folder(tmp_path / "test", count=2)
+    draw_folder(tmp_path / "__MACOSX")
+    _, held_out, names = image_data.load("folder", str(tmp_path))
+    assert names == ["blue", "red"] and len(held_out[1]) == 4
+    assert capsys.readouterr().err == f"{tmp_path}: val is left out, beside train and test\n"
+
+
 def test_bad_input_leaves_no_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     draw_folder(tmp_path / "a")
@@ -418,3 +432,30 @@ def test_the_commands_mean_what_they_say():
     cfg = run.parse(images.PRESETS, ["--evaluate", "x", "--predict", "a.png", "b.png"])
     assert cfg.predict == ("a.png", "b.png") and cfg.preset == "digits"
     assert run.parse(images.PRESETS, ["--preset", "fashion-gpu"]).backbone == "resnet-20"
+
+
+def test_a_run_goes_on_with_images_that_have_moved(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw_folder(tmp_path / "a", count=10)
+    cfg = config(data="folder", path="a", image_size=8, trainer={"steps": 4})
+    run_dir = images.main(cfg).absolute()
+    assert run.load_config(images.Config, run_dir).path == str(tmp_path / "a")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = replace(run.load_config(images.Config, run_dir), resume=str(run_dir))
+    again.trainer = replace(again.trainer, steps=5)
+    assert images.main(again) == run_dir
+    (tmp_path / "a").rename("b")
+    (tmp_path / "elsewhere" / "b" / "notes.txt").write_text("no image, and not learned from")
+    with pytest.raises(FileNotFoundError, match=r"which .* learns from: say where it is now by --path PATH"):
+        images.main(again)
+    assert images.main(replace(again, path="b")) == run_dir
+    Image.new("RGB", (9, 9)).save("b/red/0.png")
+    with pytest.raises(ValueError, match=r"elsewhere/b has changed since .* began: restore it, or begin a new run"):
+        images.main(replace(again, path="b"))
+    write_fashion(tmp_path / "mnist", labels=(0, 1, 2))
+    cfg = config(data="fashion-mnist", path=str(tmp_path / "mnist"), batch_size=2, trainer={"steps": 2})
+    run_dir = images.main(cfg)
+    (tmp_path / "mnist").rename("moved")
+    again = replace(cfg, path="moved", resume=str(run_dir), trainer=replace(cfg.trainer, steps=3))
+    assert images.main(again) == run_dir

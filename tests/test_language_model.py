@@ -271,6 +271,38 @@ def test_resume_is_exact(name, text):
         assert torch.equal(weight, whole.state_dict()[name]), name
 
 
+def test_a_run_goes_on_from_another_folder_and_with_a_text_that_has_moved(text, tmp_path, monkeypatch, capsys):
+    run_dir = main(tiny(text=text)).absolute()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    loaded = run.load_config(Config, run_dir)
+    assert loaded.text == str(tmp_path / text)
+    more = dataclasses.replace(loaded, resume=str(run_dir), trainer=dataclasses.replace(loaded.trainer, steps=7))
+    assert main(more) == run_dir
+    (tmp_path / text).rename("moved.txt")
+    with pytest.raises(FileNotFoundError, match=r"there is no .*text\.txt, which .* by --text PATH"):
+        main(more)
+    capsys.readouterr()
+    assert main(dataclasses.replace(more, text="moved.txt")) == run_dir
+    assert "nothing to do: step 7" in capsys.readouterr().err
+    Path("other.txt").write_text(Path("moved.txt").read_text() + " ")
+    with pytest.raises(ValueError, match=r"--text .*other\.txt holds other data than .*moved\.txt, which"):
+        main(dataclasses.replace(more, text="other.txt"))
+    assert run.load_config(Config, run_dir).text == str(tmp_path / "other" / "moved.txt")
+
+
+def test_the_lines_that_a_run_prints_can_be_pasted(tmp_path, monkeypatch, capsys):
+    import shlex
+
+    monkeypatch.chdir(tmp_path)
+    Path("my 'own' text.txt").write_text("the cat sat on the mat.\n" * 25)
+    run_dir = main(tiny(text="my 'own' text.txt", prompt="the cat"))
+    said = capsys.readouterr().err.splitlines()
+    go_on, write = (shlex.split(line.split(":", 1)[1]) for line in said if line.startswith(("go on:", "write:")))
+    assert go_on[1:] == ["-m", "experiments.language_model", "--resume", str(run_dir)] and " " in str(run_dir)
+    assert write[3:] == ["--sample", str(run_dir), "--prompt", "the cat"]
+
+
 def test_zeros_stand_for_what_suits_the_model():
     settled = language_model.settled(Config(model="gru", width=24))
     layers, _, batch_size, steps, lr = language_model.BY_MODEL["gru"]
