@@ -12,7 +12,6 @@ TensorBoard curves and checkpoints are there. What a stage left is in `stages.js
 """
 
 import json
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +20,7 @@ from agents.alphago.parts import Parts
 from envs.go.game import Go
 from experiments import alphago_match
 from experiments.parts import positions, stages
-from rlkit import run
+from rlkit import processes, run
 from rlkit.data_files import DataFiles, located
 from rlkit.files import read_json, write_atomically
 from rlkit.logger import say
@@ -103,7 +102,7 @@ def perform(run_dir: Path, experiment: str, arguments: list[str]) -> str:
     """
     if begun := latest(run_dir, experiment):
         arguments = [f"--resume={begun}", *(word for word in arguments if word.startswith(PLACES))]
-    code = run.perform(f"experiments.{experiment}", arguments, run_dir)
+    code = processes.perform(f"experiments.{experiment}", arguments, run_dir)
     if code:
         raise ValueError(f"{experiment} ended with status {code}; its own message stands above")
     return latest(run_dir, experiment)
@@ -121,7 +120,6 @@ def main(cfg: Config) -> Path:
     ledger = run_dir / "stages.json"
     done: dict[str, str] = read_json(ledger) if ledger.exists() else {}
     count = len(plan(cfg, done))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for number in range(count):
             experiment, arguments = plan(cfg, done)[number]

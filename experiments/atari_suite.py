@@ -13,7 +13,6 @@ replays: whoever trains one of them on sees it refilled first.
 import itertools
 import json
 import shlex
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ import tyro
 from experiments import dqn_atari
 from experiments.parts import games, suite, suite_page
 from experiments.parts.suite import Run, Suite
-from rlkit import run
+from rlkit import processes, run
 from rlkit.files import read_json, write_atomically
 from rlkit.logger import say
 
@@ -118,7 +117,7 @@ def train(cfg: Config, suite_dir: Path) -> None:
         began = time.monotonic()
         words = [f"--resume={cell.folder}"] if cell.folder else arguments(cfg, cell, len(group))
         try:
-            failed = run.perform("experiments.dqn_atari", words, suite_dir)
+            failed = processes.perform("experiments.dqn_atari", words, suite_dir)
         finally:
             for done in (r for r in collect(cfg, suite_dir) if r.state == "finished"):
                 (suite_dir / done.folder / "checkpoints" / "replay.ring").unlink(missing_ok=True)
@@ -175,14 +174,11 @@ def main(cfg: Config) -> Path:
         machines = suite_dir / "hardware.json"
         known = read_json(machines, list) if machines.exists() else []
         write_atomically(machines, json.dumps(list(dict.fromkeys([*known, suite.hardware()])), indent=1).encode())
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             train(cfg, suite_dir)
         except KeyboardInterrupt:
             say(f"stopped; go on: {run.command('experiments.atari_suite', '--resume', suite_dir)}")
             return suite_dir
-        finally:
-            signal.signal(signal.SIGTERM, before)
     runs = report(cfg, suite_dir).runs
     say(f"report: {suite_dir / 'report.html'}")
     if (done := sum(r.state == "finished" for r in runs)) < len(runs) and not cfg.report_only:

@@ -28,10 +28,10 @@ from tqdm import tqdm
 from envs.go.gtp_client import PlayerFailed
 from envs.go.position import BLACK, EMPTY, RESIGN, WHITE, IllegalMove, Position
 from envs.go.random_player import RandomPlayer
-from envs.go.record import GameRecord, result_text
+from envs.go.record import GameRecord, Node, result_text
 from envs.go.sgf import write_sgf
 from experiments.parts.players import board_for, go_player
-from rlkit import compiled, run, runtime
+from rlkit import compiled, processes, run, runtime
 from rlkit.evaluate import elo_difference, elo_interval, wilson_interval
 
 Player = Callable[[Position], int]
@@ -110,9 +110,17 @@ class Game:
         """The last one. It is replayed: a long match cannot keep every position of its games in memory."""
         return functools.reduce(lambda position, step: position.play(step[1]), self.moves, self.start)
 
+    def record(self, a: str, b: str) -> GameRecord:
+        """The whole game from the root of `start`. a, b: names of the players."""
+        black, white = (a, b) if self.a_colour == BLACK else (b, a)
+        record = GameRecord.from_position(self.start, result=self.result, rules=RULES, black=black, white=white)
+        for colour, move in self.moves:  # a replay would take thirty times as long
+            record.nodes.append(Node(colour, move, parent=len(record.nodes) - 1))
+        return record
+
 
 def main(cfg: Config) -> dict[str, Any]:
-    """Play and print; returns what `--json` prints."""
+    """Play and print; returns what `--json` prints. Raises KeyboardInterrupt where one came, once all is written."""
     run.within(cfg, BOUNDS)
     if cfg.sgf and not cfg.sgf.absolute().parent.is_dir():
         raise FileNotFoundError(f"--sgf {cfg.sgf}: there is no folder {cfg.sgf.parent}")
@@ -131,13 +139,17 @@ def main(cfg: Config) -> dict[str, Any]:
     began = time.perf_counter()
     match = play_match(make_a, make_b, starts, cfg.games, cfg.seed, parallel)
     bar = tqdm(total=cfg.games, unit="game", dynamic_ncols=True, smoothing=0.05, disable=None)
-    with contextlib.suppress(KeyboardInterrupt), bar, contextlib.closing(match):
-        for game in match:
-            games.append(game)
-            score, forfeits = sum(game.score for game in games), sum(bool(game.forfeit) for game in games)
-            running = f"A {score:g} : {len(games) - score:g} B"
-            bar.set_postfix_str(f"{running}, {forfeits} forfeits" if forfeits else running, refresh=False)
-            bar.update()
+    stopped: KeyboardInterrupt | None = None
+    try:
+        with bar, contextlib.closing(match):
+            for game in match:
+                games.append(game)
+                score, forfeits = sum(game.score for game in games), sum(bool(game.forfeit) for game in games)
+                running = f"A {score:g} : {len(games) - score:g} B"
+                bar.set_postfix_str(f"{running}, {forfeits} forfeits" if forfeits else running, refresh=False)
+                bar.update()
+    except KeyboardInterrupt as interrupt:
+        stopped = interrupt
     seconds = time.perf_counter() - began
     out = {"a": cfg.a, "b": cfg.b, "size": size, "komi": komi, "seed": cfg.seed} | {
         "rules": RULES,
@@ -149,17 +161,14 @@ def main(cfg: Config) -> dict[str, Any]:
         "moves_per_second": sum(len(game.moves) for game in games) / seconds,
         "seconds": seconds,
     }
-    print(json.dumps(out) if cfg.json else _text(out))
-    if cfg.sgf and games:
-        names = {BLACK: {"black": cfg.a, "white": cfg.b}, WHITE: {"black": cfg.b, "white": cfg.a}}
-        write_sgf(
-            cfg.sgf,
-            (
-                GameRecord.from_position(g.position(), result=g.result, rules=RULES, **names[g.a_colour])
-                for g in sorted(games, key=lambda game: game.number)
-            ),
-        )
-        print(f"wrote {cfg.sgf}: {len(games)} games", file=sys.stderr)
+    with processes.signals_held():
+        if wrote := cfg.sgf if games else None:  # before a print, which fails where the terminal was closed
+            write_sgf(wrote, (game.record(cfg.a, cfg.b) for game in sorted(games, key=lambda game: game.number)))
+        print(json.dumps(out) if cfg.json else _text(out), flush=True)
+        if wrote:
+            print(f"wrote {wrote}: {len(games)} games", file=sys.stderr)
+    if stopped:
+        raise stopped
     return out
 
 
@@ -248,15 +257,14 @@ def play_match(
     numbers = range(games) if isinstance(games, int) else games
     threads = max(min(parallel, len(numbers)), 1)
     with contextlib.ExitStack() as held, futures.ThreadPoolExecutor(threads) as pool:
-        for _ in range(threads):
-            pair = []
-            for make in (make_a, make_b):
-                pair.append(make())
-                held.callback(getattr(pair[-1], "close", lambda: None))
-            idle.put(pair)
-        playing = [pool.submit(play, number) for number in numbers]
         try:
-            for game in futures.as_completed(playing):
+            for _ in range(threads):
+                pair = []
+                for make in (make_a, make_b):
+                    pair.append(make())
+                    held.callback(getattr(pair[-1], "close", lambda: None))
+                idle.put(pair)
+            for game in futures.as_completed([pool.submit(play, number) for number in numbers]):
                 if not isinstance(game.exception(), futures.CancelledError):
                     yield game.result()
         finally:

@@ -25,6 +25,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
 from rlkit.files import check_regular, read_bytes, read_json, sweep, write_atomically
+from rlkit.processes import signals_interrupt
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -54,20 +55,24 @@ def parse(presets: dict[str, C], args: list[str] | None = None) -> C:
 def cli(main: Callable[[C], Any], parse: Callable[[], C]) -> None:
     """main(parse()), with errors that a user can mend as one line (exit status 1); TRACEBACK=1 shows where.
 
-    A run that an error ends before it has saved anything leaves nothing behind.
+    A run that an error ends before it has saved anything leaves nothing behind. SIGTERM and SIGHUP interrupt as Ctrl-C
+    does: main may catch the KeyboardInterrupt and finish what it has, and the exit status is 128 + the signal's number.
     """
     _begun.clear()
-    cfg = None
-    try:
-        main(cfg := parse())
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
-    except BaseException as error:
-        if not isinstance(error, (NonFiniteLoss, SaveFailed, SystemExit)):
-            _take_back()
-        _explain(error, cfg)
-        raise
+    with signals_interrupt() as stopped:
+        cfg = None
+        try:
+            main(cfg := parse())
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            sys.exit(128 + (*stopped, signal.SIGINT)[0])
+        except BaseException as error:
+            if not isinstance(error, (NonFiniteLoss, SaveFailed, SystemExit)):
+                _take_back()
+            _explain(error, cfg)
+            raise
+    if stopped:
+        sys.exit(128 + stopped[0])
 
 
 SIZES = (
@@ -340,26 +345,3 @@ def git_hash() -> str:
 def command(module: str, *arguments: Any) -> str:
     """`python -m module arguments` with this Python, quoted: to be pasted into a shell."""
     return shlex.join([sys.executable, "-m", module, *map(str, arguments)])
-
-
-def perform(module: str, arguments: list[str], folder: Path) -> int:
-    """The exit status of `python -m module arguments`, in a process of its own, in `folder`.
-
-    Raises KeyboardInterrupt where one came meanwhile, once the process has saved and ended.
-    """
-    root = Path(__file__).parents[1]
-    paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
-    command = [sys.executable, "-m", module, *arguments]
-    # In a process group of its own it hears of a signal once, from here: the first lets it save, a second ends it.
-    process = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": paths}, start_new_session=True)
-    stopped = False
-    while True:
-        try:
-            code = process.wait()
-            break
-        except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
-            stopped = True
-    if stopped:
-        raise KeyboardInterrupt
-    return code

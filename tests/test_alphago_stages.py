@@ -2,7 +2,6 @@
 
 import json
 import math
-import signal
 import sys
 
 import numpy as np
@@ -215,7 +214,6 @@ def test_specs_of_variants(tmp_path):
 def test_the_one_command_goes_on_in_the_stage_where_it_was_stopped(collection, tmp_path, monkeypatch):
     """The stages themselves are stood in for: in which order, with what, and after a stop only what is missing."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(signal, "signal", lambda *a: None)
     calls, trouble = [], {"alphago_value"}
 
     def perform(run_dir, experiment, arguments):

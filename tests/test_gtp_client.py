@@ -1,7 +1,10 @@
+import os
 import select
 import shutil
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -129,23 +132,46 @@ def test_a_program_that_is_not_there():
         GTPPlayer("  ")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="named pipes and process groups are POSIX")
-def test_close_ends_the_program_and_its_children(make, tmp_path):
-    import os
+def held_open(fifo, seconds=10):
+    """What was written to a named pipe, b"" where nobody holds it any more."""
+    assert select.select([fifo], [], [], seconds)[0]
+    return os.read(fifo, 100)
 
-    alive = tmp_path / "alive"
-    os.mkfifo(alive)
-    player = make(
-        f"subprocess.Popen(['sh', '-c', 'echo here; sleep 1000'], stdout=open({str(alive)!r}, 'w')); answer = 'A1'"
-    )
-    fifo = os.open(alive, os.O_RDONLY | os.O_NONBLOCK)
+
+@pytest.fixture
+def alive(tmp_path):
+    """A named pipe that shows who is alive: its path, and the end to read."""
+    if sys.platform == "win32":
+        pytest.skip("named pipes and process groups are POSIX")
+    os.mkfifo(tmp_path / "alive")
+    fifo = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
+    yield str(tmp_path / "alive"), fifo
+    os.close(fifo)
+
+
+needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="shows what left its process group")
+LEFT = "(echo here; sleep 1000) &"  # its parent ends at once
+
+
+@pytest.mark.parametrize(
+    ("script", "session"),
+    [
+        ("echo here; sleep 1000", False),
+        pytest.param("echo here; sleep 1000", True, marks=needs_proc),
+        pytest.param(LEFT, True, marks=needs_proc),
+    ],
+    ids=["in its group", "in a session of its own", "without a parent"],
+)
+def test_close_ends_the_program_and_its_children(make, alive, script, session):
+    path, fifo = alive
+    out = f"stdin=subprocess.DEVNULL, stdout=open({path!r}, 'w'), stderr=subprocess.DEVNULL"
+    player = make(f"subprocess.Popen(['sh', '-c', {script!r}], {out}, start_new_session={session}); answer = 'A1'")
     before = threading.active_count()
     player(Position.empty(5))
     process = player._process
-    assert select.select([fifo], [], [], 10)[0] and os.read(fifo, 100) == b"here\n"
+    assert held_open(fifo) == b"here\n"
     player.close()
-    assert select.select([fifo], [], [], 10)[0] and os.read(fifo, 100) == b""  # the end: nobody holds it any more
-    os.close(fifo)
+    assert held_open(fifo) == b""
     assert process.returncode is not None
     for thread in threading.enumerate():
         if thread.name.endswith("(_pump)"):
@@ -153,6 +179,26 @@ def test_close_ends_the_program_and_its_children(make, tmp_path):
     assert threading.active_count() <= before
     with pytest.raises(PlayerFailed, match="was closed"):
         player(Position.empty(5))
+
+
+@needs_proc
+def test_a_program_that_ignores_the_end_of_its_input_ends_where_we_are_killed(alive):
+    path, fifo = alive
+    part = f"subprocess.Popen(['sh', '-c', {LEFT!r}], stdout=open({path!r}, 'w'), start_new_session=True)"
+    code = "import sys; from envs.go.gtp_client import *; GTPPlayer(sys.argv[1:])(Position.empty(5))"
+    command = [sys.executable, "-c", code, *program(f"{part}; time.sleep(1000)")]
+    with subprocess.Popen(command, cwd=Path(__file__).parent.parent) as ours:
+        assert held_open(fifo, 60) == b"here\n"
+        ours.kill()
+    assert held_open(fifo) == b""
+
+
+def test_nobody_else_holds_the_input_of_a_program(make):
+    players = [make("answer = 'A1'") for _ in range(3)]
+    for player in players:
+        player(Position.empty(5))
+    players[0]._process.stdin.close()
+    assert players[0]._process.wait(10) == 0  # it has read the end, while the others go on
 
 
 def test_close_wakes_a_call_that_waits(make):

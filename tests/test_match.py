@@ -1,8 +1,14 @@
 import functools
 import json
 import math
+import os
+import shlex
 import shutil
+import signal
 import sys
+import threading
+from concurrent import futures
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +18,11 @@ from gtp_players import simple_eyes
 from envs.go.gtp_client import GTPPlayer
 from envs.go.position import BLACK, EMPTY, RESIGN, WHITE, Position
 from envs.go.random_player import RandomPlayer
+from envs.go.record import GameRecord
 from experiments import match
 from experiments.match import Config, Game, play_game, play_match, random_openings, summary
 from experiments.parts.players import go_player
+from rlkit import run
 from rlkit.evaluate import elo_difference, elo_interval, wilson_interval
 
 ENGINE = """
@@ -207,14 +215,52 @@ def test_main_prints_a_table_or_json_and_writes_games(tmp_path, capsys):
         match.main(Config("random", "random", games=0))
 
 
-def test_ctrl_c_ends_with_the_result_so_far(capsys, monkeypatch):
-    def interrupted(*args):
-        yield from list(play_match(*args))[:3]
-        raise KeyboardInterrupt
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_with_the_result_so_far(name, tmp_path, capsys):
+    # A resigns as Black, and as White it sends us the signal and falls silent.
+    kill = f"[open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())), os.kill(os.getppid(), signal.{name})]"
+    a = engine(f"import os, signal; answer = 'resign' if ' B' in line else {kill} and time.sleep(1000)")
+    sgf = tmp_path / "games.sgf"
+    cfg = Config(f"gtp:{shlex.join(a)}", "random", games=6, size=3, openings=0, parallel=1, sgf=sgf)
+    with pytest.raises(SystemExit) as end:
+        run.cli(match.main, lambda: cfg)
+    assert end.value.code == 128 + getattr(signal, name)
+    assert "interrupted after 1 of 6 games" in capsys.readouterr().out
+    assert sgf.read_text().count("(;") == 1 and "RE[W+R]" in sgf.read_text()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
-    monkeypatch.setattr(match, "play_match", interrupted)
-    out = match.main(Config("random", "random", games=6, size=3, parallel=1))
-    assert out["games"] == 3 and "interrupted after 3 of 6 games" in capsys.readouterr().out
+
+def test_a_match_that_is_interrupted_before_its_games_begin_ends(monkeypatch):
+    submit = futures.ThreadPoolExecutor.submit
+    asked, release = [], threading.Event()
+
+    def interrupted(self, *args):
+        asked.append(args)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return submit(self, *args)
+
+    def slow():
+        def player(position):
+            release.wait(10)
+            return position.pass_move
+
+        player.close = release.set
+        return player
+
+    monkeypatch.setattr(futures.ThreadPoolExecutor, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(play_match(slow, slow, [Position.empty(3)], 1000, seed=0))
+    assert release.is_set() and len(asked) == 3
+
+
+def test_a_record_is_that_of_the_last_position():
+    start = Position.empty(3, 0.5).setup(black=[6], to_play=WHITE).play(0)
+    game = replace(play_game(RandomPlayer(1), RandomPlayer(2), start), number=1)
+    whole = GameRecord.from_position(game.position(), result=game.result, rules=match.RULES, black="b", white="a")
+    assert game.record("a", "b") == whole and len(whole.moves) == len(game.moves) + 1
 
 
 def test_players_from_what_a_person_types(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,20 @@ from envs.go.position import BLACK, RESIGN, Position, from_vertex, to_vertex
 START_SECONDS = 60.0
 """what a program's first answer may take at least: it has files to load"""
 LINE_BYTES, ANSWER_LINES, UNREAD_LINES = 1 << 16, 1_000, 10_000
+GUARD = """
+trap '' HUP INT TERM
+read group
+read end
+[ -z "$group" ] || kill -s KILL -- "-$group"
+for again in 1 2 3; do
+    for file in $(grep -Fls "$0" /proc/[0-9]*/environ); do
+        file=${file#/proc/}
+        kill -s KILL "${file%/environ}"
+    done
+done
+"""
+"""a shell that is told a process group, waits for one line more or for our end, then kills that group and all processes
+with $0 in their environment: three times, for those that are just being started by others"""
 Reason = Literal["death", "timeout", "garbage", "refusal"]
 
 
@@ -38,10 +53,14 @@ class GTPPlayer:
     brings the program to the position it is asked about, by the moves that are missing where that is enough, else by
     a new board. Set-up stones are sent as `play`: `set_free_handicap` would make some programs count compensation.
 
-    Every failure raises PlayerFailed and kills the program with all that it has started: it died or would not start
-    ("death"), gave no answer within `time_limit` seconds ("timeout"), answered something that is not GTP, or no
-    vertex of this board ("garbage"), or answered with an error ("refusal", for example of a board size). Whether a
-    move is legal is the caller's business. One call at a time; `close` may come from another thread and is final.
+    The program ends with us, also where we are killed, and all that it has started with it: its process group, and on
+    Linux whoever has inherited its environment, in whatever session or after the death of its parent. Only a process
+    that left the group and cleared its environment, or that belongs to another user, gets away.
+
+    Every failure raises PlayerFailed and ends the program: it died or would not start ("death"), gave no answer within
+    `time_limit` seconds ("timeout"), answered something that is not GTP, or no vertex of this board ("garbage"), or
+    answered with an error ("refusal", for example of a board size). Whether a move is legal is the caller's business.
+    One call at a time; `close` may come from another thread and is final.
     """
 
     def __init__(self, command: list[str] | str, name: str | None = None, time_limit: float = 60.0):
@@ -51,6 +70,7 @@ class GTPPlayer:
         self.name = name or Path(self.command[0]).name
         self.time_limit = time_limit
         self._process: subprocess.Popen | None = None
+        self._guard: subprocess.Popen | None = None
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._errors: deque[bytes] = deque(maxlen=3)
         self._lock, self._closed = threading.Lock(), False
@@ -164,10 +184,21 @@ class GTPPlayer:
         with self._lock:
             if self._closed:
                 raise PlayerFailed("death", "the player was closed")
-            pipe = subprocess.PIPE
+            pipe, null, mark = subprocess.PIPE, subprocess.DEVNULL, f"GTP_PLAYER_{uuid.uuid4().hex}"
+            environment = os.environ | {mark: "1"}  # a name of its own: an engine may have engines, and pass it on
+            guard: subprocess.Popen | None = None
             try:
-                process = subprocess.Popen(self.command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+                if os.name == "posix":  # first, so that there is no moment without it
+                    command = ["sh", "-c", GUARD, mark]
+                    guard = subprocess.Popen(command, stdin=pipe, stdout=null, stderr=null, start_new_session=True)
+                process = subprocess.Popen(
+                    self.command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
+                )
+                if guard and guard.stdin:
+                    guard.stdin.write(f"{process.pid}\n".encode())
+                    guard.stdin.flush()
             except OSError as error:
+                _release(guard)
                 raise PlayerFailed("death", f"does not start: {error}") from error
             lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
             errors: deque[bytes] = deque(maxlen=3)
@@ -188,7 +219,7 @@ class GTPPlayer:
             ]
             for thread in threads:
                 thread.start()
-            self._process, self._lines, self._line = process, lines, None
+            self._process, self._guard, self._lines, self._line = process, guard, lines, None
             self._errors, self._error_thread = errors, threads[1]
             return process
 
@@ -210,10 +241,17 @@ class GTPPlayer:
             with contextlib.suppress(OSError):  # nobody of the group is left
                 os.killpg(process.pid, signal.SIGKILL)
         process.kill()
+        _release(self._guard)
         process.wait()
         with contextlib.suppress(OSError):
             assert process.stdin
             process.stdin.close()
+
+
+def _release(guard: subprocess.Popen | None) -> None:
+    """Let it kill what there is, and wait for it."""
+    if guard:
+        guard.communicate(b"\n\n")  # lines, since a process that we have forked may hold its input open
 
 
 def _pump(stream: IO[bytes], keep: Callable[[bytes], None]) -> None:

@@ -1,0 +1,103 @@
+"""Signals that end a command, and commands in processes of their own."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def signals_interrupt() -> Iterator[list[int]]:
+    """SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt; yields the list that has the number of the one that came."""
+    stopped: list[int] = []
+
+    def stop(signum: int, frame: Any) -> None:
+        # A closing terminal, or timeout(1), says it twice: that must not end what the first began. Ctrl-C may insist.
+        for s in _stop_signals():
+            signal.signal(s, signal.default_int_handler if s == signal.SIGINT else signal.SIG_IGN)
+        stopped.append(signum)
+        raise KeyboardInterrupt
+
+    with _signals_go_to(stop):
+        yield stopped
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP wait for the end of this block."""
+    came: list[int] = []
+    with _signals_go_to(lambda signum, frame: came.append(signum)):
+        yield
+    for signum in came[:1]:
+        signal.raise_signal(signum)
+
+
+@contextlib.contextmanager
+def _signals_go_to(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    before = {s: signal.getsignal(s) for s in _stop_signals()}
+    for s in before:
+        signal.signal(s, handler)
+    try:
+        yield
+    finally:
+        for s, old in before.items():
+            signal.signal(s, old)
+
+
+def _stop_signals() -> list[int]:
+    """SIGINT, SIGTERM and SIGHUP, but those that are ignored (nohup); none outside the main thread, which alone may
+    handle them.
+    """
+    found = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    in_main = threading.current_thread() is threading.main_thread()
+    return [s for s in found if in_main and signal.getsignal(s) not in (signal.SIG_IGN, None)]
+
+
+def perform(module: str, arguments: list[str], folder: Path) -> int:
+    """The exit status of `python -m module arguments`, in a process of its own, in `folder`.
+
+    Raises KeyboardInterrupt where one came meanwhile, once the process has saved and ended. Where this process is
+    killed, that one gets SIGTERM.
+    """
+    root = Path(__file__).parents[1]
+    paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
+    command, environment = [sys.executable, "-m", module, *arguments], os.environ | {"PYTHONPATH": paths}
+    process: subprocess.Popen | None = None
+    stopped = False
+    with contextlib.ExitStack() as until_it_ends:
+        while process is None or process.returncode is None:
+            try:
+                if process is None:
+                    with signals_held():
+                        # In a process group of its own it hears of a signal once, from here: the first lets it save,
+                        # a second ends it.
+                        process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True)
+                        until_it_ends.enter_context(_terminated_after_us(process.pid))
+                process.wait()
+            except KeyboardInterrupt:
+                if process is None:
+                    raise
+                process.send_signal(signal.SIGINT)
+                stopped = True
+    if stopped:
+        raise KeyboardInterrupt
+    return process.returncode
+
+
+@contextlib.contextmanager
+def _terminated_after_us(pid: int) -> Iterator[None]:
+    """Where this process ends within, another gets SIGTERM: a shell waits for the end of a pipe that only we hold."""
+    if os.name != "posix":
+        yield
+        return
+    command, pipe, null = ["sh", "-c", 'read end; kill -s TERM "$0"', str(pid)], subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=pipe, stdout=null, stderr=null, start_new_session=True) as shell:
+        try:
+            yield
+        finally:
+            shell.kill()
