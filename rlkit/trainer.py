@@ -218,14 +218,16 @@ class Trainer:
 
         def forward_backward(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
             # A captured graph must not hold weights cast once and cached: the cache is off there.
-            with torch.autocast(
+            autocast = torch.autocast(
                 self.device.type,
                 torch.bfloat16,
                 enabled=self.precision == "bf16",
                 cache_enabled=self.cfg.mode != "cudagraph",
-            ):
-                loss, aux = run(self.model, batch)
-            (loss / self.cfg.accumulate if self.cfg.accumulate > 1 else loss).backward()
+            )
+            with runtime.kernels_for(self.precision, self.device):
+                with autocast:
+                    loss, aux = run(self.model, batch)
+                (loss / self.cfg.accumulate if self.cfg.accumulate > 1 else loss).backward()
             return loss.detach(), aux
 
         if self.cfg.mode == "cudagraph":

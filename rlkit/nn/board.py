@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rlkit import runtime
 from rlkit.nn.convolution import compute_dtype, he_
 from rlkit.nn.transformer import Block, Shape, rotary
 
@@ -38,6 +39,13 @@ FUSES = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_con
 """whether this torch has oneDNN, and in it what has no public name"""
 
 
+def _fuses(weight: Tensor) -> bool:
+    """Whether oneDNN convolves by such weights here."""
+    if not FUSES or weight.device.type != "cpu":
+        return False
+    return weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and runtime.onednn_has_bf16())
+
+
 def convolved(conv: Any, x: Tensor, skip: Tensor | None = None) -> Tensor:
     """relu(conv(x)), or relu(skip + conv(x)), which may be written over `skip`; a board stays as large as it is.
 
@@ -46,11 +54,10 @@ def convolved(conv: Any, x: Tensor, skip: Tensor | None = None) -> Tensor:
     """
     fused = (
         not torch.is_grad_enabled()
-        and x.device.type == "cpu"
         and x.dtype == conv.weight.dtype
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()  # the compiler fuses by itself
-        and FUSES
+        and _fuses(conv.weight)
     )
     if not fused:
         y = conv(x) if skip is None else conv(x).add_(skip)
@@ -68,7 +75,7 @@ def pack_(module: nn.Module) -> None:
     They are a copy: call it again when the weights have changed.
     """
     for conv in module.modules():
-        if FUSES and isinstance(conv, nn.Conv2d) and conv.weight.device.type == "cpu":
+        if isinstance(conv, nn.Conv2d) and _fuses(conv.weight):
             how: Any = conv.padding, conv.stride, conv.dilation, conv.groups
             with torch.no_grad():
                 conv.packed = torch._C._nn.mkldnn_reorder_conv2d_weight(conv.weight.to_mkldnn(), *how)

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rlkit import runtime
+
 State = tuple[Tensor, ...]
 """[B, layers, features] each: (h,), of an LSTM (h, c)"""
 Weights = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -103,12 +105,14 @@ class Recurrent(nn.Module):
         return torch.cat(outs, 1), state
 
     def run(self, x: Any, inner: Any = None) -> tuple[Any, Any]:
-        """torch's kernels, on a tensor or a packed sequence. cuDNN's know fp16 and fp32, and under autocast torch takes
-        fp16 whatever the dtype that was asked for, whose range gradients leave: there they get fp32.
+        """torch's kernels, on a tensor or a packed sequence. Under autocast some of them cannot do what they would get,
+        and get fp32. cuDNN's know fp16 and fp32, and torch takes fp16 whatever the dtype that was asked for, whose
+        range gradients leave; and on a CPU it takes an LSTM to oneDNN, whether that has bf16 or not.
         """
-        if not (x.is_cuda and torch.is_autocast_enabled("cuda")):
+        device = "cuda" if x.is_cuda else "cpu"
+        if not torch.is_autocast_enabled(device) or (device == "cpu" and runtime.onednn_has_bf16()):
             return self.cells(x, inner)
-        with torch.autocast("cuda", enabled=False):
+        with torch.autocast(device, enabled=False):
             inner = tuple(part.float() for part in inner) if isinstance(inner, tuple) else inner
             return self.cells(x.to(torch.float32), inner.float() if isinstance(inner, Tensor) else inner)
 
