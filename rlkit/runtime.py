@@ -274,10 +274,10 @@ def _learns_in_bf16() -> bool:
     try:  # what calls oneDNN by name; then that before which torch asks it too little, or nothing
         with torch.no_grad():
             torch.ops.mkldnn._convolution_pointwise(x, w, None, [1, 1], [1, 1], [1, 1], 1, "relu", [], "")
-        torch.conv2d(x, w, padding=1).sum().backward()
+        torch.autograd.grad(torch.conv2d(x, w, padding=1).sum(), (x, w))
         with torch.autocast("cpu", torch.bfloat16):
             out, *_ = torch.lstm(ones(1, 2, 16), (state, state), weights, True, 1, 0.0, True, False, True)
-        out.sum().backward()
+        torch.autograd.grad(out.sum(), weights)
     except (AttributeError, RuntimeError):  # AttributeError: a torch without oneDNN
         return False
     return True
