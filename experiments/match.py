@@ -73,7 +73,8 @@ class Config:
 
 
 BOUNDS: dict[str, run.Bound] = {
-    "games": 1, "komi": (-361, 361), "openings": 0, "opening_moves": 0, "parallel": 0, "threads": 0, "seed": 0, "time_limit": 0.1,
+    "games": 1, "komi": (-361, 361), "openings": 0, "opening_moves": 0, "parallel": 0, "threads": 0, "seed": 0,
+    "time_limit": 0.1,
 }  # fmt: skip
 
 
