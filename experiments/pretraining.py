@@ -185,9 +185,7 @@ def gaps(text: bytes, words: Sequence[bytes], count: int, window: int, seed: int
     return {"tokens": torch.from_numpy(np.stack(pieces)), "label": labels}
 
 
-def tuned(
-    reader: Reader, objective: str, examples: Batch, tests: Batch, cfg: Config, seed: int, deadline: run.Deadline
-) -> float:
+def tuned(reader: Reader, objective: str, examples: Batch, tests: Batch, cfg: Config, seed: int) -> float:
     """The share of `tests` that a classifier names rightly, which begins with `reader` and learns from `examples`.
 
     Raises KeyboardInterrupt where a signal ends it.
@@ -198,14 +196,12 @@ def tuned(
         cfg.trainer, steps=cfg.tune_steps, lr=cfg.tune_lr, lr_warmup=cfg.tune_steps // 10, progress=False,
         log_every=cfg.tune_steps + 1, accumulate=1, mode="eager",
     )  # fmt: skip
-    trainer = Trainer(model, class_loss, how, deadline=deadline)
+    trainer = Trainer(model, class_loss, how)
     for _ in trainer.run(Batches(rows(examples, min(cfg.tune_batch, len(examples["label"])), seed))):
         pass
     trainer.close()
     if trainer.stopped:
         raise KeyboardInterrupt
-    if trainer.step < cfg.tune_steps:
-        say(f"fine-tuned by {trainer.step:,} of {cfg.tune_steps:,} updates, as the time is over")
     with runtime.evaluating(model):
         right = [
             (model(tokens.to(device)).argmax(1).cpu() == label).float()
@@ -347,15 +343,20 @@ def main(cfg: Config) -> Path:
     losses: dict[str, float] = {}
     results: dict[str, Result] = {}
 
-    def accuracies(reader: Reader | None, objective: str, deadline: run.Deadline) -> list[float]:
-        """Of `cfg.repeats` classifiers that begin with a reader, or each with random weights."""
-        found = []
+    def accuracies(reader: Reader, objective: str, deadline: run.Deadline) -> tuple[list[float], list[float]]:
+        """Of `cfg.repeats` classifiers, time allowing, that begin with a reader, and of as many with random weights."""
+        after: list[float] = []
+        scratch: list[float] = []
         for i, chosen in enumerate(examples):
-            runtime.seed_everything(runtime.derive_seed(cfg.seed, 1000 + i))
-            start = reader or Reader(Shape(cfg.width, cfg.heads, cfg.layers)).to(device)
-            seed, share = runtime.derive_seed(cfg.seed, 2000 + i), deadline.share(cfg.repeats - i)
-            found.append(tuned(start, objective, chosen, tests, cfg, seed, share))
-        return found
+            left = deadline.left()
+            for found, start in ((after, reader), (scratch, None)):
+                runtime.seed_everything(runtime.derive_seed(cfg.seed, 1000 + i))
+                begun = start or Reader(Shape(cfg.width, cfg.heads, cfg.layers)).to(device)
+                found.append(tuned(begun, objective, chosen, tests, cfg, runtime.derive_seed(cfg.seed, 2000 + i)))
+            if 0 < i < len(examples) - 1 and deadline.left() < left - deadline.left():
+                say(f"{i + 1} of {len(examples)} fine-tunings, as the time is over")
+                break
+        return after, scratch
 
     try:
         for number, name in enumerate(names):
@@ -367,8 +368,7 @@ def main(cfg: Config) -> Path:
                 raise KeyboardInterrupt
             seen, made = filled(reader, name, corpus.valid[None, : cfg.window] + FIRST, np.random.default_rng(cfg.seed))
             say(f"{name}: {losses[name]:.3f} nats\n  reads  {seen}\n  writes {made}")
-            after = accuracies(reader, name, share.share(2))
-            scratch = accuracies(None, name, share)
+            after, scratch = accuracies(reader, name, share)
             gain = [a - b for a, b in zip(after, scratch, strict=True)]
             results[name] = {"tuned": interval(after), "scratch": interval(scratch), "gain": interval(gain)}
             score = {"nats": losses[name], "labels": len(examples[0]["label"]), **results[name]}
