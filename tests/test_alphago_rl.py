@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -364,6 +365,10 @@ def test_bad_input_is_refused_before_a_folder_is_written(supervised, tmp_path):
     with pytest.raises(ValueError, match="--games cannot change"):
         alphago_rl.main(tiny(start_from=supervised, resume=str(run_dir), games=6))
     assert json.loads((run_dir / "config.json").read_text())["games"] == 8
+    shutil.copytree(supervised, tmp_path / "moved")
+    assert alphago_rl.main(tiny(1, start_from=str(tmp_path / "moved"), resume=str(run_dir))) == run_dir
+    with pytest.raises(ValueError, match=r"--start-from .* holds other data than .*moved"):
+        alphago_rl.main(tiny(1, start_from=str(run_dir), resume=str(run_dir)))
 
 
 @pytest.mark.parametrize("preset", ["small", "paper"])

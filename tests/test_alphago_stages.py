@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 
 import numpy as np
@@ -155,6 +156,7 @@ def test_a_stage_leaves_a_part_and_resumes_exactly(kind, collection, tmp_path, m
     cfg.trainer.steps = 2
     half = kind.main(cfg)
     cfg.resume, cfg.trainer.steps = str(half), 4
+    cfg.games = str(shutil.copy(collection, tmp_path / "moved.SGF"))
     again, _ = stages.load(str(kind.main(cfg)), part, "--start-from")
     if part == "rollout":
         np.testing.assert_array_equal(parts.rollout, again.rollout)
@@ -166,6 +168,15 @@ def test_a_stage_leaves_a_part_and_resumes_exactly(kind, collection, tmp_path, m
         assert player.variant == "p"
         with pytest.raises(ValueError, match="needs what this agent does not have: rollout"):
             go_player(f"{whole}:rp:10")
+
+
+def test_games_of_a_folder_are_found_whatever_their_names(collection, tmp_path):
+    for name in ("a.sgf", "inside/b.SGF", "__MACOSX/._a.sgf", ".hidden.sgf", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(collection, tmp_path / name)
+    assert positions.files(str(tmp_path)) == [tmp_path / "a.sgf", tmp_path / "inside" / "b.SGF"]
+    with pytest.raises(FileNotFoundError, match=r"__MACOSX has no \*\.sgf in it"):
+        positions.files(str(tmp_path / "__MACOSX"))
 
 
 def test_what_is_missing_says_who_makes_it(tmp_path, monkeypatch):
@@ -234,6 +245,18 @@ def test_the_one_command_goes_on_in_the_stage_where_it_was_stopped(collection, t
     calls.clear()
     alphago.main(alphago.Config(size=5, match_games=0, resume=str(run_dir)))
     assert [name for name, _ in calls] == ["alphago_value"] and len(saved) == 1
+
+
+def test_a_stage_that_goes_on_hears_again_where_its_data_lie(tmp_path, monkeypatch):
+    """The whole run's folder may have moved, and with it the games and agents that lie there."""
+    begun = tmp_path / "runs" / "alphago_value" / "one"
+    begun.mkdir(parents=True)
+    (begun / "config.json").write_text("{}")
+    said = []
+    monkeypatch.setattr(run, "perform", lambda module, arguments, folder: said.append((module, arguments)) or 0)
+    words = ["--policy=runs/sl", "--rl=runs/rl", "--tower-from=runs/rl", "--positions=9", "--seed=1"]
+    assert alphago.perform(tmp_path, "alphago_value", words) == "runs/alphago_value/one"
+    assert said == [("experiments.alphago_value", ["--resume=runs/alphago_value/one", *words[:3]])]
 
 
 def test_the_table_of_variants(collection, tmp_path, monkeypatch, capsys):

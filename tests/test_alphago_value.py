@@ -308,6 +308,8 @@ def test_main_learns_from_recorded_games(tmp_path, monkeypatch, capsys):
     run_dir = alphago_value.main(tiny(2, games=str(tmp_path / "games.sgf")))
     assert "16 games; left out: 4 without a result, 0 of another komi" in capsys.readouterr().err
     assert load_agent_files(run_dir)[0]["env"]["komi"] == 0.5
+    (tmp_path / "games.sgf").rename(tmp_path / "moved.sgf")
+    assert alphago_value.main(tiny(2, games=str(tmp_path / "moved.sgf"), resume=str(run_dir))) == run_dir
 
 
 def test_bad_input_is_refused_before_a_folder_is_written(folders, tmp_path):

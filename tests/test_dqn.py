@@ -374,6 +374,20 @@ def test_main_leaves_a_whole_run_and_evaluate_takes_it(trained, capsys):
     assert evaluate.main(evaluate.Config(trained / "agent", episodes=6))["mean"] == out["mean"], "same seed, same games"
 
 
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"epsilon": 2.0}, "--epsilon must be between 0 and 1, not 2"),
+        ({"epsilon": -1.0}, "--epsilon must be between 0 and 1, not -1"),
+        ({"epsilon": float("nan")}, "--epsilon must be between 0 and 1, not nan"),
+        ({"max_frames": -5}, "--max-frames must be at least 1, not -5"),
+    ],
+)
+def test_an_evaluation_has_bounds(values, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate.main(evaluate.Config(Path("nothing"), **values))
+
+
 def test_tensorboard_tags(trained):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -170,6 +170,10 @@ def test_a_run_that_was_cut_off_ends_where_an_unbroken_one_does(tmp_path, monkey
     assert not (cut / "agent").exists()
     heights.main(config(steps=40, resume=str(cut)))
     assert coefficients(cut).tolist() == coefficients(unbroken).tolist()
+    moving = write(tmp_path / "b.csv", "child,parent\n1,2\n2,4\n4,5\n")
+    run_dir = heights.main(config(steps=20, data=moving))
+    (tmp_path / "b.csv").rename("c.csv")
+    assert heights.main(config(steps=25, data="c.csv", resume=str(run_dir))) == run_dir
     with pytest.raises(ValueError, match="--data cannot change"):
         heights.main(config(resume=str(cut), data=write(tmp_path / "a.csv", "child,parent\n1,2\n2,4\n4,5\n")))
 

@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import io
 import itertools
+import json
 import math
 
 import numpy as np
@@ -626,10 +627,19 @@ def test_a_run_goes_on_with_its_own_tokens_and_data(tmp_path, monkeypatch):
     before = (run_dir / "tokenizer.json").read_text(encoding="utf-8")
     goes_on = run.load_config(Config, run_dir)
     goes_on.resume, goes_on.trainer.steps = str(run_dir), 8
+    moved = {name: f"moved.{name}" for name in two}
+    for name, path in two.items():
+        (tmp_path / moved[name]).write_bytes((tmp_path / path).read_bytes())
+    assert translation.main(dataclasses.replace(goes_on, **moved)) == run_dir
     files(tmp_path, "\n".join(x + " zzz" for x in left), "\n".join(left))  # other pairs would be made of these
+    with pytest.raises(ValueError, match=r"--source .* holds other data than .*moved\.source"):
+        translation.main(goes_on)
+    (run_dir / "data.json").unlink()  # as in runs from before there was one
+    (run_dir / "config.json").write_text(json.dumps(dataclasses.asdict(goes_on)))
+    goes_on.trainer.steps = 9
     assert translation.main(goes_on) == run_dir
     assert (run_dir / "tokenizer.json").read_text(encoding="utf-8") == before
-    assert translation_info(run_dir)[0]["trained"]["step"] == 8
+    assert translation_info(run_dir)[0]["trained"]["step"] == 9
     with pytest.raises(ValueError, match="--seed cannot change"):
         translation.main(dataclasses.replace(goes_on, seed=2))
     (run_dir / "tokenizer.json").write_text(before[:100])
