@@ -6,7 +6,9 @@ python -m experiments.gtp --agent runs/alphazero_go/<run> --seconds 5 --resign 0
 then `genmove b`, `showboard`, `quit` from the keyboard, or this command line as the engine of Sabaki, GoGui or Lizzie.
 """
 
+import atexit
 import contextlib
+import gc
 import io
 import os
 import sys
@@ -52,6 +54,7 @@ def main(cfg: Config) -> None:
     options: dict[str, Any] = {name: value for name in ("simulations", "seconds") if (value := getattr(cfg, name))}
     if cfg.resign is not None:
         options["resign"] = cfg.resign
+    atexit.register(gc.freeze)  # else Python, before it ends, looks through all that torch has for a second or more
     if agent_folder(cfg.agent):
         from rlkit import runtime  # torch comes with it
 

@@ -302,6 +302,8 @@ def test_threads_are_few_where_simulations_are():
     assert player(position) in range(10)
     with pytest.raises(ValueError, match="here are 4 x 4"):
         player.use_threads(2, Position.empty(4))
+    assert [player.can_play(*sides) for sides in ((3, 3), (2, 2), (4, 4), (3, 2))] == [True, False, False, False]
+    assert go("r").can_play(5, 7), "rollouts alone play on any board"
     torch.set_num_threads(before)
 
 

@@ -19,6 +19,7 @@ from envs.go.sgf import read_collection
 from experiments import alphago, alphago_match, alphago_rollout, alphago_sl, make_games
 from experiments.parts import positions, stages
 from experiments.parts.players import agent_folder, go_player, load_agent
+from rlkit import processes
 from rlkit.checkpoint import save_agent
 from rlkit.trainer import TrainConfig
 
@@ -253,7 +254,7 @@ def test_a_stage_that_goes_on_hears_again_where_its_data_lie(tmp_path, monkeypat
     begun.mkdir(parents=True)
     (begun / "config.json").write_text("{}")
     said = []
-    monkeypatch.setattr(run, "perform", lambda module, arguments, folder: said.append((module, arguments)) or 0)
+    monkeypatch.setattr(processes, "perform", lambda module, arguments, folder: said.append((module, arguments)) or 0)
     words = ["--policy=runs/sl", "--rl=runs/rl", "--tower-from=runs/rl", "--positions=9", "--seed=1"]
     assert alphago.perform(tmp_path, "alphago_value", words) == "runs/alphago_value/one"
     assert said == [("experiments.alphago_value", ["--resume=runs/alphago_value/one", *words[:3]])]

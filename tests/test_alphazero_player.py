@@ -237,6 +237,13 @@ def test_other_boards_and_other_games_are_refused():
         player(Position.empty((5, 3)))
     with pytest.raises(ValueError, match=r"another game: it looks at 17 planes and may pass; here are 2 planes and 9"):
         player(Board())
+    assert [player.can_play(*sides) for sides in ((4, 4), (3, 4), (1, 1), (5, 3), (3, 5))] == [True] * 3 + [False] * 2
+    assert AlphaZero(network(), 10).can_play(19, 19), "a tower of convolutions has no size"
+    biased = network(backbone="alphago", size=6)
+    assert [AlphaZero(biased, 10).can_play(6, lines) for lines in (5, 6, 7)] == [True, True, False]
+    assert not AlphaZero(biased, 10, info={"env": {"size": 4}}).can_play(5, 5)
+    with pytest.raises(ValueError, match="boards of up to 6 lines"):
+        AlphaZero(biased, 10)(Position.empty(7))
     toy = AlphaZero(network(2, (), has_pass=False), 10)
     assert Board().legal_moves()[toy(Board())]
     with pytest.raises(ValueError, match=r"2 planes and cannot pass; here are 17 planes and 10 moves on 3 x 3"):
@@ -324,3 +331,4 @@ def test_a_session_in_which_it_resigns_and_hears_of_a_clock():
     assert engine.answer("genmove b").startswith("= ") and 0 < engine.player.seconds < 1
     engine = Engine(AlphaZero(network(), 5, info={"env": {"size": 3}}), 5)
     assert engine.answer("genmove b").startswith("? ValueError: this agent was trained on boards of up to 3 lines")
+    assert [engine.answer(f"boardsize {lines}") for lines in (19, 3)] == ["? unacceptable size\n\n", "= \n\n"]

@@ -217,6 +217,45 @@ def test_no_life_with_one_eye_or_a_false_one():
     assert alive(".....", ".....") == []
 
 
+def lasting(stones, height, width, suicide):
+    """Black stones that White takes by no sequence of moves, of all that there are, while Black passes."""
+    left = {point for point, colour in stones.items() if colour == BLACK}
+    seen = {frozenset(stones.items())}
+    todo = list(seen)
+    while todo and left:
+        board = reference.Board(height, width, dict(todo.pop()))
+        left &= {point for point, colour in board.stones.items() if colour == BLACK}
+        for point in board.near.keys() - board.stones.keys():
+            after = board.after(point, WHITE)[0].stones
+            if (suicide or point in after) and (key := frozenset(after.items())) not in seen:
+                seen.add(key)
+                todo.append(key)
+    return left
+
+
+@pytest.mark.parametrize("suicide", [False, True])
+def test_life_is_what_no_moves_can_take(suicide):
+    rng, lives = random.Random(3), 0
+    for _ in range(300):
+        height, width = rng.choice([(3, 3), (2, 4), (2, 5), (1, 6), (3, 4)])
+        stones = {p: c for p in reference.neighbours(height, width) if (c := rng.choices((0, 1, 2), (35, 50, 15))[0])}
+        board = reference.Board(height, width, stones)
+        if all(board.liberties(point) for point in stones):
+            rows = ["".join(".XO"[stones.get((r, c), 0)] for c in range(width)) for r in range(height)]
+            position = drawn(*rows, suicide=suicide, superko="simple")
+            living = {point for point in where(pass_alive(position, BLACK)) if stones.get(point) == BLACK}
+            assert living == lasting(stones, height, width, suicide), position
+            lives += bool(living)
+    assert lives > 20
+
+
+def test_life_where_suicide_empties_a_region():
+    """White's stone at the right is next to no stone of the chain: with a second and a third it can come again."""
+    rows = "XXX", "X.O", ".XO"
+    assert len(where(pass_alive(drawn(*rows), BLACK))) == 9
+    assert where(pass_alive(drawn(*rows, suicide=True), BLACK)) == []
+
+
 def test_life_with_shared_eyes():
     """Either chain has both eyes, and neither is connected otherwise."""
     rows = ".XXO.", "X.XO.", "XXOO.", "OOO.."

@@ -7,7 +7,7 @@ import pytest
 from gtp_players import Analyst, FirstLegal, blocks, failing, say, session
 
 from envs.go.gtp import COMMANDS, Engine, lower_bound
-from envs.go.gtp_text import parse, respond
+from envs.go.gtp_text import failure, parse, respond
 from envs.go.position import BLACK, RESIGN, WHITE, Position, from_vertex
 from envs.go.random_player import RandomPlayer
 from envs.go.record import GameRecord
@@ -22,6 +22,9 @@ from envs.go.sgf import to_sgf
         ("play b D4\n", "", ["play", "b", "D4"]),
         ("12 play\tb  D4 # a comment\r\n", "12", ["play", "b", "D4"]),
         ("\x07na\x00me\x7f\r\n", "", ["name"]),
+        ("\ufeffname", "", ["name"]),
+        ("\ufeff3 name", "3", ["name"]),
+        ("na\x9bme\x85", "", ["name"]),
         ("# 1 name", "", []),
         (" \t \r\n", "", []),
         ("007", "007", []),
@@ -41,6 +44,8 @@ def test_responses_hold_no_empty_line_and_no_control_characters():
     assert respond("=", "", "a\tb\n\n \nc\r\n") == "= a b\nc\n\n"
     assert respond("=", "3", "\nboard\n\nfooter\n") == "=3\nboard\nfooter\n\n"
     assert respond("=", "3", "\n") == "=3 \n\n"
+    assert respond("=", "", "\x1b[2J\x9b2J\x7f") == "= [2J2J\n\n"
+    assert failure(ValueError("\x1b[2J\n\x9b2J \u202e")) == r"ValueError: \x1b[2J \x9b2J \u202e"
 
 
 def test_lines_that_need_no_answer_get_none_and_a_bare_identity_gets_one():
@@ -240,6 +245,21 @@ def test_a_player_that_fails_leaves_the_engine_and_the_board_alone(player, answe
         assert engine.answer(command) == answer + "\n\n"
     assert engine.position.move_number == (2 if answer == "= pass" else 1)
     assert engine.answer("play w A1") == "= \n\n"
+
+
+def test_boards_that_the_player_cannot_play_are_refused(tmp_path):
+    class Small(FirstLegal):
+        def can_play(self, height, width):
+            return height <= 5 and width <= 7
+
+    engine = Engine(Small(), 5)
+    sizes = say(engine, "boardsize 6", "rectangular_boardsize 7 5", "rectangular_boardsize 5 7", "boardsize 20")
+    assert sizes == ["? unacceptable size\n\n", "= \n\n", *["? unacceptable size\n\n"] * 2]
+    for size in (9, 5):
+        (tmp_path / f"{size}.sgf").write_text(f"(;SZ[{size}]KM[1];B[aa])")
+    assert engine.answer(f"loadsgf {tmp_path / '9.sgf'}") == "? unacceptable size\n\n"
+    assert (engine.position.height, engine.position.width, engine.komi) == (5, 7, 7.5)
+    assert engine.answer(f"loadsgf {tmp_path / '5.sgf'}") == "= \n\n" and engine.position.width == 5
 
 
 def test_genmove_asks_for_the_colour_it_is_given():

@@ -147,6 +147,10 @@ class AlphaGo(AlphaZero):
         self._search.plant(trees, game, games)
         return trees
 
+    def can_play(self, height: int, width: int) -> bool:
+        """Whether it plays on a board of so many lines: its networks know those of one size."""
+        return all(height == width == network.config["size"] for network in self._networks)
+
     def _check(self, game: Any, games: NDArray[np.int16]) -> None:
         """Raises ValueError where the networks were made for another game."""
         if not self._networks:
@@ -155,7 +159,7 @@ class AlphaGo(AlphaZero):
         for network in self._networks:
             config = network.config
             actions = config["size"] ** 2 + config.get("has_pass", game.num_actions > height * width)
-            if not config["size"] == height == width or config["planes"] > planes or game.num_actions != actions:
+            if not self.can_play(height, width) or config["planes"] > planes or game.num_actions != actions:
                 raise ValueError(
                     f"this agent plays on {config['size']} x {config['size']} points with {config['planes']} planes and"
                     f" {actions} moves; here are {height} x {width}, {planes} and {game.num_actions}"

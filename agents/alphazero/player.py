@@ -119,20 +119,32 @@ class AlphaZero:
         self._position = position
         return True
 
+    @property
+    def _most_lines(self) -> float:
+        """Of a board: those that it was trained on, if they are known; a bias for each position sets a limit, too."""
+        known = [size] if (size := self.info.get("env", {}).get("size")) else []
+        if self.network.config["backbone"] == "alphago":
+            known.append(self.network.config["size"])
+        return min(known, default=np.inf)
+
+    def can_play(self, height: int, width: int) -> bool:
+        """Whether it plays on a board of so many lines."""
+        return max(height, width) <= self._most_lines
+
     def _checked(self, game: Any, planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The planes [1, C, H, W]. Raises ValueError where they are not what the network was made for."""
         channels, height, width = planes.shape[1:]
-        config, size = self.network.config, self.info.get("env", {}).get("size")
+        config = self.network.config
         if channels != config["planes"] or game.num_actions != height * width + config["has_pass"]:
             raise ValueError(
                 f"this agent plays another game: it looks at {config['planes']} planes"
                 f" {'and may' if config['has_pass'] else 'and cannot'} pass; here are {channels} planes and"
                 f" {game.num_actions} moves on {height} x {width} points"
             )
-        if size and max(height, width) > size:
+        if not self.can_play(height, width):
             raise ValueError(
-                f"this agent was trained on boards of up to {size} lines, not {height} x {width}: choose a smaller"
-                " board, or train an agent on this one"
+                f"this agent was trained on boards of up to {self._most_lines} lines, not {height} x {width}: choose a"
+                " smaller board, or train an agent on this one"
             )
         return planes
 

@@ -25,7 +25,7 @@ from envs.go.clock import Clock, moves_to_come
 from envs.go.gtp_text import COLOURS, Refused, colour_of, failure, integer, is_vertex, number, parse, respond
 from envs.go.points import chains, fixed_handicap, free_handicap
 from envs.go.position import BLACK, RESIGN, WHITE, IllegalMove, Position, from_vertex, to_vertex
-from envs.go.record import BrokenSGF, GameRecord, result_text
+from envs.go.record import BrokenSGF, GameRecord, printable, result_text
 
 MAX_LINES = 19
 SLICE = 0.1
@@ -35,9 +35,10 @@ SLICE = 0.1
 class Engine:
     """A player behind the protocol.
 
-    player: a callable position -> move (or RESIGN). If it has `seconds`, that follows the clock; the analysis
-    commands need its `analyze(position, seconds)`, which is called again and again with the same object and should go
-    on where it was; after a move was chosen there, 0 seconds ask what it came from.
+    player: a callable position -> move (or RESIGN). If it has `seconds`, that follows the clock; if it has
+    `can_play(height, width)`, boards that it cannot play are refused. The analysis commands need its
+    `analyze(position, seconds)`, which is called again and again with the same object and should go on where it was;
+    after a move was chosen there, 0 seconds ask what it came from.
     size: lines of the first board, or (height, width). version: Lizzie needs numbers with a dot.
     """
 
@@ -137,9 +138,12 @@ class Engine:
 
     def boardsize(self, width: str, height: str | None = None) -> None:
         columns, rows = integer(width), integer(height or width)
-        if not (1 <= columns <= MAX_LINES and 1 <= rows <= MAX_LINES):
+        if not (1 <= columns <= MAX_LINES and 1 <= rows <= MAX_LINES and self._can_play(rows, columns)):
             raise Refused("unacceptable size")
         self.position = Position.empty((rows, columns), self.komi)
+
+    def _can_play(self, height: int, width: int) -> bool:
+        return not hasattr(self.player, "can_play") or self.player.can_play(height, width)
 
     def clear_board(self) -> None:
         self.position = Position.empty((self.position.height, self.position.width), self.komi)
@@ -261,8 +265,10 @@ class Engine:
             except BrokenSGF:  # a board came back, which many servers allow
                 position = record.position(number, superko="simple")
         except (OSError, ValueError) as error:
-            print(f"loadsgf: {error}", file=sys.stderr)
+            print(f"loadsgf: {printable(str(error))}", file=sys.stderr)
             raise Refused("cannot load file") from None
+        if not self._can_play(position.height, position.width):
+            raise Refused("unacceptable size")
         self.komi = self.komi if record.komi is None else record.komi
         self.position = position.replace(komi=self.komi)
 

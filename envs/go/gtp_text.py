@@ -4,13 +4,14 @@ import math
 import re
 
 from envs.go.position import BLACK, WHITE
+from envs.go.record import printable
 
 COLOURS = {"b": BLACK, "black": BLACK, "w": WHITE, "white": WHITE}
 
 _VERTEX = re.compile(r"pass|[a-hj-z]([1-9]|1[0-9]|2[0-5])", re.IGNORECASE | re.ASCII)
 _INTEGER = re.compile(r"[0-9]{1,10}")
 _NUMBER = re.compile(r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
-_CONTROL = {code: None for code in (*range(32), 127) if chr(code) not in "\t\n"} | {ord("\t"): " "}
+_CONTROL = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"} | {ord("\t"): " "}
 
 
 class Refused(Exception):
@@ -18,7 +19,8 @@ class Refused(Exception):
 
 
 def parse(line: str) -> tuple[str, list[str]]:
-    """Identity number ("" if none) and words of a line, without control characters and comments."""
+    """Identity number ("" if none) and words of a line, without control characters, byte order mark and comments."""
+    line = line.removeprefix("\ufeff")
     words = [word for word in line.translate(_CONTROL).replace("\n", "").partition("#")[0].split(" ") if word]
     numbered = bool(words) and words[0].isascii() and words[0].isdecimal()
     return words.pop(0) if numbered else "", words
@@ -36,7 +38,7 @@ def respond(sign: str, identity: str, text: str) -> str:
 def failure(error: Exception) -> str:
     """One line for whatever went wrong."""
     story = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
-    return " ".join(story.split())[:500]
+    return printable(" ".join(story.split()))[:500]
 
 
 def colour_of(word: str) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.go.board import HEIGHT, STRIDE, WIDTH, area_of, columns
+from envs.go.board import HEIGHT, STRIDE, SUICIDE, WIDTH, area_of, columns
 from envs.go.chains import BLACK, BORDER, EMPTY, WHITE, in_atari, neighbour
 from rlkit.compiled import kernel
 
@@ -140,7 +140,7 @@ def _touches(c, stride, p, head):
 
 
 @kernel
-def _find_region(c, stride, me, name, region, stack, vital):
+def _find_region(c, stride, me, name, region, stack, vital, suicide):
     """Give all points of a region without stones of `me` the name of its first point, and list in vital[:, name] the
     chains that it is vital to; 0 for none.
     """
@@ -160,9 +160,9 @@ def _find_region(c, stride, me, name, region, stack, vital):
     fresh = True
     for k in range(last):
         p = stack[k]
-        if c.colour[p] == EMPTY:
+        if suicide or c.colour[p] == EMPTY:
             for i in range(4):
-                if fresh:  # only the first empty point's neighbours can be next to all of them
+                if fresh:  # only the first point's neighbours can be next to all of them
                     q = neighbour(stride, p, i)
                     head = c.head[q]
                     if c.colour[q] == me and head != chains[0] and head != chains[1] and head != chains[2]:
@@ -177,8 +177,9 @@ def unconditional_life(row, words, me, alive, work):
     """alive [points with border] = 1 on chains of `me` that live though it always passes, and on their vital regions.
 
     Benson, Life in the game of Go (1976): a region is a connected set of points without own stones. It is vital to a
-    chain if each of its empty points is a liberty of that chain. Chains with fewer than two vital regions go, regions
-    next to a chain that went go with it, and what is left when nothing goes any more is alive.
+    chain if each of its empty points is a liberty of that chain; where suicide is allowed, each of its points is next
+    to it, as the opponent can fill a region, and has it empty again. Chains with fewer than two vital regions go,
+    regions next to a chain that went go with it, and what is left when nothing goes any more is alive.
 
     work: [7, points with border].
     """
@@ -192,7 +193,7 @@ def unconditional_life(row, words, me, alive, work):
         for p in range((r + 1) * stride + 1, (r + 2) * stride):
             alive[p] = 1
             if c.colour[p] != me and region[p] == 0:
-                _find_region(c, stride, me, p, region, stack, vital)
+                _find_region(c, stride, me, p, region, stack, vital, row[SUICIDE])
     changed = True
     while changed:
         changed = False

@@ -8,9 +8,13 @@ from typing import Any
 from envs.go.game import Superko
 from envs.go.position import BLACK, EMPTY, WHITE, IllegalMove, Position
 
-_RESULT = re.compile(r"\s*([BW])\w*\s*\+\s*(\d{1,4}(?:[.,]\d{1,4})?(?!\d))?", re.IGNORECASE)
+_RESULT = re.compile(r"\s*([BW])\w*\s*\+", re.IGNORECASE)
 _DRAW = re.compile(r"\s*(0|draw|jigo)\s*$", re.IGNORECASE)
 _RATING = re.compile(r"(\d{3,4})\??\)?\s*$")
+_AMOUNT = re.compile(
+    r"\s*(?:(?:(\d{1,4})\s+)?(\d{1,2})/([1-9]\d?)|(\d{1,4}(?:[.,]\d{1,20})?|[.,]\d{1,20}))"
+    r"(?!\s*(?:[\d/子又半]|目半|zi)|[.,]\d|e[+-]?\d)"
+)
 
 
 class BrokenSGF(ValueError):
@@ -72,9 +76,8 @@ class GameRecord:
     @property
     def margin(self) -> float | None:
         """Points the winner won by; None without a count (resignation, time, unknown)."""
-        found = _RESULT.match(self.result)
-        if found and found[2]:
-            return float(found[2].replace(",", "."))
+        if found := _RESULT.match(self.result):
+            return amount(self.result[found.end() :])
         return 0.0 if self.winner == EMPTY else None
 
     def rating(self, colour: int) -> int | None:
@@ -199,3 +202,20 @@ class GameRecord:
 def result_text(score: float) -> str:
     """A score, Black minus White, as SGF writes results: "B+9.5", "W+0.5", "0" for a draw."""
     return f"{'B' if score > 0 else 'W'}+{abs(score):.12g}" if score else "0"
+
+
+def amount(text: str) -> float | None:
+    """The points that a text begins with: "6.5", "6,5 points", "3 1/2"; None where it begins otherwise.
+
+    And where more belongs to the number than is read here: 1e3, a Japanese half, Chinese stones of two points each.
+    """
+    found = _AMOUNT.match(text.replace("\N{VULGAR FRACTION ONE HALF}", " 1/2"))
+    if not found:
+        return None
+    whole, above, below, decimal = found.groups()
+    return float(decimal.replace(",", ".")) if decimal else int(whole or 0) + int(above) / int(below)
+
+
+def printable(text: str) -> str:
+    """A text from elsewhere for a message: what would do something to a terminal is written as an escape."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -6,34 +6,44 @@
 
 Kept of a game are its players, komi, rules and result, and of each node the stones set up, the move and the comment;
 markup (labels, triangles) and clocks are dropped. Boards are rectangles of 1 to 19 lines a side.
+
+What programs have made of the standard is read as it is meant: names of properties in small letters, games without the
+first `;`, nodes with several moves. A komi or handicap that makes no sense is taken as not said.
 """
 
+import codecs
 import functools
 import math
 import os
 import re
+import string
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from sgfmill import sgf_grammar, sgf_properties
 
-from envs.go.position import BLACK, WHITE
-from envs.go.record import BrokenSGF, GameRecord, Node
+from envs.go.charsets import ROOT, to_utf8
+from envs.go.position import BLACK, EMPTY, WHITE
+from envs.go.record import BrokenSGF, GameRecord, Node, amount, printable
 
 MAX_LINES = 19
-MAX_KOMI = 10_000  # some servers write 375 for 3.75; whatever is larger is no komi
+MAX_KOMI = MAX_LINES**2
+FOX_KOMI: dict[float, float] = {275: 5.5, 325: 6.5, 350: 7.0, 375: 7.5, 550: 5.5, 650: 6.5, 700: 7.0, 750: 7.5}
+"""what a big server writes: hundredths of points, or of Chinese stones, which are two points each"""
 TEXTS = {"PB": "black", "PW": "white", "BR": "black_rank", "WR": "white_rank"}
 TEXTS |= {"RE": "result", "RU": "rules", "DT": "date", "EV": "event"}
-CHARSETS = {"latin1": "latin-1", "iso88591": "latin-1", "windows1252": "cp1252", "windows1251": "cp1251"}
-CHARSETS |= {"gb2312": "gb18030", "gbk": "gb18030", "gb18030": "gb18030", "big5": "cp950"}
-CHARSETS |= {"shiftjis": "cp932", "eucjp": "euc_jp", "euckr": "cp949"}
+SIDES = {b"b": BLACK, b"black": BLACK, b"1": BLACK, b"w": WHITE, b"white": WHITE, b"2": WHITE}
 
 _BRACKET = re.compile(rb"\[[^\\\]]*(?:\\.[^\\\]]*)*\]|[()\[]", re.DOTALL)  # a whole value, or a bracket by itself
-_START = re.compile(rb"\(\s*;")
-_ROOT = re.compile(rb"\(\s*;\s*(?:FF|GM|SZ|CA|AP|ST)\s*\[")  # properties that only the root of a game may have
+_START = re.compile(rb"\(\s*(?:;|[A-Z]{1,2}\s*\[)")
 _LOST = re.compile(rb"[A-Z]\s*\[")
+_UNUSUAL = re.compile(rb"\(\s*[A-Za-z]|(?<![A-Za-z])[a-z]+\s*\[|\]\s*[BW][a-z]*\s*\[")
+_TOKEN = re.compile(
+    rb"\[[^\\\]]*(?:\\.[^\\\]]*)*\]|(?P<open>\(\s*(?=[A-Za-z]))|(?P<name>[A-Za-z]+)|(?P<end>[;()])", re.DOTALL
+)
 
 
 class Collection:
@@ -44,7 +54,9 @@ class Collection:
             raise ValueError(f"on_error is 'raise' or 'skip', not {on_error!r}")
         self.skipped: list[BrokenSGF] = []
         """what was left out so far; each error names its place"""
-        self._data, self._name, self._on_error = _utf8(data), name, on_error
+        self._name, self._on_error = printable(name), on_error
+        self._data, unread = to_utf8(data)
+        self._unread = deque(unread)
         self._pieces = _split(self._data)
         self._number, self._seen, self._line = 0, 0, 1
 
@@ -57,6 +69,10 @@ class Collection:
             self._line += self._data.count(b"\n", self._seen, begin)
             self._seen = begin
             place = f"{self._name}, line {self._line}, game {self._number}"
+            while self._unread and self._unread[0][1] <= begin:
+                self._unread.popleft()
+            if self._unread and self._unread[0][0] <= begin:
+                problem = printable(self._unread[0][2])
             try:
                 if problem:
                     raise ValueError(problem)
@@ -85,7 +101,8 @@ def read_sgf(path: str | os.PathLike) -> GameRecord:
 
 def parse(text: str | bytes, name: str = "text") -> list[GameRecord]:
     """The games in a text; raises BrokenSGF at the first that is broken. name: what its messages call the text."""
-    return list(Collection(text.encode("utf-8", "replace") if isinstance(text, str) else text, name))
+    data = codecs.BOM_UTF8 + text.encode("utf-8", "replace") if isinstance(text, str) else text
+    return list(Collection(data, name))
 
 
 def to_sgf(record: GameRecord) -> str:
@@ -122,24 +139,6 @@ def write_sgf(path: str | os.PathLike, records: GameRecord | Iterable[GameRecord
         unfinished.unlink(missing_ok=True)
 
 
-def _utf8(data: bytes) -> bytes:
-    """A file's text in UTF-8, whatever it was in. Charsets whose second bytes may look like brackets need that."""
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    try:
-        data.decode()
-        return data
-    except UnicodeDecodeError:
-        pass
-    found = re.search(rb"CA\s*\[([^\\\]]{1,30})\]", data)
-    name = found[1].decode("latin-1").lower().translate(str.maketrans("", "", " -_")) if found else ""
-    if name == "utf8":
-        return data.decode("utf-8", "replace").encode()
-    try:
-        return data.decode(CHARSETS.get(name, "latin-1")).encode()
-    except UnicodeDecodeError:
-        return data.decode("latin-1").encode()
-
-
 def _split(data: bytes) -> Iterator[tuple[int, int, str]]:
     """Where games begin and end in UTF-8, with what is wrong about their brackets ("" if nothing). In linear time."""
     here, games = 0, 0
@@ -151,7 +150,7 @@ def _split(data: bytes) -> Iterator[tuple[int, int, str]]:
         for token in _BRACKET.finditer(data, begin):
             at, first = token.start(), data[token.start() : token.start() + 1]
             if first == b"(":
-                if depth and _ROOT.match(data, at):
+                if depth and ROOT.match(data, at):
                     here = at
                     yield begin, at, "it is not closed before the next game begins"
                     break
@@ -175,6 +174,7 @@ def _split(data: bytes) -> Iterator[tuple[int, int, str]]:
 
 def _read_game(piece: bytes, place: str, line: int) -> GameRecord:
     """One game in UTF-8, which begins on `line`; raises ValueError with the reason."""
+    piece = _as_standard(piece)
     try:
         tree = sgf_grammar.parse_sgf_game(piece)
     except ValueError as error:
@@ -182,15 +182,14 @@ def _read_game(piece: bytes, place: str, line: int) -> GameRecord:
         if stop < len(piece):
             stop += len(piece[stop:]) - len(piece[stop:].lstrip())
             line += piece.count(b"\n", 0, stop)
-            raise ValueError(f"{_shown(piece[stop:])!r} on line {line} cannot be read") from None
+            raise ValueError(f"'{_shown(piece[stop:])}' on line {line} cannot be read") from None
         raise ValueError(f"it is not built like SGF: {error}") from None
     root = tree.sequence[0]
     if root.get("GM", [b"1"])[0].strip() not in (b"1", b""):
         raise ValueError(f"GM[{_shown(root['GM'][0])}] is not Go")
     height, width = _size(root)
     record = GameRecord(height, width, place=place, nodes=[])
-    record.komi = _number(root, "KM", lambda raw: sgf_properties.interpret_real(raw.replace(b",", b".")), MAX_KOMI)
-    record.handicap = int(_number(root, "HA", sgf_properties.interpret_number, height * width) or 0)
+    record.komi, record.handicap = _komi(root), _handicap(root, height * width)
     for name, attribute in TEXTS.items():
         if name in root:
             setattr(record, attribute, sgf_grammar.simpletext_value(root[name][0]).decode())
@@ -203,6 +202,28 @@ def _read_game(piece: bytes, place: str, line: int) -> GameRecord:
             parent = len(record.nodes) - 1
         waiting += [(child, parent) for child in reversed(tree.children)]
     return record
+
+
+def _as_standard(piece: bytes) -> bytes:
+    """A game with names of properties in capitals, a `;` behind each `(`, and at most one B or W property in a node."""
+    if not _UNUSUAL.search(piece):  # which may also be in a comment
+        return piece
+    moved = False
+
+    def mend(token: re.Match[bytes]) -> bytes:
+        nonlocal moved
+        text = token[0]
+        if token["name"]:
+            # Small letters count for nothing beside capitals ("AddBlack"), as in the standard's first versions.
+            text = text.upper() if text.islower() else text.translate(None, string.ascii_lowercase.encode())
+            again = moved and text in (b"B", b"W")
+            moved |= text in (b"B", b"W")
+            return b";" + text if again else text
+        if token["open"] or token["end"]:
+            moved = False
+        return text + b";" if token["open"] else text
+
+    return _TOKEN.sub(mend, piece)
 
 
 def _node(properties: dict[str, list[bytes]], parent: int, table: dict[bytes, int], record: GameRecord) -> Node:
@@ -220,10 +241,10 @@ def _node(properties: dict[str, list[bytes]], parent: int, table: dict[bytes, in
             stones = _stones(name, values, record.height, record.width)
             setattr(node, {"AB": "black", "AW": "white", "AE": "empty"}[name], stones)
         elif name == "PL":
-            side = values[0].strip().lower()[:1]
-            if side not in (b"b", b"w"):
+            side = values[0].strip().lower()
+            if side and side not in SIDES:
                 raise ValueError(f"PL[{_shown(values[0])}] is neither B nor W")
-            node.to_play = BLACK if side == b"b" else WHITE
+            node.to_play = SIDES.get(side, EMPTY)
     if len(node.black) + len(node.white) + len(node.empty) > len({*node.black, *node.white, *node.empty}):
         raise ValueError("one node sets the same point twice")
     return node
@@ -254,23 +275,25 @@ def _size(root: dict[str, list[bytes]]) -> tuple[int, int]:
     return height, width
 
 
-def _number(root: dict[str, list[bytes]], name: str, interpret: Any, most: float) -> float | None:
-    raw = root.get(name, [b""])[0]
-    if not raw.strip():
-        return None
-    try:
-        number = interpret(raw)
-        if abs(number) > most:
-            raise ValueError
-    except ValueError:
-        raise ValueError(f"{name}[{_shown(raw)}] is no usable number") from None
-    return number
+def _komi(root: dict[str, list[bytes]]) -> float | None:
+    """Points for White; None where nothing is said that makes sense."""
+    text = root.get("KM", [b""])[0].decode().strip()
+    komi = amount(text.removeprefix("-").removeprefix("+"))
+    if komi is not None and (komi > MAX_KOMI or komi in FOX_KOMI):
+        komi = FOX_KOMI.get(komi) if b"foxwq" in root.get("AP", [b""])[0].lower() else None
+    return -komi if komi is not None and text.startswith("-") else komi
+
+
+def _handicap(root: dict[str, list[bytes]], points: int) -> int:
+    """Stones; 0 where nothing is said that makes sense."""
+    stones = amount(root.get("HA", [b""])[0].decode()) or 0.0
+    return int(stones) if stones <= points and stones.is_integer() else 0
 
 
 def _shown(raw: bytes) -> str:
     """A piece of a file for a message, on one line and short."""
     text = raw[:60].decode("utf-8", "replace")
-    return " ".join(text[:20].split()) + ("..." if len(text) > 20 else "")
+    return printable(" ".join(text[:20].split())) + ("..." if len(text) > 20 else "")
 
 
 @functools.lru_cache(maxsize=32)
