@@ -300,6 +300,13 @@ def test_what_cannot_change_on_resume_is_refused_before_anything_is_written(trai
         ({"agent": DQNConfig(gamma=2.0)}, "--gamma must be between 0 and 1, not 2"),
         ({"trainer": {"log_every": 0}}, "--trainer.log-every must be at least 1"),
         ({"frames": 200}, "leaves nothing to learn"),
+        ({"learning_starts": 2001}, "--learning-starts 2,001 would never come: --replay 2,000 holds 2,000 of"),
+        (
+            {"replay": 2007, "learning_starts": 2001},
+            "--learning-starts 2,001 would never come: --replay 2,007 holds 2,000",
+        ),
+        ({"priority": 1e308}, "--priority must be between 0 and 1"),
+        ({"trainer": {"ema": float("nan")}}, "--trainer.ema must be finite, not nan"),
         ({"game": "brekout"}, "did you mean breakout"),
         ({"device": "cuda:9"}, "torch sees no GPU"),
     ],

@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -198,5 +199,7 @@ def test_curves_draws_what_was_logged(tmp_path):
     assert x.tolist() == list(range(0, 400, 10)) and y[-1] == 19.5 and (np.diff(wall) >= 0).all()
     out = curves.main(curves.Config((tmp_path / "run__1__now",), out=tmp_path / "c.png"))
     assert out.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(FileNotFoundError, match="there is no folder nosuch"):
+        curves.main(curves.Config((Path("nosuch"),)))
     with pytest.raises(ValueError, match="has no scalars 'nothing'"):
         curves.curve(tmp_path / "run__1__now", "nothing")

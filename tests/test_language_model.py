@@ -303,6 +303,14 @@ def test_the_lines_that_a_run_prints_can_be_pasted(tmp_path, monkeypatch, capsys
     assert write[3:] == ["--sample", str(run_dir), "--prompt", "the cat"]
 
 
+def test_guesses_end_with_the_context_of_a_transformer():
+    config = {"model": "transformer", "layers": 1, "width": 16, "heads": 2, "context": 4, "dropout": 0.0}
+    for name, lines in (("transformer", 4), ("rnn", 10)):
+        model = build(config | {"model": name, "vocabulary": " dehlorw"})
+        shown = language_model.guesses(model, "hello world", " dehlorw")
+        assert [line.partition(" -> ")[0] for line in shown] == ["hello world"[: i + 1] for i in range(lines)]
+
+
 def test_zeros_stand_for_what_suits_the_model():
     settled = language_model.settled(Config(model="gru", width=24))
     layers, _, batch_size, steps, lr = language_model.BY_MODEL["gru"]

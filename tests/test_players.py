@@ -11,6 +11,7 @@ from PIL import Image
 from test_alphazero_player import network
 
 from agents.alphazero.player import AlphaZero
+from agents.dqn.agent import DQN, DQNConfig
 from envs.go.position import BLACK, Position
 from experiments import evaluate, gtp, match
 from experiments.match import play_game
@@ -31,6 +32,7 @@ def saved(tmp_path):
 def save(folder, kind=None, **env):
     player = AlphaZero(network())
     info = player.describe() | {"env": {"game": "go", "size": 3, "komi": 0.5} | env}
+    folder.parent.mkdir(exist_ok=True)
     save_agent(folder, info | ({"kind": kind} if kind else {}), player.network.state_dict())
 
 
@@ -45,6 +47,30 @@ def test_the_saved_agent_is_the_same(saved):
     save_agent(saved / "agent", info | {"config": {"planes": 17, "wings": 2}}, network().state_dict())
     with pytest.raises(DamagedFile, match="wings"):
         load_agent(saved)
+
+
+def test_a_description_that_claims_too_much_is_refused_before_it_is_built(saved):
+    path = saved / "agent" / "agent.json"
+    info = json.loads(path.read_text())
+    for claim in ({"channels": 10_000, "blocks": 10_000}, {"blocks": 10**12}, {"channels": 10**30}, {"planes": "x"}):
+        path.write_text(json.dumps(info | {"config": info["config"] | claim}))
+        with pytest.raises(DamagedFile, match=r"agent\.json does not describe an agent with these weights"):
+            load_agent(saved)
+    for name in ("config", "env", "trained"):
+        path.write_text(json.dumps(info | {name: 3}))
+        with pytest.raises(DamagedFile, match=f"no object as its '{name}'"):
+            load_agent(saved)
+
+
+@pytest.mark.parametrize("missing", ["env", "trained"])
+def test_an_agent_without_what_evaluation_asks_for_is_refused(tmp_path, missing):
+    agent = DQN((1, 4), 2, DQNConfig(backbone="mlp", width=0.125))
+    info = agent.describe() | {"env": {"game": "catch", "protocol": "nature"}, "trained": {"frames": 9}}
+    save_agent(tmp_path, info, agent.network.state_dict())
+    assert load_agent(tmp_path)[1]["trained"] == {"frames": 9}
+    save_agent(tmp_path, {name: value for name, value in info.items() if name != missing}, agent.network.state_dict())
+    with pytest.raises(DamagedFile, match=missing):
+        load_agent(tmp_path)
 
 
 def test_specs(saved, tmp_path, monkeypatch):

@@ -301,9 +301,10 @@ def test_a_damaged_agent_has_not_finished_and_a_damaged_configuration_is_named(t
     (cell,) = suite.collect(tmp_path, [("fast", "pong", 1)])
     assert cell.state == "unfinished" and cell.folder == "runs/dqn_atari/a"
     assert "a/agent/agent.json is damaged, so its run counts as unfinished" in capfd.readouterr().err
-    (tmp_path / "runs" / "dqn_atari" / "a" / "config.json").write_text("{")
-    with pytest.raises(DamagedFile, match=r"a/config\.json is no configuration"):
-        suite.collect(tmp_path, [("fast", "pong", 1)])
+    for text in ("{", '{"preset": "fast", "game": "pong", "seed": [1]}'):
+        (tmp_path / "runs" / "dqn_atari" / "a" / "config.json").write_text(text)
+        with pytest.raises(DamagedFile, match=r"a/config\.json is no configuration"):
+            suite.collect(tmp_path, [("fast", "pong", 1)])
 
 
 def test_a_finished_run_loses_its_ring_also_if_its_companion_fails(tmp_path, monkeypatch):

@@ -109,7 +109,9 @@ def read_run(root: Path, folder: str) -> Run:
         names = {name: config[name] for name in ("preset", "game", "seed")}
         found = from_dict(Run, names | {"state": "unfinished", "folder": folder}, str(path))
     except (DamagedFile, KeyError) as error:
-        raise DamagedFile(f"{path} is no configuration: {error!r}; without its folder the run begins anew") from error
+        raise DamagedFile(
+            f"{path} is no configuration: {error!r}; resume that run (its checkpoints hold it), or remove its folder"
+        ) from error
     path = root / folder / "agent" / "agent.json"
     if not path.exists():
         return found
