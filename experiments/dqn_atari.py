@@ -73,13 +73,10 @@ def wire(
     clip_reward: bool = True,
 ) -> tuple[Trainer, Experience, Any]:
     """Experience and trainer around an agent and its replay, of which `samples_per_step` are replayed."""
-    if cfg.learning_starts > (capacity := replay.rows * cfg.num_envs):
-        raise ValueError(
-            f"--learning-starts {cfg.learning_starts:,} would never come: --replay {cfg.replay:,} holds {capacity:,} of"
-            " these steps; lower the one or raise the other"
-        )
     captured = cfg.trainer.mode == "cudagraph"
-    start = cfg.learning_starts * envs.frames_per_step
+    if cfg.learning_starts > (starts := min(cfg.learning_starts, replay.rows * cfg.num_envs)):
+        say(f"learning starts after {starts:,} steps, not {cfg.learning_starts:,}: the replay holds no more")
+    start = starts * envs.frames_per_step
     experience = Experience(
         envs,
         agent,
@@ -88,7 +85,7 @@ def wire(
         batch_size=cfg.batch_size,
         samples_per_step=samples_per_step,
         clip_reward=clip_reward,
-        learning_starts=cfg.learning_starts,
+        learning_starts=starts,
         importance=Schedule("frames", cfg.importance, 1.0, begin=start, over=max(1, cfg.frames - start)),
         drawn_in_loss=captured,
         seed=runtime.derive_seed(cfg.seed, 3),

@@ -300,11 +300,6 @@ def test_what_cannot_change_on_resume_is_refused_before_anything_is_written(trai
         ({"agent": DQNConfig(gamma=2.0)}, "--gamma must be between 0 and 1, not 2"),
         ({"trainer": {"log_every": 0}}, "--trainer.log-every must be at least 1"),
         ({"frames": 200}, "leaves nothing to learn"),
-        ({"learning_starts": 2001}, "--learning-starts 2,001 would never come: --replay 2,000 holds 2,000 of"),
-        (
-            {"replay": 2007, "learning_starts": 2001},
-            "--learning-starts 2,001 would never come: --replay 2,007 holds 2,000",
-        ),
         ({"priority": 1e308}, "--priority must be between 0 and 1"),
         ({"trainer": {"ema": float("nan")}}, "--trainer.ema must be finite, not nan"),
         ({"game": "brekout"}, "did you mean breakout"),
@@ -318,6 +313,16 @@ def test_bad_numbers_and_names_say_what_is_wrong(change, message, tmp_path, monk
         message = "device"
     with pytest.raises((ValueError, RuntimeError), match=message):
         dqn_atari.main(tiny(**change))
+
+
+def test_learning_starts_at_the_latest_when_the_replay_is_full(capsys):
+    """Epsilon and the number of updates count from there, too: all frames are played."""
+    cfg = tiny(replay=807, learning_starts=4000, frames=3000, epsilon_frames=1000)
+    _, trainer, experience, _ = drive(cfg)
+    assert "learning starts after 800 steps, not 4,000" in capsys.readouterr().err
+    assert experience.frames == pytest.approx(3000, abs=64) and experience.learning_starts == 800
+    assert experience.epsilon(800) == 1 and experience.epsilon(1800) == pytest.approx(cfg.epsilon_final)
+    assert trainer.step == int((3000 - 800) * cfg.samples_per_step / cfg.batch_size)
 
 
 def test_command_line(tmp_path, monkeypatch, capsys, trained):

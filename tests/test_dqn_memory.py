@@ -55,11 +55,6 @@ def tiny(game="tmaze", backbone="lstm", **kw):
     )
 
 
-def test_learning_starts_within_the_replay_as_it_is_rounded():
-    with pytest.raises(ValueError, match="--learning-starts 2,100 would never come: --replay 2,111 holds 2,048 of"):
-        build(tiny(replay=2111, learning_starts=2100), runtime.setup(1, "cpu", 1))
-
-
 drive = functools.partial(test_dqn.drive, build=build)
 
 
