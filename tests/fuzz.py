@@ -121,6 +121,7 @@ def perform(line: list[str], home: Path, work: Path) -> None:
     """In a fork: be this command, with its output in a file."""
     from envs.go.gtp import Engine
     from experiments import match
+    from rlkit import processes
     from rlkit.trainer import Trainer
 
     os.setsid()
@@ -150,7 +151,7 @@ def perform(line: list[str], home: Path, work: Path) -> None:
 
         setattr(owner, name, outer)
 
-    for owner, name in ((Trainer, "run"), (Engine, "run"), (match, "play_match")):
+    for owner, name in ((Trainer, "run"), (Engine, "run"), (match, "play_match"), (processes, "perform")):
         wrapped(owner, name)
     sys.argv = [f"{line[0]}.py", *line[1:]]
     code: object = 0
