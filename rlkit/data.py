@@ -264,6 +264,8 @@ def read_image(file: str | Path, size: tuple[int, int], channels: int = 3) -> ND
     if channels not in (1, 3):
         raise ValueError(f"images have 1 channel (grey) or 3, not {channels}")
     check_regular(path := Path(file))
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {file}")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL.TiffImagePlugin")  # about a camera's notes

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from rlkit.data import Batches, _on_white, eight_bits, read_image, read_images, rows
+from rlkit.errors import DamagedFile
 
 
 def image_folder(folder, **classes):
@@ -314,7 +315,7 @@ def test_a_program_is_no_image_and_a_pipe_is_not_waited_for(tmp_path):
     with pytest.raises(ValueError, match=r"1\.png is no image that can be read"):
         read_image(tmp_path / "1.png", (4, 4))
     os.mkfifo(tmp_path / "2.png")
-    with pytest.raises(ValueError, match=r"2\.png is no file of an image"):
+    with pytest.raises(DamagedFile, match=r"2\.png is no regular file"):
         read_image(tmp_path / "2.png", (4, 4))
     with pytest.raises(FileNotFoundError, match="there is no file"):
         read_image(tmp_path / "3.png", (4, 4))
