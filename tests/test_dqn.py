@@ -391,7 +391,7 @@ def test_main_leaves_a_whole_run_and_evaluate_takes_it(trained, capsys):
     [
         ({"epsilon": 2.0}, "--epsilon must be between 0 and 1, not 2"),
         ({"epsilon": -1.0}, "--epsilon must be between 0 and 1, not -1"),
-        ({"epsilon": float("nan")}, "--epsilon must be between 0 and 1, not nan"),
+        ({"epsilon": float("nan")}, "--epsilon must be finite, not nan"),
         ({"max_frames": -5}, "--max-frames must be at least 1, not -5"),
     ],
 )
