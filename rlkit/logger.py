@@ -5,7 +5,7 @@ import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,8 @@ class EpisodeStats:
 
 def say(text: str) -> None:
     """Print a line without tearing the bar."""
-    tqdm.write(text, file=sys.stderr)
+    with suppress(OSError):  # the terminal was closed: the run can still save
+        tqdm.write(text, file=sys.stderr)
 
 
 def to_numbers(values: Mapping[str, Tensor]) -> dict[str, float]:

@@ -128,3 +128,14 @@ def test_a_process_is_terminated_where_we_are_killed(tmp_path):
         wait_for(tmp_path / "ready")
         ours.kill()
     assert wait_for(tmp_path / "saved") == "SIGTERM"
+
+
+def test_a_terminal_that_was_closed_ends_no_run(monkeypatch):
+    from rlkit.logger import say
+
+    class Closed:
+        def write(self, text):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    say("saving and ending")
