@@ -234,7 +234,7 @@ def test_a_signal_ends_with_the_result_so_far(name, tmp_path, capsys):
 
 def test_a_match_that_is_interrupted_before_its_games_begin_ends(monkeypatch):
     submit = futures.ThreadPoolExecutor.submit
-    asked, release = [], threading.Event()
+    asked, woken, release = [], [], threading.Event()
 
     def interrupted(self, *args):
         asked.append(args)
@@ -244,7 +244,7 @@ def test_a_match_that_is_interrupted_before_its_games_begin_ends(monkeypatch):
 
     def slow():
         def player(position):
-            release.wait(10)
+            woken.append(release.wait(10))
             return position.pass_move
 
         player.close = release.set
@@ -253,7 +253,7 @@ def test_a_match_that_is_interrupted_before_its_games_begin_ends(monkeypatch):
     monkeypatch.setattr(futures.ThreadPoolExecutor, "submit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(play_match(slow, slow, [Position.empty(3)], 1000, seed=0))
-    assert release.is_set() and len(asked) == 3
+    assert len(asked) == 3 and all(woken)
 
 
 def test_a_record_is_that_of_the_last_position():
