@@ -236,7 +236,7 @@ def lasting(stones, height, width, suicide):
 @pytest.mark.parametrize("suicide", [False, True])
 def test_life_is_what_no_moves_can_take(suicide):
     rng, lives = random.Random(3), 0
-    for _ in range(300):
+    for _ in range(150):
         height, width = rng.choice([(3, 3), (2, 4), (2, 5), (1, 6), (3, 4)])
         stones = {p: c for p in reference.neighbours(height, width) if (c := rng.choices((0, 1, 2), (35, 50, 15))[0])}
         board = reference.Board(height, width, stones)
@@ -246,7 +246,7 @@ def test_life_is_what_no_moves_can_take(suicide):
             living = {point for point in where(pass_alive(position, BLACK)) if stones.get(point) == BLACK}
             assert living == lasting(stones, height, width, suicide), position
             lives += bool(living)
-    assert lives > 20
+    assert lives > 10
 
 
 def test_life_where_suicide_empties_a_region():
