@@ -110,6 +110,15 @@ def test_each_game_of_a_collection_has_its_own(tmp_path: Path):
     assert str(error).startswith(f"{path}, line 5, game 5: CA[nobodys] names no charset")
 
 
+def test_blanks_without_end_are_no_problem():
+    blanks = " " * 200_000
+    text = f"({blanks}x(;SZ[9]{blanks}CA{blanks}[{blanks}]KM[{blanks}x]HA[2{blanks}x]RE[B{blanks}+1{blanks}];B[ee])"
+    for data in (text.encode("utf-16"), text.encode().replace(b"B[ee]", b"B[ee]C[\x90\\]")):
+        [record] = parse(data)
+        assert (record.moves, record.handicap, record.margin) == (MOVES[:1], 2, 1.0)
+    assert to_utf8(b"\x90\\]" + b" ;" * 200_000 + b"x")[1] == []
+
+
 def test_a_damaged_letter_costs_itself():
     assert parse(b"(;SZ[9]CA[UTF-8]PB[a\xff];B[ee])")[0].black == "a\N{REPLACEMENT CHARACTER}"
     assert parse(b"(;SZ[9]CA[GB2312]PB[a\xff];B[ee])")[0].black == "aÿ"

@@ -103,6 +103,17 @@ def test_the_command_line_refuses_and_survives_a_reader_that_leaves():
         assert process.stderr.read() == b"" and process.wait() == 0
 
 
+@pytest.mark.slow
+def test_the_end_is_not_put_off_by_a_search_through_all_objects():
+    """Python's last collection would look at a million of torch's, which takes longer than a GUI likes to wait."""
+    code = (
+        "import atexit, gc, sys; from experiments import gtp\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 1000, file=sys.stderr)); gtp.main(gtp.Config(size=5))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, input="\ufeffname\nquit\n")
+    assert (ended.stdout, ended.stderr) == ("= rlkit random\n\n= \n\n", "True\n")
+
+
 # -- fuzz
 
 MOVES = ["play {c} {v}", "genmove {c}", "genmove {c}"]

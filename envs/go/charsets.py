@@ -10,12 +10,12 @@ import functools
 import re
 from itertools import pairwise
 
-ROOT = re.compile(rb"\(\s*;?\s*(?:FF|GM|SZ|CA|AP|ST)\s*\[", re.IGNORECASE)
+ROOT = re.compile(rb"\(\s*(?:;\s*)?(?:FF|GM|SZ|CA|AP|ST)\s*\[", re.IGNORECASE)
 """where a game begins: properties that only its root may have"""
 
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
 _MARKS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # UTF-32's begins with it
-_NAMED = re.compile(rb"(?<![A-Za-z])CA\s*\[\s*([^\\\]]{1,60}?)\s*\]", re.IGNORECASE)
+_NAMED = re.compile(rb"(?<![A-Za-z])CA\s*\[([^\\\]]{1,80})\]", re.IGNORECASE)
 _NAMES = {"iso88591": "latin-1", "windows1251": "cp1251", "windows1252": "cp1252", "windows31j": "cp932"}
 """what Python does not know of the names in use, in small letters and without signs"""
 _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "big5": "cp950", "shift_jis": "cp932", "euc_kr": "cp949"}
@@ -40,8 +40,8 @@ def to_utf8(data: bytes) -> tuple[bytes, list[tuple[int, int, str]]]:
     for begin, end in pairwise([0, *(root.start() for root in ROOT.finditer(data)), len(data)]):
         piece, name = data[begin:end], ""
         if found := _NAMED.search(piece):
-            name = found[1].decode("latin-1")
-            codec = codec_of(name)
+            name = found[1].decode("latin-1").strip()
+            codec = codec_of(name) if name else codec
         pieces.append(_decoded(piece, codec, bool(name)).encode())
         if name and not codec and (not piece.isascii() or b"\x1b" in piece):  # else every charset reads it alike
             reason = f"CA[{name}] names no charset that this can be in: correct it, or save the text as UTF-8"
