@@ -168,34 +168,32 @@ def load_config(kind: type[C], run_dir: Path) -> C:
     """
     path = Path(run_dir) / "config.json"
     try:
-        return _read_config(kind, path)
-    except (DamagedFile, FileNotFoundError) as error:
+        return _config_from(kind, read_json(path), path)
+    except (DamagedFile, OSError, ValueError) as error:
         missing = isinstance(error, FileNotFoundError)
-        if not _recover(path, f"{path} is missing" if missing else str(error)):
-            raise FileNotFoundError(f"{run_dir} is no run: it has no config.json") if missing else error from None
-    return _read_config(kind, path)
+        if found := _recovered(kind, path, f"{path} is missing" if missing else str(error)):
+            return found
+        raise FileNotFoundError(f"{run_dir} is no run: it has no config.json") if missing else error from None
 
 
-def _read_config(kind: type[C], path: Path) -> C:
-    values = read_json(path)
-    if isinstance(values, dict):
-        values.pop("threads_in_use", None)  # for people
-    return from_dict(kind, values, str(path))
+def _config_from(kind: type[C], values: dict[str, Any], path: Path) -> C:
+    return from_dict(kind, {name: value for name, value in values.items() if name != "threads_in_use"}, str(path))
 
 
-def _recover(path: Path, why: str) -> bool:
-    """Write config.json anew from a checkpoint of its run, and say so; False where none has it."""
+def _recovered(kind: type[C], path: Path, why: str) -> C | None:
+    """Write config.json anew from a checkpoint of its run, and say so; None where none has a fitting one."""
     from rlkit.checkpoint import checkpoints, load_checkpoint  # torch comes with it
     from rlkit.logger import say
 
     for folder in [*path.parent.glob("checkpoints"), *path.parent.glob("*/checkpoints")]:
         for saved in checkpoints(folder):
-            with contextlib.suppress(DamagedFile):
-                if config := load_checkpoint(saved).get("config"):
-                    write_atomically(path, config.encode())
+            with contextlib.suppress(DamagedFile, ValueError):
+                if text := load_checkpoint(saved).get("config"):
+                    cfg = _config_from(kind, json.loads(text), saved)
+                    write_atomically(path, text.encode())
                     say(f"{why}; written anew from {saved}")
-                    return True
-    return False
+                    return cfg
+    return None
 
 
 def from_dict(kind: type[C], values: dict[str, Any], where: str) -> C:

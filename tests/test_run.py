@@ -98,10 +98,10 @@ def spoil(path, how):
     elif how == "dangling":
         path.symlink_to("nowhere")
     elif how != "missing":
-        path.write_text({"empty": "", "deep": "[" * 100_000, "type": '{"rate": "x"}'}[how])
+        path.write_text({"empty": "", "deep": "[" * 100_000, "type": '{"rate": "x"}', "key": '{"rape": 1}'}[how])
 
 
-@pytest.mark.parametrize("how", ["missing", "empty", "deep", "type", "pipe", "dangling"])
+@pytest.mark.parametrize("how", ["missing", "empty", "deep", "type", "key", "pipe", "dangling"])
 def test_a_lost_configuration_comes_back_from_a_checkpoint(trained, capsys, how):
     before = (trained / "config.json").read_bytes()
     spoil(trained / "config.json", how)
