@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -59,6 +60,7 @@ def cli(main: Callable[[C], Any], parse: Callable[[], C]) -> None:
     does: main may catch the KeyboardInterrupt and finish what it has, and the exit status is 128 + the signal's number.
     """
     _begun.clear()
+    threading.excepthook = _of_thread
     with signals_interrupt() as stopped:
         cfg = None
         try:
@@ -73,6 +75,12 @@ def cli(main: Callable[[C], Any], parse: Callable[[], C]) -> None:
             raise
     if stopped:
         sys.exit(128 + stopped[0])
+
+
+def _of_thread(args: Any) -> None:
+    """TensorBoard's thread keeps an error of the disk for the next call, which raises it: it is not told twice."""
+    if not issubclass(args.exc_type, OSError) or os.environ.get("TRACEBACK"):
+        threading.__excepthook__(args)
 
 
 SIZES = (

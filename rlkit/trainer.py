@@ -115,8 +115,7 @@ class Trainer:
         self.ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if cfg.ema else None
         self.averaged: nn.Module = self.ema.module if self.ema else model  # to be measured and saved
         decay = "linear" if cfg.lr_decay == "constant" else cfg.lr_decay
-        final = cfg.lr if cfg.lr_decay == "constant" else cfg.lr_final
-        self._lr = Schedule("share", cfg.lr, final, shape=decay)
+        self._lr = Schedule("share", cfg.lr, cfg.lr if cfg.lr_decay == "constant" else cfg.lr_final, shape=decay)
         self._over = over or (lambda: (self.step - cfg.lr_warmup) / max(1, cfg.steps - 1 - cfg.lr_warmup))
         # Both live on the device, so that an update can be masked without waiting for it.
         self._first_bad = torch.full((), -1, dtype=torch.int64, device=self.device)
@@ -200,9 +199,8 @@ class Trainer:
             return self._forward_backward(batch)
 
     def _set_learning_rate(self) -> None:
-        lr = self._lr(self._over())
-        if self.step < self.cfg.lr_warmup:
-            lr = self.cfg.lr * (self.step + 1) / self.cfg.lr_warmup
+        warm, cfg = self.step >= self.cfg.lr_warmup, self.cfg
+        lr = self._lr(self._over()) if warm else cfg.lr * (self.step + 1) / cfg.lr_warmup
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
@@ -329,7 +327,9 @@ class Trainer:
         """Opened on first use, so that a resumed run's begins where it goes on."""
         if self._logger is None:
             name, now, end = self.clock
-            self._logger = Logger(self.run_dir, end, f" {name}", now(), self.cfg.progress, self.deadline.left)
+            with self._disk():
+                left = self.deadline.left
+                self._logger = Logger(self.run_dir, end, f" {name}", now(), self.cfg.progress, left)
         return self._logger
 
     def log(self, values: Mapping[str, Any]) -> None:
@@ -344,10 +344,11 @@ class Trainer:
             self.logger.images(images, self.clock[1]())
 
     def close(self) -> None:
-        """Close bar and event files."""
-        if self._logger:
-            self._logger.close()
-            self._logger = None
+        """Close bar and event files. Raises SaveFailed."""
+        logger, self._logger = self._logger, None
+        if logger:
+            with self._disk():
+                logger.close()
 
     def _vitals(self) -> dict[str, float]:
         times = {f"time/{name}": seconds for name, seconds in self.timer.seconds.items()}

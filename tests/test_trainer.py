@@ -5,13 +5,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from rlkit import checkpoint
+from rlkit import checkpoint, run
 from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
 from rlkit.schedule import Schedule
 from rlkit.trainer import TrainConfig, Trainer
@@ -322,6 +323,26 @@ def test_a_full_disk_ends_the_run_clearly_and_keeps_the_old_checkpoint(tmp_path,
     with pytest.raises(SaveFailed, match=r"step 20: .*No space left.*last good checkpoint is .*step_000000000010"):
         losses_of(trainer, data)
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step_000000000010.ckpt"]
+
+
+def test_a_disk_that_is_full_for_the_events_is_told_once_in_one_line(tmp_path, monkeypatch, capfd):
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def main(cfg):
+        trainer, data = make(tmp_path, steps=20, log_every=1)
+        losses_of(trainer, data)
+        trainer.close()
+
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # to be put back
+    monkeypatch.setattr(RecordWriter, "write", full)
+    with pytest.raises(
+        SystemExit, match=r"error: could not write step \d+: .*No space left.* Free some space, then resume"
+    ):
+        run.cli(main, lambda: None)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_no_checkpoint_no_resume(tmp_path):
