@@ -32,3 +32,9 @@ def threads():
     before = compiled._threads
     yield compiled.set_threads
     compiled.set_threads(before)
+
+
+@pytest.fixture
+def learning_seed(request):
+    """What a test of learning adds to its seed: 0, or the numbers that tests/seeds.py wants."""
+    return getattr(request, "param", 0)
