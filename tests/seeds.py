@@ -11,6 +11,7 @@ setting, the others are not run: "= default".
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -46,8 +47,8 @@ class Watch:
     every one.
     """
 
-    def __init__(self, setting, seeds):
-        self.seeds, self.results, self.weights, self.noise = seeds, [], [], torch.Generator()
+    def __init__(self, setting, seeds, only=()):
+        self.seeds, self.only, self.results, self.weights, self.noise = seeds, only, [], [], torch.Generator()
         create, disturb = torch.optim.Optimizer.__init__, 1e-6 * (setting == "disturbed")
 
         def created(optimizer, *args, **kw):
@@ -78,7 +79,8 @@ class Watch:
             metafunc.parametrize("learning_seed", self.seeds, indirect=True, ids=[f"seed{n}" for n in self.seeds])
 
     def pytest_collection_modifyitems(self, items):
-        items[:] = [item for item in items if "learning_seed" in item.fixturenames]
+        learners = [item for item in items if "learning_seed" in item.fixturenames]
+        items[:] = [item for item in learners if not self.only or plain(item.nodeid) in self.only]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item):
@@ -97,19 +99,22 @@ class Watch:
         if report.when != "call":
             assert report.passed, f"{report.nodeid} did not get as far as learning: {report.longreprtext}"
             return
-        seed = next(n for n in self.seeds if f"seed{n}]" in report.nodeid or f"seed{n}-" in report.nodeid)
-        name = report.nodeid.split("/")[-1]
-        for part in (f"[seed{seed}]", f"seed{seed}-", f"-seed{seed}"):
-            name = name.replace(part, "")
-        values = {"test": name, "seed": seed, "passed": report.passed}
-        self.results.append(dict(report.user_properties) | values)
+        seed = int(re.search(r"\bseed(\d+)\b", report.nodeid)[1])
+        values = {"test": plain(report.nodeid), "seed": seed, "passed": report.passed}
+        self.results.append({name: float(value) for name, value in report.user_properties} | values)
+        print(json.dumps(self.results[-1]), file=sys.stderr, flush=True)  # a run takes hours: what is known so far
 
 
-def measure(setting, seeds, tests):
+def plain(nodeid):
+    """A test's name without its folder and seed."""
+    return re.sub(r"\[seed\d+\]|\bseed\d+-|-seed\d+\b", "", nodeid.split("/")[-1])
+
+
+def measure(setting, seeds, tests, only=()):
     """Results of all tests in a process of its own: {test: {seed: result}}."""
     with tempfile.NamedTemporaryFile("r") as file:
         one = {"OMP_NUM_THREADS": "2" if setting == "two-threads" else "1", "NUMBA_NUM_THREADS": "1"}
-        job = json.dumps([setting, list(seeds), tests, file.name])
+        job = json.dumps([setting, list(seeds), tests, list(only), file.name])
         env = os.environ | one | ENVIRONMENTS[setting]
         subprocess.run([sys.executable, __file__, "--job", job], env=env, stdout=subprocess.DEVNULL)
         results = defaultdict(dict)
@@ -125,8 +130,8 @@ def cell(runs, broken):
     return f"{sum(r['passed'] for r in runs)} of {len(runs)}{nearest}"
 
 
-def work(setting, seeds, tests, out):
-    watch = Watch(setting, seeds)
+def work(setting, seeds, tests, only, out):
+    watch = Watch(setting, seeds, only)
     pytest.main(["-n", "0", "-p", "no:cacheprovider", "--tb=no", *tests], plugins=[watch])
     Path(out).write_text(json.dumps(watch.results))
 
@@ -148,16 +153,18 @@ def main():
             for earlier in args.settings[:k]:
                 if all(runs[n]["weights"] == found[earlier][test][n]["weights"] for n in range(PROBES)):
                     same[test].setdefault(setting, earlier)
-        left = [f"tests/{test}" for test in found[setting] if setting not in same[test]]
+        left = [test for test in found[setting] if setting not in same[test]]
         if left and args.seeds > PROBES and setting not in BROKEN:
-            for test, runs in measure(setting, range(PROBES, args.seeds), left).items():
+            for test, runs in measure(setting, range(PROBES, args.seeds), args.tests, left).items():
                 found[setting][test] |= runs
     print("| test | seconds |", " | ".join(args.settings), "|\n|---|---|" + "---|" * len(args.settings))
-    for test, runs in found[args.settings[0]].items():
-        cells = [
-            f"= {same[test][s]}" if s in same[test] else cell(found[s][test].values(), s in BROKEN) for s in args.settings
-        ]
-        seconds = sorted(run["seconds"] for run in runs.values())[len(runs) // 2]
+    for test, first in found[args.settings[0]].items():
+        cells = []
+        for setting in args.settings:
+            runs = found[setting][test].values()
+            equal = same[test].get(setting)
+            cells.append(f"= {equal}" if equal else cell(runs, setting in BROKEN))
+        seconds = sorted(run["seconds"] for run in first.values())[len(first) // 2]
         print(f"| {test} | {seconds:.1f} |", " | ".join(cells), "|")
 
 

@@ -167,11 +167,11 @@ def test_bad_numbers_are_refused():
 
 
 @pytest.mark.slow
-def test_tictactoe_is_learned_to_perfection(tmp_path, monkeypatch):
+def test_tictactoe_is_learned_to_perfection(tmp_path, monkeypatch, learning_seed, record_property):
     """From nothing, by the same file: never loses, and knows what positions are worth."""
     monkeypatch.chdir(tmp_path)
     cfg = copy.deepcopy(alphazero_go.PRESETS["tictactoe"])
-    cfg.device, cfg.threads, cfg.trainer.progress = "cpu", 1, False
+    cfg.device, cfg.threads, cfg.trainer.progress, cfg.seed = "cpu", 1, False, 1 + learning_seed
     agent = load_agent(alphazero_go.main(cfg))[0]
     agent.simulations = 50
     rng = np.random.default_rng(0)

@@ -313,11 +313,21 @@ def test_what_does_not_fit_is_said(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone, least, most", [("lstm", 0.95, 1.0), ("none", 0.2, 0.7)])
-def test_a_memory_is_what_a_t_maze_takes(backbone, least, most, monkeypatch):
+def test_a_memory_is_what_a_t_maze_takes(backbone, least, most, monkeypatch, learning_seed, record_property):
     """The same agent and budget, with and without."""
-    monkeypatch.setattr(dqn_memory, "make_envs", lambda cfg, n, stream, training: TMaze(n, length=3, seed=stream))
-    cfg = tiny(backbone=backbone, frames=6000, samples_per_step=24, epsilon_frames=3000, trainer={"lr": 4e-3})
-    agent = drive(dataclasses.replace(cfg, agent=dataclasses.replace(cfg.agent, gamma=0.9, features=32)))[3]
+
+    def make_envs(cfg, num_envs, stream, training):
+        return TMaze(num_envs, length=2, seed=runtime.derive_seed(cfg.seed, stream))
+
+    monkeypatch.setattr(dqn_memory, "make_envs", make_envs)
+    cfg = tiny(
+        backbone=backbone, seed=1 + learning_seed, frames=6500, num_envs=16, batch_size=16, samples_per_step=12,
+        epsilon_frames=5000, target_every=10, period=2,
+        agent={"length": 6, "burn_in": 1, "n_step": 1, "gamma": 0.9, "features": 32},
+        trainer={"lr": 1e-2, "lr_decay": "linear", "log_every": 1000},
+    )  # fmt: skip
+    agent = drive(cfg)[3]
     rng = np.random.default_rng(0)
-    scores = episodes(lambda obs, first: agent.act(obs, 0.02, rng, first), TMaze(50, length=3, seed=9), 200)
+    scores = episodes(lambda obs, first: agent.act(obs, 0.02, rng, first), TMaze(50, length=2, seed=9), 200)
+    record_property("score", scores.mean)
     assert least <= scores.mean <= most

@@ -261,10 +261,10 @@ VARIANTS = {
     "c51": (C51, {}),
     "qr": ({"distribution": "qr", "atoms": 21}, {}),
     "iqn": ({"distribution": "iqn", "atoms": 8}, {}),
-    "noisy": ({"noisy": True}, QUIET),
+    "noisy": ({"noisy": True}, QUIET | {"frames": 3000}),
     "munchausen": (SOFT, {}),
     "munchausen_iqn": (SOFT | {"distribution": "iqn", "atoms": 8}, {}),
-    "rainbow": (C51 | {"noisy": True}, {"priority": 0.5} | QUIET),
+    "rainbow": (C51 | {"noisy": True}, {"priority": 0.5, "frames": 3000} | QUIET),
 }
 
 

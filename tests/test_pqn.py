@@ -14,7 +14,7 @@ from agents.dqn.agent import epsilon_greedy
 from agents.pqn.agent import PQN, PQNConfig
 from agents.pqn.experience import Experience
 from envs.catch import Catch
-from experiments import pqn_atari
+from experiments import dqn_atari, pqn_atari
 from experiments.pqn_atari import PRESETS, build
 from rlkit import losses, optim, run, runtime
 from rlkit.checkpoint import load_agent_files
@@ -34,7 +34,7 @@ def tiny(**kw):
 
 def drive(cfg, run_dir=None, load=False, stop=None):
     """Losses of a run; `stop` saves and breaks off after that step."""
-    trainer, experience, agent = build(cfg, runtime.setup(1, "cpu", 1), run_dir)
+    trainer, experience, agent = build(cfg, runtime.setup(cfg.seed, "cpu", 1), run_dir)
     if load:
         assert trainer.load()
     out = []
@@ -226,12 +226,22 @@ def test_more_minibatches_than_transitions_are_refused():
 
 
 @pytest.mark.slow
-def test_learns_catch():
-    _, _, experience, agent = drive(tiny(frames=21_000))
+def test_learns_catch(monkeypatch, learning_seed, record_property):
+    def catch(num_envs, seed):
+        return Catch(num_envs, rows=4, columns=5, size=36, stack=1, seed=seed)
+
+    def make_envs(cfg, num_envs, stream, training):
+        return catch(num_envs, runtime.derive_seed(cfg.seed, stream))
+
+    monkeypatch.setattr(dqn_atari, "make_envs", make_envs)
+    agent = PQNConfig(width=0.25, gamma=0.9)
+    cfg = tiny(seed=1 + learning_seed, frames=9000, num_steps=8, agent=agent, trainer={"lr": 3e-3, "log_every": 1000})
+    _, _, experience, agent = drive(cfg)
     rng = np.random.default_rng(0)
-    scores = episodes(lambda obs, first: agent.act(obs, 0.0, rng, first), Catch(20, size=36, seed=99), 100)
-    assert scores.mean >= 0.9
-    assert experience.frames == 21_000 // 256 * 256
+    score = episodes(lambda obs, first: agent.act(obs, 0.0, rng, first), catch(20, 99), 100).mean
+    record_property("score", score)
+    assert score >= 0.9
+    assert experience.frames == 9000 // 128 * 128
 
 
 @pytest.mark.parametrize("stop", [19, 24])  # in the midst of a rollout's minibatches; after its last one

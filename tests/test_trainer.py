@@ -43,8 +43,8 @@ def squared_error(model, batch):
     return loss, {"two": torch.tensor(2.0)}
 
 
-def make(run_dir=None, data=None, **cfg):
-    torch.manual_seed(3)
+def make(run_dir=None, data=None, seed=0, **cfg):
+    torch.manual_seed(3 + seed)
     model = nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Dropout(0.1), nn.Linear(32, 1))
     data = data or Data()
     cfg = {"steps": 40, "lr": 1e-2, "log_every": 10, "save_every": 10, "progress": False} | cfg
@@ -55,9 +55,10 @@ def losses_of(trainer, data):
     return [aux["loss"].item() for _, _, aux in trainer.run(data)]
 
 
-def test_it_learns_and_draws_no_batch_too_many():
-    trainer, data = make(steps=300)
+def test_it_learns_and_draws_no_batch_too_many(learning_seed, record_property):
+    trainer, data = make(steps=300, seed=learning_seed)
     losses = losses_of(trainer, data)
+    record_property("score", losses[0] / losses[-1])
     assert trainer.step == len(losses) == 300 and losses[-1] < 0.1 * losses[0]
     fresh = Data()
     for _ in range(300):
@@ -413,9 +414,10 @@ def test_eager_equals_compile_equals_cudagraph():
         assert losses == pytest.approx(expected, rel=1e-4)
 
 
-def test_bf16_keeps_weights_and_optimiser_in_fp32():
-    trainer, data = make(precision="bf16", steps=200)
+def test_bf16_keeps_weights_and_optimiser_in_fp32(learning_seed, record_property):
+    trainer, data = make(precision="bf16", steps=200, seed=learning_seed)
     losses = losses_of(trainer, data)
+    record_property("score", losses[0] / losses[-1])
     assert losses[-1] < 0.2 * losses[0]
     tensors = [t for state in trainer.optimizer.state.values() for t in state.values()]
     assert {t.dtype for t in (*trainer.model.parameters(), *tensors)} == {torch.float32}

@@ -525,18 +525,22 @@ def test_multi30ks_models_have_at_most_ten_million_parameters(model):
 
 
 @pytest.mark.parametrize("sets", [SETS[1], SETS[3], SETS[5]], ids=MODELS)
-def test_learns_a_few_pairs_by_heart_and_the_agent_on_disk_knows_them(tmp_path, monkeypatch, capsys, sets):
+def test_learns_a_few_pairs_by_heart_and_the_agent_on_disk_knows_them(
+    tmp_path, monkeypatch, capsys, sets, learning_seed, record_property
+):
     monkeypatch.chdir(tmp_path)
     left = ["a", "b a", "c a b", "d", "b d", "a b c d", "d c"]
     right = ["사", "만 사", "천 사 만", "백", "만 백", "사 만 천 백", "백 천"]
     two = files(tmp_path, "\n".join(left), "\n".join(right))
     own = {f"{name}_{side}": path for name in ("valid", "test") for side, path in two.items()}
     cfg = tiny(
+        seed=1 + learning_seed,
         **two, **own, **sets, channels=32, dropout=0.0, smoothing=0.0, eval_every=1000, batch_tokens=400, context=12,
         bleu_tokenize="char", trainer={"steps": 150, "lr": 1e-2, "lr_warmup": 10},
     )  # fmt: skip
     run_dir = translation.main(cfg)
     err = capsys.readouterr().err
+    record_property("score", translation_info(run_dir)[0]["score"]["beams"]["1"]["exact"])
     assert "test greedily: BLEU 100.00, exact 1.000" in err and "test with a beam of 2: BLEU 100.00" in err
     assert "|tok:char|" in err
     assert (run_dir / "attention.png").exists() == (sets["model"] != "rnn")
