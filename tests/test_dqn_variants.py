@@ -254,6 +254,10 @@ def test_a_linear_network_is_one_matrix_of_pixels():
 # -- learning ----------------------------------------------------------------------------------------------------------
 
 QUIET = {"epsilon_final": 0.0, "epsilon_frames": 1}
+LATE = {
+    "learning_starts": 800,
+    "frames": 2800,
+}  # noise alone may never try to catch in a corner: more random play first
 SOFT = {"munchausen": True, "double": False, "n_step": 1}
 C51 = {"distribution": "c51", "v_max": 2.0, "atoms": 21}
 VARIANTS = {
@@ -261,10 +265,10 @@ VARIANTS = {
     "c51": (C51, {}),
     "qr": ({"distribution": "qr", "atoms": 21}, {}),
     "iqn": ({"distribution": "iqn", "atoms": 8}, {}),
-    "noisy": ({"noisy": True}, QUIET | {"frames": 3000}),
+    "noisy": ({"noisy": True}, LATE | QUIET),
     "munchausen": (SOFT, {}),
     "munchausen_iqn": (SOFT | {"distribution": "iqn", "atoms": 8}, {}),
-    "rainbow": (C51 | {"noisy": True}, {"priority": 0.5, "frames": 3000} | QUIET),
+    "rainbow": (C51 | {"noisy": True}, {"priority": 0.5} | LATE | QUIET),
 }
 
 
