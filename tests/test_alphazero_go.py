@@ -172,20 +172,21 @@ def test_tictactoe_is_learned_to_perfection(tmp_path, monkeypatch, learning_seed
     monkeypatch.chdir(tmp_path)
     cfg = copy.deepcopy(alphazero_go.PRESETS["tictactoe"])
     cfg.device, cfg.threads, cfg.trainer.progress, cfg.seed = "cpu", 1, False, 1 + learning_seed
+    cfg.minutes = 1000  # 600 updates, however long a busy machine takes for them
     agent = load_agent(alphazero_go.main(cfg))[0]
     agent.simulations = 50
     rng = np.random.default_rng(0)
     lost = drawn = 0
-    for number in range(60):
+    for number in range(24):
         perfect = number % 2 == 0
         other = PerfectPlayer(number) if perfect else RandomTicTacToe(number)
         black = number % 4 < 2
         game = play_game(agent, other, Board()) if black else play_game(other, agent, Board())
         lost += game.winner == (2 if black else 1)
         drawn += perfect and game.winner == 0
-    assert lost == 0 and drawn == 30
+    assert lost == 0 and drawn == 12
     game, right = TicTacToe(), 0
-    for _ in range(200):  # the search's value, after a few random moves, against the exact one
+    for _ in range(100):  # the search's value, after a few random moves, against the exact one
         board = Board()
         for _ in range(rng.integers(0, 5)):
             if not board.is_over:
@@ -198,4 +199,5 @@ def test_tictactoe_is_learned_to_perfection(tmp_path, monkeypatch, learning_seed
         best = trees.ranked()[0]
         right += abs(trees.W[0, 0, best] / trees.N[0, 0, best] - values(board.states()[1])[0]) < 0.5
         assert game.legal(board.states()[1])[0, best]
-    assert right >= 190
+    record_property("score", right / 100)
+    assert right >= 95

@@ -205,7 +205,7 @@ def test_every_form_learns_a_row_by_heart(name, learning_seed, record_property):
         np.log(SIZE), abs=0.3
     )
     for i in range(300 if name in ("masked", "permutation") else 100):  # they guess less in a batch
-        loss, _ = loss_fn(model, OBJECTIVES[name](tokens.repeat(8, 0), np.random.default_rng([learning_seed, i])))
+        loss, _ = loss_fn(model, OBJECTIVES[name](tokens.repeat(32, 0), np.random.default_rng([learning_seed, i])))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

