@@ -151,6 +151,7 @@ def test_a_window_keeps_the_newest_and_resumes_in_another_size():
         np.testing.assert_array_equal(drawn, np.arange(55, newest - 1, -1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["puct", "gumbel"])
 def test_train_n_is_train_half_stop_resume(tmp_path, way):
     """Bit for bit: window, open games and trees, generators, weights."""
@@ -189,6 +190,7 @@ def test_two_parts_on_threads_repeat_too():
     assert moves(1) == moves(2) != []
 
 
+@pytest.mark.slow
 def test_resignation_calibrates_itself():
     """Where the network knows who wins, the losers resign; where it knows nothing, hardly a won game is lost by it."""
     game = Go(3, komi=0.5)

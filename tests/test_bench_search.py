@@ -44,6 +44,7 @@ def test_units_are_what_was_done():
     assert search.self_play(search.board_network(8, 1), plays, search.Constant())() == 4 * 3
 
 
+@pytest.mark.slow
 def test_main_prints_every_row(capsys, monkeypatch):
     """With stand-ins for the peer and for what starts processes, and without compiling."""
     monkeypatch.setattr(torch, "compile", lambda module: module)

@@ -121,6 +121,7 @@ def test_golden_first_losses(kind):
 
 @pytest.mark.slow
 def test_eager_equals_compile():
+    """The trainer's mode, and that this loss can be compiled. Nearly all the time is the C++ compiler's."""
     eager = drive(tiny(trainer={"steps": 12}))[0]
     compiled = drive(tiny(trainer={"steps": 12, "mode": "compile"}))[0]
     assert compiled == pytest.approx(eager, rel=2e-3)

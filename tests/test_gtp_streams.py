@@ -201,7 +201,7 @@ def test_random_commands_get_well_formed_answers(at_once):
     fuzz(2_000, seed=1)
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=100, deadline=None, database=None)
 @given(st.lists(st.one_of(st.text(max_size=60), st.randoms(use_true_random=False).map(random_line)), max_size=12))
 def test_any_text_gets_well_formed_answers(lines):
     engine = Engine(Swift(random.Random(0)))

@@ -55,13 +55,13 @@ class Worlds:
         return state(t), self.rows[t][1][e], total, discount, state(k)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     num_envs=st.integers(1, 3),
     n=st.integers(1, 4),
     stack=st.sampled_from([1, 3, 4]),
     rows=st.integers(16, 30),
-    length=st.integers(6, 90),
+    length=st.integers(6, 70),
     ends=st.lists(st.sampled_from(["", "", "", "", "terminal", "truncation", "life"]), min_size=1, max_size=40),
 )
 def test_every_sampled_transition_is_the_one_that_happened(num_envs, n, stack, rows, length, ends):

@@ -188,6 +188,7 @@ def test_the_page_shows_what_is_missing_and_needs_nothing_else():
 
 # -- the command -----------------------------------------------------------------------------------------------------
 
+FRAMES = 800
 TINY = (
     "--num-envs=8 --batch-size=32 --replay=2000 --learning-starts=300 --target-every=50 --eval-episodes=4 --device=cpu"
     " --threads=1 --width=0.25 --trainer.no-progress --trainer.precision=fp32 --trainer.log-every=10"
@@ -196,7 +197,7 @@ TINY = (
 
 
 def tiny(**more):
-    return Config(**{"games": ("catch",), "seeds": (1, 2), "frames": 1500, "extra": tuple(TINY.split())} | more)
+    return Config(**{"games": ("catch",), "seeds": (1, 2), "frames": FRAMES, "extra": tuple(TINY.split())} | more)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +256,7 @@ def test_a_suite_stops_goes_on_and_leaves_finished_runs_alone(tmp_path, monkeypa
     def perform(module, arguments, suite_dir):  # the first run ends at once; then somebody presses Ctrl-C
         if "--seed=2" in arguments:
             raise KeyboardInterrupt
-        folder(suite_dir, "catch__1", 1, 1500, game="catch", frames=1500)
+        folder(suite_dir, "catch__1", 1, FRAMES, game="catch", frames=FRAMES)
         return 0
 
     with monkeypatch.context() as patch:
@@ -276,7 +277,7 @@ def test_a_suite_stops_goes_on_and_leaves_finished_runs_alone(tmp_path, monkeypa
     atari_suite.main(cfg)  # the second one, for real, until its first checkpoint is there
     assert "stopped; go on:" in capfd.readouterr().err
     second = atari_suite.collect(cfg, suite_dir)[1]
-    assert second.state == "unfinished" and 0 < second.frames < 1500
+    assert second.state == "unfinished" and 0 < second.frames < FRAMES
 
     atari_suite.main(dataclasses.replace(cfg, report_only=True))
     assert "1 of 2 runs" in (suite_dir / "report.html").read_text()
@@ -309,7 +310,7 @@ def test_a_damaged_agent_has_not_finished_and_a_damaged_configuration_is_named(t
 
 def test_a_finished_run_loses_its_ring_also_if_its_companion_fails(tmp_path, monkeypatch):
     def perform(module, arguments, suite_dir):
-        folder(suite_dir, "catch__1", 1, 1500, game="catch", frames=1500)
+        folder(suite_dir, "catch__1", 1, FRAMES, game="catch", frames=FRAMES)
         ring = suite_dir / "runs" / "dqn_atari" / "catch__1" / "checkpoints" / "replay.ring"
         ring.parent.mkdir()
         ring.write_bytes(b"frames")

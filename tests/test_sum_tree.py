@@ -62,13 +62,13 @@ def startable(worlds, count, rows, n, stack):
     return {(t, e) for t in range(low, high) for e in range(worlds.num_envs) if not worlds.rows[t][5][e]}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     num_envs=st.integers(1, 3),
     n=st.integers(1, 4),
     stack=st.sampled_from([1, 4]),
     rows=st.integers(16, 30),
-    length=st.integers(1, 90),
+    length=st.integers(1, 60),
     ends=st.lists(st.sampled_from(["", "", "", "terminal", "truncation", "life"]), min_size=1, max_size=40),
 )
 def test_the_tree_holds_exactly_what_can_be_drawn(num_envs, n, stack, rows, length, ends):

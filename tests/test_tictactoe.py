@@ -105,7 +105,7 @@ def test_an_illegal_move_is_refused(moves, move, why):
 
 
 def test_the_perfect_player_never_loses_and_takes_what_it_gets():
-    games = list(play_match(PerfectPlayer, RandomTicTacToe, [Board()], 500, seed=1))
+    games = list(play_match(PerfectPlayer, RandomTicTacToe, [Board()], 200, seed=1))
     out = summary(games)
     assert out["losses"] == 0 and out["score"] > 0.9 and not out["forfeits"] and out["ended_by_move_cap"] == 0
     assert {game.result for game in games} == {"B+1", "W+1", "0"}
@@ -119,9 +119,9 @@ def test_the_perfect_player_never_loses_and_takes_what_it_gets():
 
 
 def test_random_players_win_as_often_as_chance_says():
-    out = summary(list(play_match(RandomTicTacToe, RandomTicTacToe, [Board()], 1000, seed=3)))
-    black = (out["as_black"]["wins"] + out["as_white"]["losses"]) / 1000
-    assert black == pytest.approx(737 / 1260, abs=0.05) and out["draws"] / 1000 == pytest.approx(8 / 63, abs=0.04)
+    out = summary(list(play_match(RandomTicTacToe, RandomTicTacToe, [Board()], 500, seed=3)))
+    black = (out["as_black"]["wins"] + out["as_white"]["losses"]) / 500
+    assert black == pytest.approx(737 / 1260, abs=0.05) and out["draws"] / 500 == pytest.approx(8 / 63, abs=0.04)
     player = RandomTicTacToe(5)
     first = [player(Board()) for _ in range(10)]
     player.new_game(5)
