@@ -107,7 +107,7 @@ class _Cache(NullCache):
     saves = True  # until that fails, for all functions
 
     def __init__(self, function: Callable) -> None:
-        self.name, self.path = function.__name__, Path(function.__code__.co_filename)
+        self.name = function.__name__
         self.key = (function.__module__, function.__qualname__, function.__code__.co_code)
 
     def _entry(self, types: Any, codegen: Any) -> tuple[Path, tuple]:
@@ -118,7 +118,7 @@ class _Cache(NullCache):
 
     def load_overload(self, types: Any, context: Any) -> CompileResult | None:
         context.refresh()
-        if FOLDER is None or self.path not in SOURCES:
+        if FOLDER is None:
             return None
         path, key = self._entry(types, context.codegen())
         try:
@@ -132,7 +132,7 @@ class _Cache(NullCache):
             return None
 
     def save_overload(self, types: Any, compiled: Any) -> None:
-        if FOLDER is None or self.path not in SOURCES or not _Cache.saves or compiled.library.has_dynamic_globals:
+        if FOLDER is None or not _Cache.saves or compiled.library.has_dynamic_globals:
             return
         path, key = self._entry(types, compiled.codegen)
         data = serialize.dumps((key, compiled._reduce()))
@@ -155,7 +155,7 @@ class _Cache(NullCache):
 def _compile(function: Callable, **options: Any) -> Any:
     """A function that is compiled when it first meets these types of arguments, or loaded if that was done before."""
     dispatcher = numba.njit(**options)(function)
-    if hasattr(dispatcher, "_cache"):  # not under NUMBA_DISABLE_JIT
+    if Path(function.__code__.co_filename) in SOURCES and hasattr(dispatcher, "_cache"):  # not with NUMBA_DISABLE_JIT
         dispatcher._cache = _Cache(function)
     return dispatcher
 
