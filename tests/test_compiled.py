@@ -187,6 +187,14 @@ def test_a_file_is_only_what_its_name_says(folder):
     assert loaded() and loaded(argument=2.0)
 
 
+def test_another_kind_of_cpu_has_files_of_its_own(folder, monkeypatch):
+    """As where two machines share a home."""
+    assert not loaded() and loaded()
+    codegen = compiled.kernel(triple).targetctx.codegen()
+    monkeypatch.setattr(type(codegen), "magic_tuple", lambda _: ("x86_64", "another", "+avx"))
+    assert not loaded() and loaded() and len(list(folder.iterdir())) == 2
+
+
 def test_functions_of_other_files_are_not_kept(folder, monkeypatch):
     monkeypatch.setattr(compiled, "SOURCES", {})
     assert not loaded() and not loaded() and not folder.exists()
