@@ -361,6 +361,7 @@ def main(cfg: Config) -> Path:
     try:
         for number, name in enumerate(names):
             share = deadline.share(len(names) - number)
+            (run_dir / name).mkdir(exist_ok=True)
             trainer, losses[name] = pretrained(name, cfg, corpus, run_dir / name, device, share.share(2))
             reader: Any = trainer.averaged
             save_reader(run_dir / name / "agent", name, reader, cfg, {"nats": losses[name]})

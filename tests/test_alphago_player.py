@@ -57,7 +57,7 @@ def test_weights_without_a_config_and_the_other_way_round_are_refused():
         from_files({"config": {"value": config["value"]}}, weights)
     with pytest.raises(ValueError, match="config of nothing"):
         from_files({"config": {}}, {})
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match=r"1 weights do not fit, as bias: none there, \(9,\) wanted"):
         from_files({"config": config}, {k: w for k, w in weights.items() if k != "policy.bias"})
     with pytest.raises(KeyError):
         from_files({"config": config}, {k: w for k, w in weights.items() if not k.startswith("rollout")})
