@@ -5,6 +5,7 @@ import errno
 import json
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -139,7 +140,12 @@ def test_a_resume_that_fails_on_a_full_disk_leaves_the_configuration_whole(train
         more = dataclasses.replace(cfg.trainer, steps=8)
         return dataclasses.replace(cfg, resume=str(trained), rate=0.75, trainer=more)
 
+    def in_place(path, data):  # what a full disk makes of it
+        path.open("wb").close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(Path, "write_bytes", in_place)
     with pytest.raises(SystemExit, match="No space left"):
         run.cli(train, resume)
     after = run.load_config(Config, trained)
