@@ -280,7 +280,7 @@ def test_it_learns_tictactoe_against_itself(learning_seed, record_property):
     experience = pool_play(network, size=64, snapshot_every=10, seed=learning_seed)
     first = games.colours(400)
     before = experience._policies[0]
-    learner = trainer(network, experience, 90, optimizer="adam", lr=0.01)
+    learner = trainer(network, experience, 120, optimizer="adam", lr=0.01)
 
     def points(policy):
         rng = np.random.default_rng(0)
