@@ -274,7 +274,10 @@ def test_it_goes_on_bit_for_bit(tmp_path):
 
 
 def test_it_learns_tictactoe_against_itself(learning_seed, record_property):
-    """From even games against random moves (400, one standard deviation is 0.025 at most) to winning most."""
+    """From even games against random moves (400, one standard deviation is 0.025 at most) to winning most.
+
+    20 of 20 seeds with first weights disturbed, .754 at least; broken: .50 at most.
+    """
     torch.manual_seed(learning_seed)
     network, game = small_net(), TicTacToe()
     experience = pool_play(network, size=64, snapshot_every=10, seed=learning_seed)

@@ -181,6 +181,7 @@ def learned_catch(monkeypatch, seed, size=5, trainer=(), **kw):
 
 
 def test_learns_catch_to_optimal_play(monkeypatch, learning_seed, record_property):
+    """20 of 20 seeds with first weights disturbed, each with 1.0; broken: -.44 at most."""
     agent = DQNConfig(backbone="mlp", gamma=0.9)
     score, experience = learned_catch(monkeypatch, learning_seed, agent=agent)
     record_property("score", score)
@@ -199,6 +200,7 @@ def test_learns_catch_to_optimal_play(monkeypatch, learning_seed, record_propert
     ],
 )
 def test_narrow_backbones_learn_catch(backbone, width, monkeypatch, learning_seed, record_property):
+    """2 of 2 seeds, each with 1.0; more were not run."""
     agent = DQNConfig(backbone=backbone, width=width, gamma=0.9, double=True, dueling=True, n_step=3)
     more = {"batch_size": 32, "samples_per_step": 6, "trainer": {"lr": 2e-3}}
     score, _ = learned_catch(monkeypatch, learning_seed, size=36, agent=agent, **more)

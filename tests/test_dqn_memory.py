@@ -314,7 +314,7 @@ def test_what_does_not_fit_is_said(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone, least, most", [("lstm", 0.95, 1.0), ("none", 0.2, 0.7)])
 def test_a_memory_is_what_a_t_maze_takes(backbone, least, most, monkeypatch, learning_seed, record_property):
-    """The same agent and budget, with and without."""
+    """The same agent and budget, with and without. 20 of 20 seeds: .985 at least, and .445 to .7; broken: .09."""
 
     def make_envs(cfg, num_envs, stream, training):
         return TMaze(num_envs, length=2, seed=runtime.derive_seed(cfg.seed, stream))
