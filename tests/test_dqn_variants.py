@@ -287,7 +287,9 @@ def test_learns_catch(name, monkeypatch, learning_seed, record_property):
 def test_a_loss_that_draws_its_batch_gives_the_same_run(name):
     """What one captured graph will hold, uncaptured."""
     network, more = VARIANTS[name]
-    cfg = tiny(agent=dataclasses.replace(FAST, **network), **(more | {"frames": 500, "priority": 0.6}))
+    cfg = tiny(
+        agent=dataclasses.replace(FAST, **network), **(more | {"frames": 500, "learning_starts": 300, "priority": 0.6})
+    )
     expected = drive(cfg)[0]
     trainer, experience, agent = build(cfg, device())
     experience._sample, replay = experience.replay.shares, experience.replay
