@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -241,12 +242,13 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
 
 
 def test_replayed_samples_per_step_and_clocks():
-    losses, _, experience, _ = drive(tiny(frames=2000, samples_per_step=4))
+    losses, _, experience, _ = drive(tiny(frames=900, samples_per_step=4))
     learned = experience.steps - 300
     assert len(losses) * 32 == pytest.approx(4 * learned, abs=4 * 32)
     assert experience.frames == experience.steps
 
 
+@pytest.mark.slow
 def test_atari_rewards_are_clipped_in_the_replay_and_scores_are_raw():
     cfg = tiny(game="space_invaders", frames=40_000, num_envs=4, learning_starts=8000, replay=9000)
     _, experience, _ = build(cfg, device())
@@ -263,7 +265,7 @@ def test_atari_rewards_are_clipped_in_the_replay_and_scores_are_raw():
 
 
 def test_half_and_resume_equals_the_whole_bit_for_bit_with_overlapped_envs(tmp_path):
-    cfg = tiny(frames=1200, samples_per_step=12)  # three updates to a send: saved with one outstanding
+    cfg = tiny(frames=500, samples_per_step=12)  # three updates to a send: saved with one outstanding
     expected, whole, *_ = drive(cfg, tmp_path / "whole")
     first, *_ = drive(cfg, tmp_path / "halves", stop=len(expected) // 2)
     torch.manual_seed(12345)
@@ -274,8 +276,8 @@ def test_half_and_resume_equals_the_whole_bit_for_bit_with_overlapped_envs(tmp_p
 
 
 def test_saving_does_not_change_the_run(tmp_path):
-    often = drive(tiny(trainer={"save_every": 1}, samples_per_step=12, frames=600), tmp_path)[0]
-    never = drive(tiny(samples_per_step=12, frames=600))[0]
+    often = drive(tiny(trainer={"save_every": 1}, samples_per_step=12, frames=420), tmp_path)[0]
+    never = drive(tiny(samples_per_step=12, frames=420))[0]
     assert often == never
 
 
@@ -339,12 +341,12 @@ def test_bad_numbers_and_names_say_what_is_wrong(change, message, tmp_path, monk
 
 def test_learning_starts_at_the_latest_when_the_replay_is_full(capsys):
     """Epsilon and the number of updates count from there, too: all frames are played."""
-    cfg = tiny(replay=807, learning_starts=4000, frames=3000, epsilon_frames=1000)
+    cfg = tiny(replay=407, learning_starts=4000, frames=1000, epsilon_frames=400)
     _, trainer, experience, _ = drive(cfg)
-    assert "learning starts after 800 steps, not 4,000" in capsys.readouterr().err
-    assert experience.frames == pytest.approx(3000, abs=64) and experience.learning_starts == 800
-    assert experience.epsilon(800) == 1 and experience.epsilon(1800) == pytest.approx(cfg.epsilon_final)
-    assert trainer.step == int((3000 - 800) * cfg.samples_per_step / cfg.batch_size)
+    assert "learning starts after 400 steps, not 4,000" in capsys.readouterr().err
+    assert experience.frames == pytest.approx(1000, abs=64) and experience.learning_starts == 400
+    assert experience.epsilon(400) == 1 and experience.epsilon(800) == pytest.approx(cfg.epsilon_final)
+    assert trainer.step == int((1000 - 400) * cfg.samples_per_step / cfg.batch_size)
 
 
 def test_command_line(tmp_path, monkeypatch, capsys, trained):
@@ -392,10 +394,18 @@ def test_resume_without_saved_frames_refills_first(tmp_path, capsys):
 # -- experiments in process ------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder := tmp_path_factory.mktemp("trained"))
+        return folder / dqn_atari.main(tiny(frames=900, eval_every=400, eval_episodes=4))
+
+
 @pytest.fixture
-def trained(tmp_path, monkeypatch) -> Path:
+def trained(tmp_path, monkeypatch, trained_once) -> Path:
+    """A run's folder, as it is called from where this test is: a copy, to be spoiled."""
     monkeypatch.chdir(tmp_path)
-    return dqn_atari.main(tiny(frames=900, eval_every=400, eval_episodes=4))
+    return Path(shutil.copytree(trained_once, Path(*trained_once.parts[-3:])))
 
 
 def test_main_leaves_a_whole_run_and_evaluate_takes_it(trained, capsys):

@@ -69,7 +69,7 @@ def test_size_of_the_papers_network():
 # -- the replay --------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     num_envs=st.integers(1, 3),
     stack=st.sampled_from([1, 4]),
@@ -216,7 +216,7 @@ def test_the_loss_from_first_principles(rescale):
 
 @pytest.mark.parametrize("backbone, priority", [("lstm", 0.0), ("transformer", 0.6)])
 def test_half_and_resume_equals_the_whole_bit_for_bit(backbone, priority, tmp_path):
-    cfg = tiny(backbone=backbone, frames=900, priority=priority, samples_per_step=20)
+    cfg = tiny(backbone=backbone, frames=600, priority=priority, samples_per_step=20)
     expected, whole, *_ = drive(cfg, tmp_path / "whole")
     first, *_ = drive(cfg, tmp_path / "halves", stop=len(expected) // 2)
     torch.manual_seed(12345)

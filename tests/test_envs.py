@@ -156,6 +156,7 @@ def test_against_one_emulator_stepped_by_hand(game, steps, monkeypatch):
     assert games >= 1 and (game != "breakout" or losses >= 4)
 
 
+@pytest.mark.slow
 def test_protocols_differ_in_what_they_should():
     """Life loss is a terminal in `nature` training alone; it is never the end of the game."""
     seen = {}
@@ -195,6 +196,7 @@ def test_a_life_lost_in_the_very_step_of_the_cap_ends_the_episode():
     assert again == t and steps[t].last[0] and steps[t + 1].first[0] and steps[t].length[0] == t + 1
 
 
+@pytest.mark.slow
 def test_send_recv_equals_step_and_seeds_reproduce():
     a, b, other = (Atari("pong", 3, seed=s, threads=2) for s in (4, 4, 5))
     assert np.array_equal(a.reset(), b.reset())
@@ -228,6 +230,7 @@ def test_every_game_that_ships_starts():
         assert envs.step(np.zeros(1, np.int64)).obs.dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_galaxian_plays():
     envs = Atari("Galaxian", 4, threads=2)
     envs.reset()
