@@ -178,6 +178,7 @@ def test_train_n_is_train_half_stop_resume(tmp_path, way):
         np.testing.assert_array_equal(array, others.window.rows[name])
 
 
+@pytest.mark.slow
 def test_two_parts_on_threads_repeat_too():
     def moves(threads):
         torch.set_num_threads(threads)

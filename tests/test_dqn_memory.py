@@ -214,7 +214,9 @@ def test_the_loss_from_first_principles(rescale):
 # -- runs --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backbone, priority", [("lstm", 0.0), ("transformer", 0.6)])
+@pytest.mark.parametrize(
+    "backbone, priority", [("lstm", 0.0), pytest.param("transformer", 0.6, marks=pytest.mark.slow)]
+)
 def test_half_and_resume_equals_the_whole_bit_for_bit(backbone, priority, tmp_path):
     cfg = tiny(backbone=backbone, frames=600, priority=priority, samples_per_step=20)
     expected, whole, *_ = drive(cfg, tmp_path / "whole")

@@ -316,6 +316,7 @@ def test_an_index_of_equal_priorities_draws_uniformly():
     assert (batch["index"].bincount()[batch["index"].unique()] == 3).all() and (batch["weight"] == 1).all()
 
 
+@pytest.mark.slow
 def test_the_loop_of_a_run_gives_priorities_back_and_noise_survives_an_evaluation(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen, prioritise = [], Replay.prioritise
@@ -344,6 +345,7 @@ def test_priorities_need_every_batch():
         dqn_atari.main(dataclasses.replace(cfg, trainer=dataclasses.replace(cfg.trainer, accumulate=2)))
 
 
+@pytest.mark.slow
 def test_prioritised_half_and_resume_equals_the_whole_bit_for_bit(tmp_path):
     cfg = tiny(agent=dataclasses.replace(FAST, distribution="iqn", atoms=4, noisy=True), priority=0.6, frames=560)
     expected, whole, experience, _ = drive(cfg, tmp_path / "whole")
