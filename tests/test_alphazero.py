@@ -202,8 +202,8 @@ def test_resignation_calibrates_itself():
 
         return evaluate
 
-    plays = SelfPlay(game, BoardNetwork(17, 8, 1), SelfPlayConfig(**SMALL | {"games": 64, "simulations": 4}, resign=0.05),
-                     features.symmetries(3), 1)  # fmt: skip
+    cfg = SelfPlayConfig(**SMALL | {"games": 64, "simulations": 4}, resign=0.05)
+    plays = SelfPlay(game, BoardNetwork(17, 8, 1), cfg, features.symmetries(3), 1)
     rng = np.random.default_rng(0)
     for known in (True, False):
         plays._lowest.clear()
