@@ -199,5 +199,5 @@ def test_tictactoe_is_learned_to_perfection(tmp_path, monkeypatch, learning_seed
         best = trees.ranked()[0]
         right += abs(trees.W[0, 0, best] / trees.N[0, 0, best] - values(board.states()[1])[0]) < 0.5
         assert game.legal(board.states()[1])[0, best]
-    record_property("score", right / 100)
+    record_property("score", float(right / 100))
     assert right >= 95

@@ -53,7 +53,7 @@ def test_a_core_recalls_the_first_symbol_after_ten_distractors(name, learning_se
     """2 of 2 seeds, as with two thirds of the steps; broken: .3 at most."""
     steps = 200 if name == "transformer" else 350
     accuracy = accuracy_after(name, steps, learning_seed)
-    record_property("score", accuracy)
+    record_property("score", float(accuracy))
     assert accuracy == 1.0
 
 

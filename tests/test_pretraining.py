@@ -211,7 +211,7 @@ def test_every_form_learns_a_row_by_heart(name, learning_seed, record_property):
         optimizer.step()
     seen, made = filled(model, name, tokens, np.random.default_rng(1000))
     whole = "".join(chr(t - FIRST) for t in tokens[0])
-    record_property("score", np.mean([a == b for a, b in zip(made, whole, strict=False)]))
+    record_property("score", float(np.mean([a == b for a, b in zip(made, whole, strict=False)])))
     assert made == whole
     assert seen == whole[:8] if name == "causal" else "_" in seen
 
