@@ -18,7 +18,7 @@ def signals_interrupt() -> Iterator[list[int]]:
 
     def stop(signum: int, frame: Any) -> None:
         # A closing terminal, or timeout(1), says it twice: that must not end what the first began. Ctrl-C may insist.
-        for s in _stop_signals():
+        for s in stop_signals():
             signal.signal(s, signal.default_int_handler if s == signal.SIGINT else signal.SIG_IGN)
         stopped.append(signum)
         raise KeyboardInterrupt
@@ -39,7 +39,7 @@ def signals_held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_go_to(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    before = {s: signal.getsignal(s) for s in _stop_signals()}
+    before = {s: signal.getsignal(s) for s in stop_signals()}
     for s in before:
         signal.signal(s, handler)
     try:
@@ -49,7 +49,7 @@ def _signals_go_to(handler: Callable[[int, Any], None]) -> Iterator[None]:
             signal.signal(s, old)
 
 
-def _stop_signals() -> list[int]:
+def stop_signals() -> list[int]:
     """SIGINT, SIGTERM and SIGHUP, but those that are ignored (nohup); none outside the main thread, which alone may
     handle them.
     """

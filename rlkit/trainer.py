@@ -26,6 +26,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from rlkit import checkpoint, optim, runtime
 from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
 from rlkit.logger import Logger, Timer, say, to_numbers
+from rlkit.processes import stop_signals
 from rlkit.run import Deadline
 from rlkit.schedule import Schedule
 
@@ -357,7 +358,7 @@ class Trainer:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM asks all running loops to end; a second one finds the default handler."""
+        """The first SIGINT, SIGTERM or SIGHUP asks all running loops to end; a second one finds the default handler."""
         self.stopped = any(trainer.stopped for trainer in _running)  # asked while this one was being built
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -372,7 +373,7 @@ class Trainer:
 
         _running.append(self)  # first, so that no signal is lost
         if len(_running) == 1:
-            _handlers.update({s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)})
+            _handlers.update({s: signal.signal(s, ask) for s in stop_signals()})
         try:
             yield
         finally:

@@ -283,7 +283,8 @@ def test_saving_does_not_change_the_run(tmp_path):
 
 @pytest.mark.slow
 def test_atari_resume_is_exact_but_for_the_episodes(tmp_path, capsys):
-    cfg = tiny(game="pong", frames=4 * 2500, num_envs=4, learning_starts=800, replay=3000)
+    network = dataclasses.replace(PRESETS["fast"].agent, width=0.25)
+    cfg = tiny(game="pong", frames=4 * 2000, num_envs=4, learning_starts=800, replay=3000, agent=network)
     _, before, experience, agent = drive(cfg, tmp_path, stop=100)
     before.save()
     trainer, again, other = build(cfg, device(), tmp_path)

@@ -301,7 +301,7 @@ def test_what_does_not_fit_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="--length 14 has no room for --n-step 14"):
         dqn_memory.main(tiny(agent={"n_step": 14}))
-    with pytest.raises(ValueError, match="a probability lies between 0 and 1"):
+    with pytest.raises(ValueError, match="--flicker must be between 0 and 1"):
         dqn_memory.main(tiny("catch", flicker=1.5))
     with pytest.raises(ValueError, match="raise its capacity, or lower the period"):
         dqn_memory.main(tiny(period=100, replay=800))

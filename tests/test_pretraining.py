@@ -31,7 +31,7 @@ from experiments.parts.objectives import (
 )
 from experiments.parts.texts import read_corpus
 from experiments.pretraining import Config, draw_bars, frequent_words, gaps, interval, main, pretrained, table
-from rlkit import runtime
+from rlkit import run, runtime
 from rlkit.checkpoint import save_agent
 from rlkit.errors import DamagedFile
 from rlkit.nn.transformer import Shape
@@ -351,7 +351,9 @@ def test_resume_is_exact(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(pretraining.Trainer, "run", two_steps)
         corpus = read_corpus("t.txt", "", "bytes", cfg.window + 1)
-        trainer, _ = pretrained("permutation", cfg, corpus, broken / "permutation", torch.device("cpu"))
+        trainer, _ = pretrained(
+            "permutation", cfg, corpus, broken / "permutation", torch.device("cpu"), run.Deadline(0)
+        )
         assert trainer.step == 2
         trainer.close()
     assert main(dataclasses.replace(cfg, resume=str(broken))) == broken
