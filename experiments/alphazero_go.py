@@ -258,7 +258,8 @@ def main(cfg: Config) -> Path:
             scores = ladder.play(name, ours, against, stop=lambda: trainer.stopped, end=end)
         if trainer.stopped:
             return
-        if not cfg.gate or scores.get("eval/against_past", 1.0) >= cfg.gate:
+        # Where there is a past self, but no time was left for its match, nothing says that the new one is better.
+        if not cfg.gate or scores.get("eval/against_past", 0.0 if against and against[0] != name else 1.0) >= cfg.gate:
             past.load_state_dict(plays.state_dict())
             ladder.past = name
         trainer.log(scores)

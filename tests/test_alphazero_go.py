@@ -128,8 +128,9 @@ def test_bad_luck_before_the_first_checkpoint(tmp_path, monkeypatch):
     assert (tmp_path / "lines").read_text() == "one\n"
 
 
-@pytest.mark.parametrize(("score", "accepted"), [(0.8, False), (0.95, True)])
+@pytest.mark.parametrize(("score", "accepted"), [(0.8, False), (0.95, True), (None, False)])
 def test_the_gate_keeps_the_better_network(tmp_path, monkeypatch, score, accepted):
+    """score: against the past self; None: there was no time for that match."""
     monkeypatch.chdir(tmp_path)
     seen = []
 
@@ -139,8 +140,12 @@ def test_the_gate_keeps_the_better_network(tmp_path, monkeypatch, score, accepte
             seen.append((network, copy.deepcopy(network.state_dict())))
 
     class Ladder(alphazero_go.Ladder):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.past = "before"
+
         def play(self, name, ours, past=None, stop=bool, end=0.0):
-            return {"eval/against_past": score}
+            return {"eval/against_past": score} if score else {}
 
         def table(self):
             return ""
