@@ -218,9 +218,12 @@ def test_main_prints_a_table_or_json_and_writes_games(tmp_path, capsys):
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_ends_with_the_result_so_far(name, tmp_path, capsys):
-    # A resigns as Black, and as White it sends us the signal and falls silent.
+    # A resigns as Black, and as White it sends us the signal, once we have had time to take in the game before, and
+    # falls silent.
     kill = f"[open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())), os.kill(os.getppid(), signal.{name})]"
-    a = engine(f"import os, signal; answer = 'resign' if ' B' in line else {kill} and time.sleep(1000)")
+    a = engine(
+        f"import os, signal; answer = 'resign' if ' B' in line else time.sleep(1) or {kill} and time.sleep(1000)"
+    )
     sgf = tmp_path / "games.sgf"
     cfg = Config(f"gtp:{shlex.join(a)}", "random", games=6, size=3, openings=0, parallel=1, sgf=sgf)
     with pytest.raises(SystemExit) as end:
