@@ -20,9 +20,9 @@ import tyro
 from tqdm import tqdm
 
 from envs.go.position import Position
-from experiments.match import play_match, random_openings
+from experiments.match import at_once, play_match, random_openings
 from experiments.parts.players import VARIANTS, Agent, agent_folder, agent_info, go_player
-from rlkit import compiled, run, runtime
+from rlkit import run, runtime
 from rlkit.evaluate import elo_ratings
 from rlkit.files import write_atomically
 
@@ -62,9 +62,7 @@ def main(cfg: Config) -> dict[str, Any]:
     if len(set(names)) < max(2, len(names)):
         raise ValueError("a table needs two players or more, each of them once")
     specs = {name: f"{folder}:{name}:{cfg.simulations}" for name in cfg.variants} | {o: o for o in cfg.opponents}
-    threads = cfg.threads or runtime.cores()
-    parallel = min(cfg.parallel or threads, cfg.games)
-    compiled.set_threads(max(1, threads // parallel))
+    parallel = at_once(cfg.parallel, cfg.threads, cfg.games)
     runtime.setup(cfg.seed, "cpu", threads=1)
     makers = {name: functools.partial(go_player, spec, cfg.seed) for name, spec in specs.items()}
     for make in makers.values():  # what is missing is said before the first game

@@ -19,9 +19,9 @@ from tqdm import tqdm
 from envs.go.position import BLACK, Position
 from envs.go.record import GameRecord
 from envs.go.sgf import read_collection, to_sgf
-from experiments.match import RULES, play_match, random_openings
+from experiments.match import RULES, at_once, play_match, random_openings
 from experiments.parts.players import board_for, go_player
-from rlkit import compiled, run, runtime
+from rlkit import run, runtime
 from rlkit.files import write_atomically
 
 
@@ -74,9 +74,7 @@ def main(cfg: Config) -> Path:
         return cfg.out
     empty = Position.empty(size, komi, max_moves=3 * size**2)
     starts = random_openings(empty, (cfg.games + 1) // 2 if cfg.opening_moves else 0, cfg.opening_moves, cfg.seed)
-    threads = cfg.threads or runtime.cores()
-    parallel = min(cfg.parallel or threads, len(numbers))
-    compiled.set_threads(max(1, threads // parallel))
+    parallel = at_once(cfg.parallel, cfg.threads, len(numbers))
     runtime.setup(cfg.seed, "cpu", threads=1)
     makers = [functools.partial(go_player, spec, cfg.seed, cfg.time_limit) for spec in specs]
     match = play_match(makers[0], makers[1], starts, numbers, cfg.seed, parallel)

@@ -129,9 +129,7 @@ def main(cfg: Config) -> dict[str, Any]:
     empty = Position.empty(size, komi, max_moves=max(3 * size**2, 1))
     length = max(size // 4 * 2, 2 * (size > 1)) if cfg.opening_moves is None else cfg.opening_moves
     starts = random_openings(empty, min(cfg.openings, (cfg.games + 1) // 2), length, cfg.seed)
-    threads = cfg.threads or runtime.cores()
-    parallel = min(cfg.parallel or threads, cfg.games)
-    compiled.set_threads(max(1, threads // parallel))  # of each game's own search
+    parallel = at_once(cfg.parallel, cfg.threads, cfg.games)
     device = runtime.setup(cfg.seed, cfg.device, threads=1)  # a network's small batches gain little from more
     make_a, make_b = (
         functools.partial(go_player, spec, cfg.seed, cfg.time_limit, device=device) for spec in (cfg.a, cfg.b)
@@ -171,6 +169,14 @@ def main(cfg: Config) -> dict[str, Any]:
     if stopped:
         raise stopped
     return out
+
+
+def at_once(parallel: int, threads: int, games: int) -> int:
+    """Games that are played at once, and shared threads for their own searches; 0: a game a thread, a thread a core."""
+    threads = threads or runtime.cores()
+    parallel = min(parallel or threads, games)
+    compiled.set_threads(max(1, threads // parallel))
+    return parallel
 
 
 def play_game(black: Player, white: Player, start: Position) -> Game:
