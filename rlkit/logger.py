@@ -105,7 +105,7 @@ class Logger:
     def advance(self, x: float) -> None:
         """Move the bar to clock x."""
         if (left := self._left()) < math.inf and x > self._start:
-            end = int(x + max(left, 0) * (x - self._start) / (time.monotonic() - self._began))
+            end = int(x + max(left, 0) * (x - self._start) / max(time.monotonic() - self._began, 1e-9))
             self._bar.total = min(end, self._total or end)
         self._bar.update(int(x) - self._bar.n)
 

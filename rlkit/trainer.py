@@ -116,7 +116,8 @@ class Trainer:
         self.ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if cfg.ema else None
         self.averaged: nn.Module = self.ema.module if self.ema else model  # to be measured and saved
         decay = "linear" if cfg.lr_decay == "constant" else cfg.lr_decay
-        self._lr = Schedule("share", cfg.lr, cfg.lr if cfg.lr_decay == "constant" else cfg.lr_final, shape=decay)
+        final = cfg.lr if cfg.lr_decay == "constant" else cfg.lr_final
+        self._lr = Schedule("share", cfg.lr, final, shape=decay)
         self._over = over or (lambda: (self.step - cfg.lr_warmup) / max(1, cfg.steps - 1 - cfg.lr_warmup))
         # Both live on the device, so that an update can be masked without waiting for it.
         self._first_bad = torch.full((), -1, dtype=torch.int64, device=self.device)
@@ -124,7 +125,7 @@ class Trainer:
         self._forward_backward = self._build(loss_fn)
         self._logger: Logger | None = None
         self.stopped = False  # by a signal
-        self._ends = False
+        self._ends = False  # for good, once `goes_on` has said so: the evaluation after the loop was counted on
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -200,8 +201,9 @@ class Trainer:
             return self._forward_backward(batch)
 
     def _set_learning_rate(self) -> None:
-        warm, cfg = self.step >= self.cfg.lr_warmup, self.cfg
-        lr = self._lr(self._over()) if warm else cfg.lr * (self.step + 1) / cfg.lr_warmup
+        lr = self._lr(self._over())
+        if self.step < self.cfg.lr_warmup:
+            lr = self.cfg.lr * (self.step + 1) / self.cfg.lr_warmup
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
