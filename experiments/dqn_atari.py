@@ -200,7 +200,8 @@ def learn(
             trainer.log(experience.stats())
             playing = trainer.timer.seconds["act"] + trainer.timer.seconds["env"]
             steps = experience.episodes.mean_length() * cfg.eval_episodes
-            deadline.evaluation = 1.5 * steps * playing / max(1, experience.steps - begun)
+            guess = 1.5 * steps * playing / max(1, experience.steps - begun)  # 0 while no episode has ended
+            deadline.evaluation = max(deadline.evaluation, guess)
         if experience.frames >= next_eval and trainer.goes_on(evaluations=2):  # the last one follows the loop
             next_eval += cfg.eval_every
             evaluation()

@@ -18,6 +18,7 @@ from rlkit import run, runtime
 from rlkit.checkpoint import borrow, save_agent
 from rlkit.errors import DamagedFile
 from rlkit.evaluate import episodes
+from rlkit.logger import EpisodeStats
 from rlkit.nn.convolution import BACKBONES
 from rlkit.nn.heads import Classifier
 
@@ -348,6 +349,24 @@ def test_learning_starts_at_the_latest_when_the_replay_is_full(capsys):
     assert experience.frames == pytest.approx(1000, abs=64) and experience.learning_starts == 400
     assert experience.epsilon(400) == 1 and experience.epsilon(800) == pytest.approx(cfg.epsilon_final)
     assert trainer.step == int((1000 - 400) * cfg.samples_per_step / cfg.batch_size)
+
+
+@pytest.mark.parametrize("length", [0.0, 1e9])
+def test_time_for_the_last_evaluation_is_set_aside_before_an_episode_has_ended(tmp_path, monkeypatch, length):
+    """5 % of ten minutes, until longer episodes are seen."""
+    made = []
+
+    class Deadline(run.Deadline):
+        def __init__(self, *args):
+            super().__init__(*args)
+            made.append(self)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "Deadline", Deadline)
+    monkeypatch.setattr(EpisodeStats, "mean_length", lambda self: length)
+    dqn_atari.main(tiny(minutes=10, eval_episodes=2, agent=DQNConfig(width=0.1)))
+    found = next(deadline.evaluation for deadline in made if deadline.seconds == 600)
+    assert found > 1000 if length else found == 30
 
 
 def test_command_line(tmp_path, monkeypatch, capsys, trained):
