@@ -11,6 +11,7 @@ It knows nothing of reinforcement learning: acting happens inside the iterator, 
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -360,17 +361,24 @@ class Trainer:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first SIGINT, SIGTERM or SIGHUP asks all running loops to end; a second one finds the default handler."""
+        """The first SIGINT, SIGTERM or SIGHUP asks all running loops to end; another, half a second later, ends at once:
+        what stops a parent and its child together signals the child twice."""
         self.stopped = any(trainer.stopped for trainer in _running)  # asked while this one was being built
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
+        asked: list[float] = []
+
         def ask(signum, frame) -> None:
+            if asked and time.monotonic() > asked[0] + 0.5:
+                signal.signal(signum, signal.SIG_DFL)
+                signal.raise_signal(signum)
+            if asked:
+                return
+            asked.append(time.monotonic())
             for trainer in _running:
                 trainer.stopped = True
-            for s in _handlers:
-                signal.signal(s, signal.SIG_DFL)
             say(f"{signal.Signals(signum).name}: saving and ending; once more to end at once")
 
         _running.append(self)  # first, so that no signal is lost

@@ -140,22 +140,24 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tests", nargs="*", default=["tests"], help="files or tests, as pytest takes them")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="the first of the seeds")
     parser.add_argument("--settings", nargs="+", choices=ENVIRONMENTS, default=list(ENVIRONMENTS))
     parser.add_argument("--job", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.job:
         work(*json.loads(args.job))
         return
-    found = {setting: measure(setting, range(PROBES), args.tests) for setting in args.settings}
+    probes, others = range(args.first, args.first + PROBES), range(args.first + PROBES, args.first + args.seeds)
+    found = {setting: measure(setting, probes, args.tests) for setting in args.settings}
     same = defaultdict(dict)  # test -> setting -> the earlier one that it equals
     for k, setting in enumerate(args.settings):
         for test, runs in found[setting].items():
             for earlier in args.settings[:k]:
-                if all(runs[n]["weights"] == found[earlier][test][n]["weights"] for n in range(PROBES)):
+                if all(runs[n]["weights"] == found[earlier][test][n]["weights"] for n in probes):
                     same[test].setdefault(setting, earlier)
         left = [test for test in found[setting] if setting not in same[test]]
-        if left and args.seeds > PROBES and setting not in BROKEN:
-            for test, runs in measure(setting, range(PROBES, args.seeds), args.tests, left).items():
+        if left and others and setting not in BROKEN:
+            for test, runs in measure(setting, others, args.tests, left).items():
                 found[setting][test] |= runs
     print("| test | seconds |", " | ".join(args.settings), "|\n|---|---|" + "---|" * len(args.settings))
     for test, first in found[args.settings[0]].items():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from envs.go.gtp import Engine
 from envs.go.gtp_client import GTPPlayer, PlayerFailed
 from envs.go.position import BLACK, RESIGN, WHITE, Position, from_vertex
 
@@ -123,6 +124,12 @@ def test_what_a_program_refuses_is_said(make):
     quiet.new_game(1)
     with pytest.raises(PlayerFailed, match="answered ''"):  # it got as far as genmove
         quiet(Position.empty(5))
+
+
+def test_an_engine_over_a_program_plays_on_squares_alone(make):
+    engine = Engine(make("pass"))
+    assert engine.answer("rectangular_boardsize 5 7") == "? unacceptable size\n\n"
+    assert engine.answer("rectangular_boardsize 7 7") == "= \n\n"
 
 
 def test_a_program_that_is_not_there():

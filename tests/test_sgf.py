@@ -336,6 +336,12 @@ def test_handicap_and_set_up_are_written():
     assert (again.position().board == problem.board).all() and again.position().to_play == WHITE
 
 
+def test_a_pipe_in_place_of_a_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "games.sgf")
+    with pytest.raises(OSError, match="no regular file"):
+        read_sgf(tmp_path / "games.sgf")
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "games.sgf"
     write_sgf(path, parse(HUMAN) * 2)

@@ -374,14 +374,15 @@ def test_sigint_saves_and_ends_and_gives_the_handlers_back(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_ends_at_once(number):
+@pytest.mark.parametrize("wait", [0, 0.7])
+def test_a_second_signal_ends_at_once_if_it_is_not_the_echo_of_the_first(number, wait):
     def batches():
         """Empty ones: a process that was forked can have no backward pass."""
         yield {}
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(wait)
         os.kill(os.getpid(), number)
-        os.kill(os.getpid(), number)
-        time.sleep(5)
-        yield {}
+        os._exit(8)
 
     trainer, _ = make()
     if not (child := os.fork()):
@@ -389,7 +390,7 @@ def test_a_second_signal_ends_at_once(number):
             list(trainer.run(batches()))
         finally:
             os._exit(9)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -number
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (-number if wait else 8)
 
 
 def test_cudagraph_without_a_gpu_says_what_to_use():

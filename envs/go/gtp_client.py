@@ -98,6 +98,10 @@ class GTPPlayer:
             self._kill()
             raise
 
+    def can_play(self, height: int, width: int) -> bool:
+        """GTP has square boards only; whether the program takes the size is seen when it is asked."""
+        return height == width
+
     def new_game(self, seed: int) -> None:
         """The next position belongs to another game; programs that know `set_random_seed` (GNU Go) get the seed."""
         self._line, self._seed = None, seed

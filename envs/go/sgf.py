@@ -12,6 +12,7 @@ first `;`, nodes with several moves. A komi or handicap that makes no sense is t
 """
 
 import codecs
+import errno
 import functools
 import math
 import os
@@ -91,6 +92,8 @@ def read_collection(path: str | os.PathLike, on_error: Literal["raise", "skip"] 
     A broken game raises BrokenSGF and the iteration may go on behind it, or, with "skip", it is left out and noted in
     the iterator's `skipped`. So is a file without any game. The file's text is held in memory.
     """
+    if Path(path).exists() and not Path(path).is_file():
+        raise OSError(errno.EINVAL, "no regular file", str(path))  # opening a named pipe would wait for ever
     return Collection(Path(path).read_bytes(), str(path), on_error)
 
 
