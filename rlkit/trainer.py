@@ -361,8 +361,8 @@ class Trainer:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first SIGINT, SIGTERM or SIGHUP asks all running loops to end; another, half a second later, ends at once:
-        what stops a parent and its child together signals the child twice."""
+        """The first SIGINT, SIGTERM or SIGHUP asks all running loops to end; another, half a second later, ends at
+        once: what stops a parent and its child together signals the child twice."""
         self.stopped = any(trainer.stopped for trainer in _running)  # asked while this one was being built
         if threading.current_thread() is not threading.main_thread():
             yield
