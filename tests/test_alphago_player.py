@@ -34,6 +34,7 @@ def parts():
 
 
 @pytest.mark.parametrize("kept", [("policy", "value", "rollout"), ("policy",), ("value",), ("rollout",)])
+@pytest.mark.slow
 def test_parts_survive_a_description(kept):
     whole = parts()
     some = Parts(**{name: getattr(whole, name) for name in kept})
@@ -120,6 +121,7 @@ def test_rollouts_alone_never_lose_tic_tac_toe():
 
 
 @pytest.mark.parametrize("variant", ["rvp", "v"])
+@pytest.mark.slow
 def test_with_a_perfect_value_network_few_simulations_do(variant):
     player = toy(variant, 60, search=SearchConfig(c_puct=1.0, lam=0.1))
 
@@ -135,6 +137,7 @@ def test_with_a_perfect_value_network_few_simulations_do(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.slow
 def test_every_variant_plays_go(variant):
     position, player = Position.empty(3, 0.5, max_moves=12), go(variant)
     moves, played = [], []

@@ -273,6 +273,7 @@ def test_it_goes_on_bit_for_bit(tmp_path):
     assert len(found[0][1]) == len(found[1][1]) == 3
 
 
+@pytest.mark.slow
 def test_it_learns_tictactoe_against_itself(learning_seed, record_property):
     """From even games against random moves (400, one standard deviation is 0.025 at most) to winning most.
 

@@ -61,6 +61,7 @@ ALL = {"policy": table_policy, "value": table_value, "rollouts": random_playouts
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.slow
 def test_equal_seeds_give_equal_trees_however_slow_the_networks(threads, late):
     cfg = SearchConfig(c_puct=1.5, late=late)
 

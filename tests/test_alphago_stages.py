@@ -37,6 +37,7 @@ def tiny(kind, **kw):
     return kind.Config(**base | kw, trainer=TrainConfig(**trainer))
 
 
+@pytest.mark.slow
 def test_games_go_on_where_they_were_stopped(collection, tmp_path):
     whole = collection.read_text()
     assert len(list(read_collection(collection))) == 24

@@ -40,6 +40,7 @@ def self_play(size=3, seed=5, on_game=None, **options):
 
 @pytest.mark.parametrize("way", ["puct", "gumbel"])
 @pytest.mark.parametrize("fast", [0, 3])
+@pytest.mark.slow
 def test_records_of_self_play_are_the_games(way, fast):
     played = []
     plays = self_play(
@@ -97,6 +98,7 @@ def test_every_call_of_the_network_has_a_position_of_each_game():
     assert np.mean(sizes) > 0.7 * 32 and max(sizes) <= 32  # the rest met the end of a game, which costs nothing
 
 
+@pytest.mark.slow
 def test_batches_are_turned_alike_and_repeat_with_their_seed():
     batches = [next(batch for batch in self_play(games=16) if batch) for _ in range(2)]
     other = next(batch for batch in self_play(games=16, seed=6) if batch)

@@ -45,6 +45,7 @@ def test_the_commands_of_the_readme_mean_something(args):
     assert cfg.komi == {5: 24.5, 7: 9.0, 3: 0.0}.get(cfg.size, 7.5)
 
 
+@pytest.mark.slow
 def test_main_leaves_an_agent_games_pictures_and_curves(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_dir = alphazero_go.main(tiny(eval_minutes=0.005))
@@ -70,6 +71,7 @@ def test_main_leaves_an_agent_games_pictures_and_curves(tmp_path, monkeypatch):
     assert images == boards | {"board/game"}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     agents = []
@@ -86,6 +88,7 @@ def test_a_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
         assert torch.equal(tensor, agents[1][name]), name
 
 
+@pytest.mark.slow
 def test_what_cannot_change_when_a_run_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run_dir = alphazero_go.main(tiny())
@@ -95,6 +98,7 @@ def test_what_cannot_change_when_a_run_goes_on(tmp_path, monkeypatch, capsys):
     assert "the window is smaller now" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_weights_of_a_smaller_board_begin_a_larger_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = alphazero_go.main(tiny())
@@ -107,6 +111,7 @@ def test_weights_of_a_smaller_board_begin_a_larger_one(tmp_path, monkeypatch):
         alphazero_go.main(tiny(start_from=str(small), channels=16))
 
 
+@pytest.mark.slow
 def test_bad_luck_before_the_first_checkpoint(tmp_path, monkeypatch):
     """A run that began with another's weights, and died, begins with them again; lines after a checkpoint are cut."""
     monkeypatch.chdir(tmp_path)
@@ -129,6 +134,7 @@ def test_bad_luck_before_the_first_checkpoint(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("score", "accepted"), [(0.8, False), (0.95, True), (None, False)])
+@pytest.mark.slow
 def test_the_gate_keeps_the_better_network(tmp_path, monkeypatch, score, accepted):
     """score: against the past self; None: there was no time for that match."""
     monkeypatch.chdir(tmp_path)

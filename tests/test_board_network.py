@@ -219,6 +219,7 @@ def test_cross_entropy_bears_what_cannot_be_played():
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("has_pass", [True, False])
+@pytest.mark.slow
 def test_it_learns_a_few_positions_by_heart(backbone, has_pass, learning_seed, record_property):
     torch.manual_seed(learning_seed)
     network = build(backbone, opinionated=False, has_pass=has_pass, channels=32)

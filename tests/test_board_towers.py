@@ -14,6 +14,7 @@ from rlkit.nn.transformer import Attention, rotary, rotate
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.slow
 def test_gradients_are_the_slopes(backbone, masked):
     """What is done in place destroys nothing that a gradient needs."""
     network = build(backbone, planes=2).double()

@@ -123,6 +123,7 @@ def test_processes_that_compile_at_the_same_time(tree):
     assert run(tree)[0][1:] == ["130", "1 0"]
 
 
+@pytest.mark.slow
 def test_without_a_place_it_goes_on_and_says_so_in_one_line(tree):
     (tree / "rlkit" / "__pycache__").write_text("in the way, as a folder without permissions would be")
     (folder, answer, cache), (line,) = run(tree, HOME="/dev/null")
@@ -131,6 +132,7 @@ def test_without_a_place_it_goes_on_and_says_so_in_one_line(tree):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="files have no largest size here")
+@pytest.mark.slow
 def test_a_full_disk_stops_the_keeping_and_not_the_run(tree):
     """No file may be longer than 4 kB, so that compiled functions are cut off while they are written."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"

@@ -210,6 +210,7 @@ def test_narrow_backbones_learn_catch(backbone, width, monkeypatch, learning_see
     assert score >= 0.95
 
 
+@pytest.mark.slow
 def test_a_torso_trained_elsewhere_is_taken_and_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     network = DQNConfig(backbone="impala", width=0.25)
@@ -242,6 +243,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
 # -- experience ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_replayed_samples_per_step_and_clocks():
     losses, _, experience, _ = drive(tiny(frames=900, samples_per_step=4))
     learned = experience.steps - 300
@@ -265,6 +267,7 @@ def test_atari_rewards_are_clipped_in_the_replay_and_scores_are_raw():
 # -- resume ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_half_and_resume_equals_the_whole_bit_for_bit_with_overlapped_envs(tmp_path):
     cfg = tiny(frames=500, samples_per_step=12)  # three updates to a send: saved with one outstanding
     expected, whole, *_ = drive(cfg, tmp_path / "whole")
@@ -276,6 +279,7 @@ def test_half_and_resume_equals_the_whole_bit_for_bit_with_overlapped_envs(tmp_p
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_saving_does_not_change_the_run(tmp_path):
     often = drive(tiny(trainer={"save_every": 1}, samples_per_step=12, frames=420), tmp_path)[0]
     never = drive(tiny(samples_per_step=12, frames=420))[0]
@@ -309,6 +313,7 @@ def test_atari_resume_is_exact_but_for_the_episodes(tmp_path, capsys):
     assert np.isfinite(more).all() and trainer.step == trainer.cfg.steps
 
 
+@pytest.mark.slow
 def test_what_cannot_change_on_resume_is_refused_before_anything_is_written(trained):
     config = (trained / "config.json").read_text()
     loaded = run.load_config(dqn_atari.Config, trained)
@@ -341,6 +346,7 @@ def test_bad_numbers_and_names_say_what_is_wrong(change, message, tmp_path, monk
         dqn_atari.main(tiny(**change))
 
 
+@pytest.mark.slow
 def test_learning_starts_at_the_latest_when_the_replay_is_full(capsys):
     """Epsilon and the number of updates count from there, too: all frames are played."""
     cfg = tiny(replay=407, learning_starts=4000, frames=1000, epsilon_frames=400)
@@ -352,6 +358,7 @@ def test_learning_starts_at_the_latest_when_the_replay_is_full(capsys):
 
 
 @pytest.mark.parametrize("length", [0.0, 1e9])
+@pytest.mark.slow
 def test_time_for_the_last_evaluation_is_set_aside_before_an_episode_has_ended(tmp_path, monkeypatch, length):
     """5 % of ten minutes, until longer episodes are seen."""
     made = []
@@ -471,6 +478,7 @@ def test_tensorboard_tags(trained):
     assert events.Scalars("eval/score")[-1].step == pytest.approx(900, abs=32), "the x-axis is frames"
 
 
+@pytest.mark.slow
 def test_main_resumes_from_the_folder(trained, capsys):
     cfg = dataclasses.replace(run.load_config(dqn_atari.Config, trained), resume=str(trained), frames=1300)
     assert dqn_atari.main(cfg) == trained

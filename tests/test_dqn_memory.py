@@ -79,6 +79,7 @@ def test_size_of_the_papers_network():
     priority=st.sampled_from([0.0, 0.5]),
     ends=st.lists(st.sampled_from(["", "", "", "terminal", "truncation", "life"]), min_size=1, max_size=40),
 )
+@pytest.mark.slow
 def test_every_sequence_is_the_one_that_happened(num_envs, stack, period, length, moments, priority, ends):
     worlds = Worlds(num_envs, ends)
     replay = SequenceReplay(
@@ -119,6 +120,7 @@ def test_every_sequence_is_the_one_that_happened(num_envs, stack, period, length
 
 
 @pytest.mark.parametrize("backbone", CORES)
+@pytest.mark.slow
 def test_a_replayed_sequence_gives_the_q_values_that_were_acted_by(backbone):
     """The most frequent bug elsewhere: the state is carried while acting and begins at zero while learning."""
     cfg = tiny(backbone=backbone, frames=3000, learning_starts=2048)
@@ -217,6 +219,7 @@ def test_the_loss_from_first_principles(rescale):
 @pytest.mark.parametrize(
     "backbone, priority", [("lstm", 0.0), pytest.param("transformer", 0.6, marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_half_and_resume_equals_the_whole_bit_for_bit(backbone, priority, tmp_path):
     cfg = tiny(backbone=backbone, frames=600, priority=priority, samples_per_step=20)
     expected, whole, *_ = drive(cfg, tmp_path / "whole")
@@ -228,6 +231,7 @@ def test_half_and_resume_equals_the_whole_bit_for_bit(backbone, priority, tmp_pa
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_run_of_flickering_images_in_whole(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     cfg = tiny("catch", flicker=0.3, frames=700, agent={"torso": "nature", "length": 12}, eval_every=400)

@@ -150,6 +150,7 @@ def test_the_implicit_head_by_its_formula():
     torch.testing.assert_close(each[1], head(x[1:2], tau * 0.5)[0])
 
 
+@pytest.mark.slow
 def test_noise_is_factorised_new_with_each_call_and_off_in_evaluation():
     torch.manual_seed(0)
     layer = NoisyDense(3, 4, sigma0=0.5)
@@ -171,6 +172,7 @@ def test_noise_is_factorised_new_with_each_call_and_off_in_evaluation():
     torch.testing.assert_close(layer(eye), layer.weight.T + layer.bias)
 
 
+@pytest.mark.slow
 def test_a_noisy_agent_explores_by_its_noise_and_is_evaluated_without(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     agent = DQN((4, 36, 36), 3, dataclasses.replace(FAST, noisy=True))
@@ -283,6 +285,7 @@ def test_learns_catch(name, monkeypatch, learning_seed, record_property):
 
 
 @pytest.mark.parametrize("name", ["prioritised", "c51", "qr", "rainbow"])
+@pytest.mark.slow
 def test_a_loss_that_draws_its_batch_gives_the_same_run(name):
     """What one captured graph will hold, uncaptured."""
     network, more = VARIANTS[name]

@@ -174,6 +174,7 @@ def test_protocols_differ_in_what_they_should():
     assert seen["nature", True] > 5 and seen["nature", False] == 0 == seen["machado", True]
 
 
+@pytest.mark.slow
 def test_the_frame_cap_truncates_and_keeps_the_discount():
     envs = Atari("pong", 2, max_frames=400, threads=2)
     envs.reset()
@@ -182,6 +183,7 @@ def test_the_frame_cap_truncates_and_keeps_the_discount():
     assert not any(s.last.any() for s in steps[:99])
 
 
+@pytest.mark.slow
 def test_a_life_lost_in_the_very_step_of_the_cap_ends_the_episode():
     """The emulator reports no truncation there, and starts anew all the same."""
 
@@ -211,6 +213,7 @@ def test_send_recv_equals_step_and_seeds_reproduce():
     assert differs
 
 
+@pytest.mark.slow
 def test_observations_are_not_overwritten_by_the_next_step():
     envs = Atari("pong", 2, threads=2)
     envs.reset()

@@ -187,6 +187,7 @@ def test_bench_main_prints_every_row(capsys, monkeypatch):
     assert {"update fp32, compile", "building a batch", "warm start to the first env step"} <= by_name.keys()
 
 
+@pytest.mark.slow
 def test_curves_draws_what_was_logged(tmp_path):
     pytest.importorskip("matplotlib", reason="pictures need the extra `plot`")
     from rlkit.logger import Logger

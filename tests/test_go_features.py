@@ -100,6 +100,7 @@ def random_game(seed, height, width, every=10):
 
 
 @pytest.mark.parametrize("size", range(2, 10))
+@pytest.mark.slow
 def test_random_games(size):
     assert sum(random_game(100 * size + seed, size, size) for seed in range(12 if size < 7 else 4))
 
@@ -134,6 +135,7 @@ NO_DATA = pytest.mark.skipif(not DATA.is_dir(), reason=f"no data in {DATA}; RLKI
 
 
 @NO_DATA
+@pytest.mark.slow
 def test_human_games():
     assert sum(agree(position, game)[LADDER_CAPTURE].sum() for position, game in human_games(0, 300)) > 10
 

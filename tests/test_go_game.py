@@ -184,6 +184,7 @@ def refusals(rounds, games, seed, **rules):
 
 @pytest.mark.parametrize("suicide", [False, True])
 @pytest.mark.parametrize("superko", SUPERKO)
+@pytest.mark.slow
 def test_random_games_agree_with_the_reference(superko, suicide):
     """6 x (12 x 3 + 4) games."""
     refused = refusals(rounds=1, games=3, seed=0, superko=superko, suicide=suicide)

@@ -112,6 +112,7 @@ def is_candidate(game, point):
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.slow
 def test_second_implementation(size):
     surroundings: dict = {}
     diamonds: dict = {}

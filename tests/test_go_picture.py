@@ -247,6 +247,7 @@ def test_what_does_not_fit_is_refused(board, more, says):
         draw_board(board, **more)
 
 
+@pytest.mark.slow
 def test_only_pictures_import_pillow_and_they_need_no_torch():
     code = (
         "import sys, envs.go.gtp, envs.go.sgf, envs.go.gym, envs.go.position\n"

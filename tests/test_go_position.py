@@ -100,6 +100,7 @@ def test_a_position_never_changes(position):
 
 @pytest.mark.parametrize("suicide", [False, True])
 @pytest.mark.parametrize("superko", SUPERKO)
+@pytest.mark.slow
 def test_both_colours_against_the_reference(superko, suicide):
     """Either colour may be asked for and may play twice."""
     for seed in range(24):

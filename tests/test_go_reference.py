@@ -34,6 +34,7 @@ def where(plane):
 
 
 @pytest.mark.parametrize("size, count", [(1, 1), (2, 57), (3, 12675)])
+@pytest.mark.slow
 def test_legal_positions(size, count):
     """Tromp and Farneback, Combinatorics of Go."""
     points = list(go.neighbours(size, size))

@@ -45,6 +45,7 @@ def play(position, *moves):
 
 
 @pytest.mark.parametrize("size, count", [(1, 1), (2, 57), (3, 12675)])
+@pytest.mark.slow
 def test_number_of_legal_positions(size, count):
     empty, found = Position.empty(size), 0
     for colours in product((EMPTY, BLACK, WHITE), repeat=size * size):
@@ -375,6 +376,7 @@ def refusals(games, superko):
     return found
 
 
+@pytest.mark.slow
 def test_human_games_are_legal():
     """Games of a server that knows simple ko alone: in 5 of them the whole board comes back."""
     games = recorded("goquest_rated_9x9.sgf")

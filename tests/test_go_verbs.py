@@ -200,6 +200,7 @@ def slow_play_out(rng, game):
 
 
 @pytest.mark.parametrize("height, width", [(2, 3), (3, 3)])
+@pytest.mark.slow
 def test_play_outs_are_distributed_like_slow_ones(height, width):
     rng = np.random.default_rng(4)
     slow = np.array([slow_play_out(rng, Game(height, width)) for _ in range(400)])

@@ -101,6 +101,7 @@ def test_resignation(make):
         ("while True: print()", "timeout", "no answer"),
     ],
 )
+@pytest.mark.slow
 def test_failures_have_a_reason_and_the_next_game_is_played(make, part, reason, story):
     player = make(part, time_limit=0.3 if reason == "timeout" else 20.0)
     with pytest.raises(PlayerFailed, match=f"^{reason}: .*{story}") as failed:

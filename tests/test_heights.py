@@ -107,6 +107,7 @@ def families(path, rows=60):
     return np.linalg.solve((a.T * count) @ a, (a.T * count) @ height)  # the normal equations
 
 
+@pytest.mark.slow
 def test_descent_on_galtons_table_ends_at_the_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run_dir = heights.main(config())
@@ -130,6 +131,7 @@ def test_descent_on_galtons_table_ends_at_the_line(tmp_path, monkeypatch, capsys
         heights.predict(str(run_dir), [70, 71])
 
 
+@pytest.mark.slow
 def test_descent_with_several_predictors_words_and_weights(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(heights, "show", lambda *_: None)
@@ -151,6 +153,7 @@ def test_too_few_steps_are_said_to_be_too_few(tmp_path, monkeypatch, capsys):
     assert (run_dir / "agent" / "agent.json").exists() and not list(run_dir.glob("*.png"))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_ends_where_an_unbroken_one_does(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(heights, "show", lambda *_: None)

@@ -67,6 +67,7 @@ def test_the_cnn_has_less_than_100_000_parameters():
         ("nature", [4, 84, 84], 4, 1_686_180),
     ],
 )
+@pytest.mark.slow
 def test_names_mean_the_papers_networks(name, in_shape, classes, count):
     with torch.device("meta"):
         assert parameters(images.build(described(backbone=name, in_shape=in_shape, classes=classes))) == count
@@ -109,6 +110,7 @@ def test_losses_by_hand():
 # -- data --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_is_held_out_of_the_digits_is_fixed_and_a_fifth_of_each():
     learned, held_out, names = image_data.load()
     again = image_data.load()
@@ -296,6 +298,7 @@ def test_filters_as_pictures():
     ],
     ids=lambda values: values["backbone"],
 )
+@pytest.mark.slow
 def test_main_leaves_a_classifier_pictures_and_curves(values, tmp_path, monkeypatch, capsys):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -360,6 +363,7 @@ def test_a_softmax_regression_has_no_filters(tmp_path, monkeypatch):
     assert (run_dir / "confusion.png").exists() and not (run_dir / "filters.png").exists()
 
 
+@pytest.mark.slow
 def test_it_learns_digits(tmp_path, monkeypatch, learning_seed, record_property):
     monkeypatch.chdir(tmp_path)
     trainer = {"steps": 0, "lr_warmup": 20, "lr_decay": "cosine"}
@@ -380,6 +384,7 @@ def test_loading_gives_the_same_logits(tmp_path, monkeypatch):
     assert torch.equal(images.logits_of(model, held_out[0]), seen[-1][1])
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_ends_where_an_unbroken_one_does(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = config(dropout=0.2, eval_every=1, batch_size=700, trainer={"ema": 0.9, "lr_warmup": 2, "lr_decay": "cosine"})
@@ -435,6 +440,7 @@ def test_the_commands_mean_what_they_say():
     assert run.parse(images.PRESETS, ["--preset", "fashion-gpu"]).backbone == "resnet-20"
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_images_that_have_moved(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     draw_folder(tmp_path / "a", count=10)

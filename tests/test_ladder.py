@@ -85,6 +85,7 @@ def test_the_climb_of_one_evaluation_is_bounded_and_ends_at_the_top():
     assert ladder.play("d", RandomTicTacToe)["eval/rung"] == CLIMB
 
 
+@pytest.mark.slow
 def test_matches_repeat_themselves_and_differ_from_each_other():
     def results(seed, parallel=1):
         ladder = Ladder(["random"], make, [Board()], games=100, seed=seed, parallel=parallel)
@@ -96,6 +97,7 @@ def test_matches_repeat_themselves_and_differ_from_each_other():
     assert len(set(results(1))) == 2
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_the_curve(tmp_path):
     whole, first = ladder_of("random", "perfect"), ladder_of("random", "perfect")
     for ladder in (whole, first):

@@ -154,6 +154,7 @@ def test_evaluation_predicts_every_symbol_once(name):
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("temperature, top_k", [(1.0, 0), (0.7, 3), (0.0, 0)])
+@pytest.mark.slow
 def test_cached_writing_equals_uncached(name, temperature, top_k):
     """Beyond the context of 8, and from a prompt that is longer than it."""
     torch.manual_seed(2)
@@ -183,6 +184,7 @@ def test_a_transformer_sees_its_context_and_no_more():
         assert out[i] == logits[0, -1].argmax(), i
 
 
+@pytest.mark.slow
 def test_temperature_and_top_k_draw_by_the_book():
     p = torch.tensor([0.5, 0.3, 0.15, 0.05])
     model = CoreLanguageModel(4, Recurrent("rnn", 4, 4), 4)
@@ -207,6 +209,7 @@ def test_the_map_has_a_cell_for_each_pair():
 # -- runs --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_hello_is_learned(tmp_path, monkeypatch, capsys, learning_seed):
     monkeypatch.chdir(tmp_path)
     cfg = PRESETS["hello"]
@@ -220,6 +223,7 @@ def test_hello_is_learned(tmp_path, monkeypatch, capsys, learning_seed):
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.slow
 def test_a_run_from_its_text_to_a_sample(name, text, capsys):
     run_dir = main(tiny(model=name, text=text, prompt="the "))
     info = json.loads((run_dir / "agent" / "agent.json").read_text())
@@ -251,6 +255,7 @@ def test_bytes_need_no_vocabulary(text, capsys):
 
 
 @pytest.mark.parametrize("name", ["transformer", "lstm"])
+@pytest.mark.slow
 def test_resume_is_exact(name, text):
     cfg = tiny(model=name, text=text, dropout=0.1, layers=2)
     whole, _ = load_model(main(cfg))

@@ -36,12 +36,14 @@ def within(name, packages):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.slow
 def test_imports_follow_the_arrows(path):
     allowed = MAY_IMPORT[path.relative_to(ROOT).parts[0]]
     for name in imports(path):
         assert within(name, allowed) or not within(name, MAY_IMPORT), f"{path} imports {name}"
 
 
+@pytest.mark.slow
 def test_the_worlds_start_without_torch():
     """envs import rlkit.compiled, and Python then imports rlkit itself: neither brings more of rlkit with it."""
     assert not imports(ROOT / "rlkit" / "__init__.py")

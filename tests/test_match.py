@@ -90,6 +90,7 @@ def test_random_player_passes_only_when_nothing_else_is_sensible():
         position = position.play(move)
 
 
+@pytest.mark.slow
 def test_openings_are_distinct_and_repeatable():
     empty = Position.empty(5)
     openings = random_openings(empty, 50, 2, seed=1)
@@ -217,6 +218,7 @@ def test_main_prints_a_table_or_json_and_writes_games(tmp_path, capsys):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.slow
 def test_a_signal_ends_with_the_result_so_far(name, tmp_path, capsys):
     # A resigns as Black, and as White it sends us the signal, once we have had time to take in the game before, and
     # falls silent.

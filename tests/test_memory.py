@@ -49,6 +49,7 @@ def accuracy_after(name, steps, seed, lr=3e-3):
 
 
 @pytest.mark.parametrize("name", list(CORES))
+@pytest.mark.slow
 def test_a_core_recalls_the_first_symbol_after_ten_distractors(name, learning_seed, record_property):
     """2 of 2 seeds, as with two thirds of the steps; broken: .3 at most."""
     steps = 200 if name == "transformer" else 350

@@ -117,6 +117,7 @@ def test_the_board_is_the_agents_own_unless_one_asks(saved, capsys):
     assert capsys.readouterr().err == f"{saved} was trained with komi 0.5 and now plays with 7.5\n"
 
 
+@pytest.mark.slow
 def test_a_match_and_an_evaluation(saved, capsys):
     threads = []
     real = torch.set_num_threads
@@ -156,6 +157,7 @@ def test_the_engine_from_the_command_line(saved, monkeypatch, capsys):
         gtp.main(gtp.Config(str(saved), size=5))
 
 
+@pytest.mark.slow
 def test_the_agent_that_ships_knows_5x5():
     """Black opens in the centre and takes the whole board, whatever White does (25 points, so a win at komi 24.5)."""
     player = go_player("alphazero:5x5:100")

@@ -171,6 +171,7 @@ def slow_target(tape, t, e, value, gamma, lambda_):
     return float(np.dot(weights, returns))
 
 
+@pytest.mark.slow
 def test_batches_hold_each_transition_of_a_rollout_once_an_epoch_with_its_target():
     envs, cfg = Taped(6, rows=6, size=36, seed=3), PQNConfig(width=0.25, gamma=0.9, lambda_=0.65)
     agent = PQN(envs.obs_shape, 3, cfg)
@@ -247,6 +248,7 @@ def test_learns_catch(monkeypatch, learning_seed, record_property):
 
 
 @pytest.mark.parametrize("stop", [19, 24])  # in the midst of a rollout's minibatches; after its last one
+@pytest.mark.slow
 def test_half_and_resume_equals_the_whole_bit_for_bit(tmp_path, stop):
     expected, whole, *_ = drive(tiny())
     assert len(expected) == 5 * 2 * 4
@@ -258,10 +260,12 @@ def test_half_and_resume_equals_the_whole_bit_for_bit(tmp_path, stop):
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_saving_does_not_change_the_run(tmp_path):
     assert drive(tiny(frames=600, trainer={"save_every": 1}), tmp_path)[0] == drive(tiny(frames=600))[0]
 
 
+@pytest.mark.slow
 def test_atari_resumes_with_new_episodes_and_the_rollout_in_hand(tmp_path, capsys):
     cfg = tiny(game="pong", num_envs=2, num_steps=6, minibatches=3, frames=4 * 12 * 3, agent=PQNConfig(width=0.25))
     _, _, experience, _ = drive(cfg, tmp_path, stop=8)
@@ -277,6 +281,7 @@ def test_atari_resumes_with_new_episodes_and_the_rollout_in_hand(tmp_path, capsy
 # -- experiment in process -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_main_leaves_a_whole_run_and_goes_on_with_it(tmp_path, monkeypatch, capsys):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

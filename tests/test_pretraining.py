@@ -197,6 +197,7 @@ def test_the_end_of_the_order_is_predicted():
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.slow
 def test_every_form_learns_a_row_by_heart(name, learning_seed, record_property):
     """And then fills it in; the loss of a model that has no idea is log(260)."""
     tokens, model = text(1, 16), small(learning_seed)
@@ -307,6 +308,7 @@ def weights(run_dir, name):
     return load_reader(run_dir / name / "agent")[0].state_dict()
 
 
+@pytest.mark.slow
 def test_all_four_in_one_table(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run_dir = main(tiny())
@@ -330,6 +332,7 @@ def test_all_four_in_one_table(tmp_path, monkeypatch, capsys):
     assert torch.equal(weights(again, "denoising")["embed.weight"], weights(alone, "denoising")["embed.weight"])
 
 
+@pytest.mark.slow
 def test_resume_is_exact(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.txt").write_text(TEXT * 20)

@@ -99,6 +99,7 @@ def test_held_signals_come_at_the_end_of_the_block():
 
 
 @pytest.mark.parametrize("name", STOPS)
+@pytest.mark.slow
 def test_a_process_is_told_to_save_and_waited_for(name, tmp_path):
     (tmp_path / "child.py").write_text(CHILD)
 

@@ -64,6 +64,7 @@ class Worlds:
     length=st.integers(6, 70),
     ends=st.lists(st.sampled_from(["", "", "", "", "terminal", "truncation", "life"]), min_size=1, max_size=40),
 )
+@pytest.mark.slow
 def test_every_sampled_transition_is_the_one_that_happened(num_envs, n, stack, rows, length, ends):
     worlds = Worlds(num_envs, ends)
     replay = Replay(rows * num_envs, num_envs, (3, 2), stack=stack, n_step=n, gamma=GAMMA)

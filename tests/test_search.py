@@ -256,6 +256,7 @@ def test_a_finished_game_and_a_lone_pass():
     assert UCTPlayer(50)(board) == board.pass_move
 
 
+@pytest.mark.slow
 def test_superko_binds_below_the_root():
     # Black has just taken the ko at B2 by C2's capture; retaking is forbidden for White at the root and, after any
     # pair of passes or moves that change nothing, the position before may not come back below it.
@@ -279,6 +280,7 @@ def test_superko_binds_below_the_root():
     assert checked > 3000
 
 
+@pytest.mark.slow
 def test_an_analysis_goes_on_where_it_was():
     position, player = Position.empty(5), UCTPlayer(200)
     first, second = player.analyze(position), player.analyze(position)

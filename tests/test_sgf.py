@@ -244,6 +244,7 @@ def test_broken_games_say_what_is_wrong(text, reason):
     assert str(error.value).isprintable()
 
 
+@pytest.mark.slow
 def test_deep_nesting_is_no_problem():
     depth = 20_000
     [record] = parse("(;SZ[9]" + "(;B[]" * depth + ")" * depth + ")")
@@ -301,6 +302,7 @@ def records(draw):
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.lists(records(), min_size=1, max_size=3))
+@pytest.mark.slow
 def test_what_is_written_reads_back_equal(written):
     assert parse("".join(map(to_sgf, written))) == written
 
@@ -359,6 +361,7 @@ PIECES = ["(", ")", ";", "[", "]", "\\", ":", "SZ[19]", "KM[", "AB[aa:cc]", "AE[
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.data())
+@pytest.mark.slow
 def test_mutated_texts_are_read_or_refused(data):
     text = data.draw(st.sampled_from([HUMAN, BRANCHED]))
     for _ in range(data.draw(st.integers(1, 5))):

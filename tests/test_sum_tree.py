@@ -71,6 +71,7 @@ def startable(worlds, count, rows, n, stack):
     length=st.integers(1, 60),
     ends=st.lists(st.sampled_from(["", "", "", "terminal", "truncation", "life"]), min_size=1, max_size=40),
 )
+@pytest.mark.slow
 def test_the_tree_holds_exactly_what_can_be_drawn(num_envs, n, stack, rows, length, ends):
     worlds = Worlds(num_envs, ends)
     replay = Replay(rows * num_envs, num_envs, (3, 2), stack=stack, n_step=n, gamma=GAMMA, priority=0.5)

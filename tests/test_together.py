@@ -110,6 +110,7 @@ def test_who_has_not_begun_when_a_signal_comes_does_not_begin():
     assert begun == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_one_that_fails_does_not_end_the_others_nor_keep_its_memory(capfd):
     class Replay:
         pass

@@ -446,6 +446,7 @@ def in_chunks(core, x, reset, chunks, state=None):
 
 @pytest.mark.parametrize("window", [0, 1, WINDOW, 40])
 @pytest.mark.parametrize("chunks", [[1] * STEPS, [STEPS], [7, 1, 15], [3, 5, 5, 5, 5], [2] * 11 + [1]])
+@pytest.mark.slow
 def test_core_in_any_chunks_is_the_plain_computation(window, chunks):
     core, x, reset = build(window), torch.randn(3, STEPS, 6), some_resets()
     expected = plain(core, x, reset)

@@ -454,6 +454,7 @@ def test_a_beam_of_one_is_greedy_for_a_batch_at_once(sets):
 
 @every_model
 @torch.no_grad()
+@pytest.mark.slow
 def test_a_wide_beam_finds_the_best_of_all_texts(sets):
     model, letters = untrained(sets, vocabulary=6), (3, A, B)
     texts = [(*t, EOS) for n in range(3) for t in itertools.product(letters, repeat=n)]
@@ -525,6 +526,7 @@ def test_multi30ks_models_have_at_most_ten_million_parameters(model):
 
 
 @pytest.mark.parametrize("sets", [SETS[1], SETS[3], SETS[5]], ids=MODELS)
+@pytest.mark.slow
 def test_learns_a_few_pairs_by_heart_and_the_agent_on_disk_knows_them(
     tmp_path, monkeypatch, capsys, sets, learning_seed, record_property
 ):
@@ -571,6 +573,7 @@ def test_learns_a_few_pairs_by_heart_and_the_agent_on_disk_knows_them(
 
 
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.slow
 def test_main_on_number_words(tmp_path, monkeypatch, capsys, model):
     monkeypatch.chdir(tmp_path)
     run_dir = translation.main(tiny(model=model, reverse=True, trainer={"ema": 0.9} if model == "rnn" else {}))
@@ -612,6 +615,7 @@ def drive(cfg, run_dir, load=False, stop=None):
 
 
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.slow
 def test_half_and_resume_equals_the_whole_bit_for_bit(tmp_path, model):
     cfg = tiny(model=model, dropout=0.2)
     expected, whole = drive(cfg, tmp_path / "whole")
@@ -622,6 +626,7 @@ def test_half_and_resume_equals_the_whole_bit_for_bit(tmp_path, model):
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_own_tokens_and_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     left = [f"{a} {b}" for a in "abcdefgh" for b in "abcdefgh"]
