@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from envs.go.position import Position
 from experiments.match import at_once, play_match, random_openings
-from experiments.parts.players import VARIANTS, Agent, agent_folder, agent_info, go_player
+from experiments.parts.players import VARIANTS, Agent, agent_folder, go_player, trained_board
 from rlkit import run, runtime
 from rlkit.evaluate import elo_ratings
 from rlkit.files import write_atomically
@@ -57,7 +57,9 @@ def main(cfg: Config) -> dict[str, Any]:
     if unknown := [name for name in cfg.variants if name not in VARIANTS]:
         raise ValueError(f"there is no variant {unknown[0]!r}; there are {', '.join(VARIANTS)}")
     folder = (agent_folder(str(cfg.agent)) or Agent(cfg.agent)).folder
-    env = agent_info(folder)["env"]
+    env = trained_board(folder)
+    if len(env) < 2:
+        raise ValueError(f"{folder} is no AlphaGo's: its agent.json names no board")
     names = [*cfg.variants, *cfg.opponents]
     if len(set(names)) < max(2, len(names)):
         raise ValueError("a table needs two players or more, each of them once")

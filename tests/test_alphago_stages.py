@@ -21,6 +21,7 @@ from experiments.parts import positions, stages
 from experiments.parts.players import agent_folder, go_player, load_agent
 from rlkit import processes
 from rlkit.checkpoint import save_agent
+from rlkit.errors import DamagedFile
 from rlkit.trainer import TrainConfig
 
 
@@ -210,6 +211,15 @@ def test_an_agent_of_another_plane_order_is_refused(tmp_path):
     for load in (load_agent, lambda path: stages.load(str(path), "policy", "--policy")):
         with pytest.raises(ValueError, match=r"learned from the planes 'ones 1, colour 3'.*train it anew"):
             load(tmp_path)
+
+
+@pytest.mark.parametrize("env", [None, {}, [], {"size": "many", "komi": 1}, {"size": 5}])
+def test_a_table_of_an_agent_without_a_board_is_refused(env, tmp_path):
+    save_agent(
+        tmp_path / "agent", {"kind": "classifier"} | ({} if env is None else {"env": env}), {"w": torch.zeros(1)}
+    )
+    with pytest.raises((DamagedFile, ValueError), match="board"):
+        alphago_match.main(alphago_match.Config(tmp_path / "agent"))
 
 
 def test_specs_of_variants(tmp_path):

@@ -113,12 +113,21 @@ def agent_info(folder: Path) -> dict[str, Any]:
     return load_agent_files(folder)[0]
 
 
+def trained_board(folder: Path) -> dict[str, Any]:
+    """Size and komi that an agent was trained with, as far as its agent.json says. Raises DamagedFile."""
+    from rlkit.checkpoint import described  # torch comes with it
+
+    with described(folder, "a board"):
+        env = agent_info(folder).get("env", {})
+        return {name: kind(env[name]) for name, kind in (("size", int), ("komi", float)) if name in env}
+
+
 def board_for(specs: Iterable[str], size: int | None, komi: float | None) -> tuple[int, float]:
     """Size and komi as asked for; None: those that the first agent among the players was trained with, else 9 and 7.5.
 
     Says on stderr which agents were trained with another komi.
     """
-    trained = {spec: agent_info(found[0]).get("env", {}) for spec in specs if (found := agent_folder(spec))}
+    trained = {spec: trained_board(found[0]) for spec in specs if (found := agent_folder(spec))}
     first: dict[str, Any] = next(iter(trained.values()), {})
     size = first.get("size", 9) if size is None else size
     komi = first.get("komi", 7.5) if komi is None else komi
