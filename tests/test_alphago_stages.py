@@ -218,7 +218,7 @@ def test_a_table_of_an_agent_without_a_board_is_refused(env, tmp_path):
     save_agent(
         tmp_path / "agent", {"kind": "classifier"} | ({} if env is None else {"env": env}), {"w": torch.zeros(1)}
     )
-    with pytest.raises((DamagedFile, ValueError), match="board|'env'"):
+    with pytest.raises((DamagedFile, ValueError), match=r"board|'env'"):
         alphago_match.main(alphago_match.Config(tmp_path / "agent"))
 
 
