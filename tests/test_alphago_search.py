@@ -11,7 +11,7 @@ from agents.alphago.trees import DoubleTrees
 from envs.go import features
 from envs.tictactoe import SYMMETRIES, Board, TicTacToe
 from rlkit.errors import NonFiniteLoss
-from rlkit.search import OPEN, OVER
+from rlkit.search.trees import OPEN, OVER
 
 GAME = TicTacToe()
 

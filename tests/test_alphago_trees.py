@@ -7,7 +7,7 @@ from agents.alphago.player import best_by_value
 from agents.alphago.search import PAPER, SearchConfig
 from agents.alphago.trees import DoubleTrees
 from envs.tictactoe import Board, TicTacToe
-from rlkit.search import OPEN, OVER
+from rlkit.search.trees import OPEN, OVER
 
 GAME = TicTacToe()
 

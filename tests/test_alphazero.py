@@ -17,8 +17,8 @@ from envs.go import features
 from envs.go.game import Go
 from envs.go.position import Position
 from envs.tictactoe import SYMMETRIES, TicTacToe
-from rlkit import root
 from rlkit.errors import NonFiniteLoss
+from rlkit.search import root
 from rlkit.trainer import TrainConfig, Trainer
 
 SMALL = {"games": 8, "simulations": 8, "window": 500, "batch_size": 32, "start": 50}
@@ -270,7 +270,7 @@ def test_who_gets_noise(monkeypatch):
         perturbed.append(len(which))
         perturb(trees, rng, which, *args)
 
-    monkeypatch.setattr("rlkit.root.perturb", spying)
+    monkeypatch.setattr("rlkit.search.root.perturb", spying)
     plays = self_play(root="puct", fast_simulations=3, games=32)
     part = plays.parts[0]
     for _ in range(60):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from envs.tictactoe import TicTacToe, values
-from rlkit import root
-from rlkit.search import C_BASE, Trees
+from rlkit.search import root
+from rlkit.search.trees import C_BASE, Trees
 
 GAME = TicTacToe()
 ONE = np.array([0])

@@ -9,7 +9,7 @@ from gtp_players import simple_eyes
 from agents.uct.player import UCTPlayer, random_order, simulate
 from envs.go.position import Position
 from envs.tictactoe import TicTacToe, values
-from rlkit.search import OVER, Trees
+from rlkit.search.trees import OVER, Trees
 
 GAME = TicTacToe()
 LINES = [(0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6)]

@@ -18,8 +18,8 @@ from agents.alphago.search import Search, SearchConfig, moves_of
 from agents.alphago.trees import DoubleTrees
 from agents.alphazero.inference import priors_of
 from agents.alphazero.player import RESIGN, UNLIMITED, AlphaZero
-from rlkit.root import table
-from rlkit.search import OPEN, Trees
+from rlkit.search.root import table
+from rlkit.search.trees import OPEN, Trees
 
 VARIANTS = {
     "rvp": ("rollout", "value", "policy"),

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from agents.alphago.trees import DoubleTrees
 from agents.alphazero.inference import priors_of
 from rlkit.errors import NonFiniteLoss
-from rlkit.root import deepen
-from rlkit.search import Edges
+from rlkit.search.root import deepen
+from rlkit.search.trees import Edges
 
 Floats = NDArray[np.float32]
 States = NDArray[np.int16]

@@ -1,6 +1,6 @@
 """Search trees with two statistics of values: of rollouts, and of a value network (Silver et al. 2016, Methods).
 
-They are the trees of `rlkit/search.py` with other verbs:
+They are the trees of `rlkit/search/trees.py` with other verbs:
 
     trees.plant(states, priors, value)
     while edges := trees.select(leaves, goal):  edges to roll out from, and which of them open a node
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlkit.compiled import kernel
-from rlkit.search import ENDED, OPEN, OVER, PENDING, Edges, Trees
+from rlkit.search.trees import ENDED, OPEN, OVER, PENDING, Edges, Trees
 
 
 @kernel

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from agents.alphazero.inference import Evaluate, open_edges
 from agents.alphazero.window import pack
-from rlkit import root
-from rlkit.search import Trees
+from rlkit.search import root
+from rlkit.search.trees import Trees
 
 
 @dataclass

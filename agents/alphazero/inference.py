@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rlkit import runtime
 from rlkit.errors import NonFiniteLoss
 from rlkit.nn.board import pack_
-from rlkit.search import Edges, Trees
+from rlkit.search.trees import Edges, Trees
 
 Evaluate = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 

@@ -13,8 +13,8 @@ from agents.alphazero.inference import Inference, open_edges, priors_of
 from agents.alphazero.network import BoardNetwork
 from rlkit import runtime
 from rlkit.checkpoint import rebuild
-from rlkit.root import deepen, table
-from rlkit.search import OPEN, Edges, Trees
+from rlkit.search.root import deepen, table
+from rlkit.search.trees import OPEN, Edges, Trees
 
 RESIGN = -1
 """What a player answers instead of a move, as the worlds have it."""

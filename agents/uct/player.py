@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlkit.root import deepen, table
-from rlkit.search import OPEN, Edges, Trees
+from rlkit.search.root import deepen, table
+from rlkit.search.trees import OPEN, Edges, Trees
 
 
 def simulate(

@@ -18,7 +18,7 @@ from envs.go.patterns import NUM_FEATURES
 from envs.go.position import Position
 from experiments.bench.turns import Config, in_turns, report
 from rlkit import compiled
-from rlkit.search import Trees
+from rlkit.search.trees import Trees
 
 SIZES = {5: 4000, 9: 1500, 13: 800, 19: 300}
 """boards, and play-outs a turn of work"""

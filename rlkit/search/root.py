@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlkit.search import C_BASE, C_VISIT, OPEN, Edges, Trees
+from rlkit.search.trees import C_BASE, C_VISIT, OPEN, Edges, Trees
 
 Which = NDArray[np.integer]
 LEAVES = 8

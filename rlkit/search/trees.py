@@ -80,7 +80,7 @@ def _puct(N, W, P, total, value, c, fpu, forced):
 @kernel
 def _halving(N, W, P, gumbel, visits):
     """Of the edges with so many visits, the one that looks best: sequential halving, when `visits` runs through the
-    numbers of `rlkit.root.schedule`.
+    numbers of `rlkit.search.root.schedule`.
     """
     best, best_score, most = -1, -np.inf, 0
     for a in range(len(N)):
@@ -218,7 +218,7 @@ class Trees:
             et al. 2018; first-play urgency: Wu 2019, section 2).
         c: the weight of exploration.
 
-    What makes a root special is set by `rlkit.root`, for each tree and search anew: noise, forced visits, halving.
+    What makes a root special is set by `rlkit/search/root.py`, for each search anew: noise, forced visits, halving.
     """
 
     def __init__(
