@@ -18,7 +18,7 @@ $(READY): setup.cfg constraints.txt
 	@touch $@
 
 train: $(READY)
-	$(BIN)/python -m experiments.dqn_atari $(ARGS)
+	$(BIN)/python -m experiments dqn $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
@@ -32,7 +32,7 @@ check: $(READY)
 	@touch $@
 
 bench: .venv/.bench
-	$(BIN)/python -m experiments.bench $(WHAT) $(ARGS)
+	$(BIN)/python -m experiments bench $(WHAT) $(ARGS)
 
 tensorboard: $(READY)
 	$(BIN)/tensorboard --logdir runs $(ARGS)

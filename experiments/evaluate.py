@@ -1,8 +1,8 @@
 """Play a saved agent and say how good it is.
 
-python -m experiments.evaluate runs/dqn_atari/<run> --episodes 30 --json
-python -m experiments.evaluate <agent folder> --video game.mp4
-python -m experiments.evaluate runs/alphazero_go/<run> --against mcts:10000 gnugo:10 --episodes 100
+python -m experiments evaluate runs/dqn/<run> --episodes 30 --json
+python -m experiments evaluate <agent folder> --video game.mp4
+python -m experiments evaluate runs/alphazero/<run> --against mcts:10000 gnugo:10 --episodes 100
 """
 
 import json
@@ -17,10 +17,10 @@ from PIL import Image
 
 from envs.atari import HUMANS, Atari
 from envs.go.position import Position
-from experiments import match
-from experiments.parts import games
-from experiments.parts.pictures import draw_first_moves
-from experiments.parts.players import agent_folder, agent_info, board_for, go_player, load_agent
+from experiments.control import worlds as games
+from experiments.go import match
+from experiments.go.pictures import draw_first_moves
+from experiments.go.players import agent_folder, agent_info, board_for, go_player, load_agent
 from rlkit import evaluate, run, runtime
 
 
@@ -172,7 +172,3 @@ def _text(out: dict) -> str:
         lines.append(f"  {out['ended_by_frame_cap']} episodes were ended by the frame cap: the agent may hang there")
     lines.append(f"  {out['mean_length']:.0f} steps an episode, {out['steps_per_second']:.0f} steps/s")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    run.cli(main, lambda: tyro.cli(Config))

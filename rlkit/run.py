@@ -348,6 +348,6 @@ def git_hash() -> str:
         return ""
 
 
-def command(module: str, *arguments: Any) -> str:
-    """`python -m module arguments` with this Python, quoted: to be pasted into a shell."""
-    return shlex.join([sys.executable, "-m", module, *map(str, arguments)])
+def command(*arguments: Any) -> str:
+    """`python -m experiments ARGUMENTS` with this Python, quoted: to be pasted into a shell."""
+    return shlex.join([sys.executable, "-m", "experiments", *map(str, arguments)])

@@ -9,13 +9,11 @@ some files and runs, whole and broken ones. A line that begins to learn, play or
 import argparse
 import contextlib
 import dataclasses
-import importlib
 import json
 import multiprocessing
 import os
 import random
 import resource
-import runpy
 import shlex
 import shutil
 import signal
@@ -27,7 +25,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-COMMANDS = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if p.stem != "__init__")
+from experiments.__main__ import MODULES, load  # noqa: E402
+from experiments.__main__ import main as run_command  # noqa: E402
+
+COMMANDS = sorted(set(MODULES) - {"bench"})
 NUMBERS = """0 1 2 3 7 -1 -3 0.5 1e-9 1e308 -1e308 nan inf -inf 1e3 1000000000 99999999999999999999 0x10 1_000
     ٣ 1,5"""
 WORDS = ["", " ", "abc", "--", "-", "pong", "catch", "tictactoe", "a b", "ü", "\udcff", "x" * 5000, "..", "/", "*"]
@@ -58,10 +59,10 @@ def prepare(folder: Path) -> None:
         "language_model": ["--text=text.txt", "--model=rnn", "--layers=1", "--width=8", "--context=8", "--tokens=3"],
         "images": ["--backbone=mlp", "--epochs=1"],
         "heights": [],
-        "dqn_atari": ["--game=catch", "--frames=400", "--num-envs=4", "--learning-starts=50", "--replay=400",
+        "dqn": ["--game=catch", "--frames=400", "--num-envs=4", "--learning-starts=50", "--replay=400",
                       "--batch-size=8", "--width=.1", "--eval-episodes=2"],
     }.items():  # fmt: skip
-        line = [sys.executable, "-m", f"experiments.{module}", *flags, *small]
+        line = [sys.executable, "-m", "experiments", module, *flags, *small]
         assert os.spawnve(os.P_WAIT, sys.executable, line, os.environ | {"PYTHONPATH": str(ROOT)}) == 0, line
         run_dir = next((folder / "runs" / module).iterdir())
         run_dir.rename(folder / f"run_{module}")
@@ -90,7 +91,7 @@ def fields(kind: type, prefix: str = "") -> list[tuple[str, typing.Any]]:
 def some_line(rng: random.Random, runs: list[str]) -> list[str]:
     """A command and its arguments."""
     command = rng.choice(COMMANDS)
-    module = importlib.import_module(f"experiments.{command}")
+    module = load(command)
     known = fields(module.Config)
     files = [*FILES.split(), "pairs.txt", "table.csv", *runs, "agent5x5", "agent5x5:8", "mcts:10", "random", "gnugo:1"]
 
@@ -120,7 +121,7 @@ def some_line(rng: random.Random, runs: list[str]) -> list[str]:
 def perform(line: list[str], home: Path, work: Path) -> None:
     """In a fork: be this command, with its output in a file."""
     from envs.go.gtp import Engine
-    from experiments import match
+    from experiments.go import match
     from rlkit import processes
     from rlkit.trainer import Trainer
 
@@ -153,10 +154,10 @@ def perform(line: list[str], home: Path, work: Path) -> None:
 
     for owner, name in ((Trainer, "run"), (Engine, "run"), (match, "play_match"), (processes, "perform")):
         wrapped(owner, name)
-    sys.argv = [f"{line[0]}.py", *line[1:]]
+    sys.argv = ["lecture-rl", *line]
     code: object = 0
     try:
-        runpy.run_module(f"experiments.{line[0]}", run_name="__main__", alter_sys=True)
+        run_command()
     except SystemExit as end:
         code = end.code
         if isinstance(code, str):
@@ -232,7 +233,7 @@ def main() -> None:
         os.chdir(folder)
         prepare(Path(folder))
         for command in COMMANDS:
-            importlib.import_module(f"experiments.{command}")
+            load(command)
         jobs = [(args.seed * 1000 + i, args.lines // args.processes, folder) for i in range(args.processes)]
         with multiprocessing.get_context("fork").Pool(args.processes) as pool:
             wrong = [one for part in pool.imap(some_lines, jobs) for one in part]

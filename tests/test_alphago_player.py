@@ -20,7 +20,7 @@ from envs.go import features, patterns
 from envs.go.pattern_playouts import playouts, policy_of
 from envs.go.position import Position
 from envs.tictactoe import SYMMETRIES, Board, PerfectPlayer, RandomTicTacToe, TicTacToe, values
-from experiments import gtp
+from experiments.go import gtp
 from rlkit.checkpoint import save_agent
 
 GAME = TicTacToe()

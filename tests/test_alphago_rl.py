@@ -18,8 +18,8 @@ from envs.go.features import ALPHAGO_ORDER, alphago_slab
 from envs.go.game import Go
 from envs.go.position import Position
 from envs.tictactoe import TicTacToe
-from experiments import alphago_rl
-from experiments.parts import stages
+from experiments.alphago import rl as alphago_rl
+from experiments.alphago import stages
 from rlkit import run
 from rlkit.checkpoint import load_agent_files
 from rlkit.errors import NonFiniteLoss
@@ -354,7 +354,7 @@ def test_main_goes_on_bit_for_bit(supervised):
 
 
 def test_bad_input_is_refused_before_a_folder_is_written(supervised, tmp_path):
-    with pytest.raises(ValueError, match=r"experiments.alphago_sl makes one"):
+    with pytest.raises(ValueError, match=r"experiments alphago_sl makes one"):
         alphago_rl.main(tiny())
     with pytest.raises(ValueError, match="cudagraph takes batches of one shape"):
         alphago_rl.main(tiny(start_from=supervised, trainer={"mode": "cudagraph"}))

@@ -16,9 +16,13 @@ from agents.alphago.rollout import RolloutPolicy, rollout_loss
 from envs.go.features import ALPHAGO_ORDER, symmetries
 from envs.go.game import Go
 from envs.go.sgf import read_collection
-from experiments import alphago, alphago_match, alphago_rollout, alphago_sl, make_games
-from experiments.parts import positions, stages
-from experiments.parts.players import agent_folder, go_player, load_agent
+from experiments.alphago import pipeline as alphago
+from experiments.alphago import positions, stages
+from experiments.alphago import rollout as alphago_rollout
+from experiments.alphago import sl as alphago_sl
+from experiments.alphago import table as alphago_match
+from experiments.go import make_games
+from experiments.go.players import agent_folder, go_player, load_agent
 from rlkit import processes
 from rlkit.checkpoint import save_agent
 from rlkit.errors import DamagedFile
@@ -184,11 +188,11 @@ def test_games_of_a_folder_are_found_whatever_their_names(collection, tmp_path):
 
 def test_what_is_missing_says_who_makes_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"--games, or make one by python -m experiments.make_games"):
+    with pytest.raises(ValueError, match=r"--games, or make one by python -m experiments make_games"):
         alphago_sl.main(tiny(alphago_sl))
     with pytest.raises(FileNotFoundError, match=r"there is no SGF file nowhere\.sgf"):
         alphago_sl.main(tiny(alphago_sl, games="nowhere.sgf"))
-    with pytest.raises(FileNotFoundError, match=r"--start-from: .*experiments\.alphago_sl makes one"):
+    with pytest.raises(FileNotFoundError, match=r"--start-from: .*experiments alphago_sl makes one"):
         stages.load(str(tmp_path), "policy", "--start-from")
     save_agent(tmp_path / "other", {"kind": "dqn"}, {"w": torch.zeros(1)})
     with pytest.raises(ValueError, match="holds no AlphaGo's policy"):
@@ -268,12 +272,12 @@ def test_a_stage_that_goes_on_hears_again_where_its_data_lie(tmp_path, monkeypat
     monkeypatch.setattr(processes, "perform", lambda module, arguments, folder: said.append((module, arguments)) or 0)
     words = ["--policy=runs/sl", "--rl=runs/rl", "--tower-from=runs/rl", "--positions=9", "--seed=1"]
     assert alphago.perform(tmp_path, "alphago_value", words) == "runs/alphago_value/one"
-    assert said == [("experiments.alphago_value", ["--resume=runs/alphago_value/one", *words[:3]])]
+    assert said == [("experiments", ["alphago_value", "--resume=runs/alphago_value/one", *words[:3]])]
 
 
 def test_the_table_of_variants(collection, tmp_path, monkeypatch, capsys):
     """Two players who answer by rule: the one that passes loses every game to the one that plays."""
-    from experiments.parts import players
+    from experiments.go import players
 
     monkeypatch.chdir(tmp_path)
     info = {"kind": "alphago", "env": {"size": 3, "komi": 0.5}}

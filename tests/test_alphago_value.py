@@ -19,8 +19,8 @@ from envs.go.position import Position
 from envs.go.record import GameRecord
 from envs.go.replay import UNKNOWN, from_lists
 from envs.go.sgf import write_sgf
-from experiments import alphago_value
-from experiments.parts import outcomes, stages
+from experiments.alphago import outcomes, stages
+from experiments.alphago import value as alphago_value
 from rlkit import run
 from rlkit.checkpoint import load_agent_files
 from rlkit.errors import DamagedFile
@@ -313,15 +313,15 @@ def test_main_learns_from_recorded_games(tmp_path, monkeypatch, capsys):
 
 
 def test_bad_input_is_refused_before_a_folder_is_written(folders, tmp_path):
-    with pytest.raises(ValueError, match=r"none is given.*experiments.alphago_sl and then experiments.alphago_rl"):
+    with pytest.raises(ValueError, match=r"none is given.*experiments alphago_sl and then `alphago_rl`"):
         alphago_value.main(tiny())
     with pytest.raises(ValueError, match="not --policy and --rl and --games at once"):
         alphago_value.main(tiny(**folders, games="x.sgf"))
-    with pytest.raises(ValueError, match=r"--rl is missing.*experiments.alphago_rl makes one"):
+    with pytest.raises(ValueError, match=r"--rl is missing.*experiments alphago_rl makes one"):
         alphago_value.main(tiny(policy=folders["policy"]))
-    with pytest.raises(ValueError, match=r"--policy is missing.*experiments.alphago_sl makes one"):
+    with pytest.raises(ValueError, match=r"--policy is missing.*experiments alphago_sl makes one"):
         alphago_value.main(tiny(rl=folders["rl"]))
-    with pytest.raises(FileNotFoundError, match=r"nowhere is no run of experiments.alphago_value"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere is no run of `alphago_value`"):
         alphago_value.main(tiny(data="nowhere"))
     for wrong in ({"positions": 0}, {"positions": 9, "held_out": 0.01}, {"held_out": 1.0}):
         with pytest.raises(ValueError, match="--positions says how many"):

@@ -13,9 +13,9 @@ from agents.alphazero.player import AlphaZero
 from envs.go.position import Position
 from envs.go.sgf import read_collection
 from envs.tictactoe import Board, PerfectPlayer, RandomTicTacToe, TicTacToe, values
-from experiments import alphazero_go
-from experiments.match import play_game
-from experiments.parts.players import go_player, load_agent
+from experiments.go import alphazero as alphazero_go
+from experiments.go.match import play_game
+from experiments.go.players import go_player, load_agent
 from rlkit import run
 from rlkit.trainer import TrainConfig
 

@@ -5,25 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from experiments import (
-    alphago,
-    alphago_rl,
-    alphago_sl,
-    alphago_value,
-    alphazero_go,
-    atari_suite,
-    curves,
-    dqn_memory,
-    gtp,
-    heights,
-    images,
-    language_model,
-    make_games,
-    match,
-    translation,
-)
+from experiments.alphago import pipeline as alphago
+from experiments.alphago import rl as alphago_rl
+from experiments.alphago import sl as alphago_sl
+from experiments.alphago import value as alphago_value
 from experiments.bench import __main__ as bench
 from experiments.bench import turns
+from experiments.control import curves
+from experiments.control import memory as dqn_memory
+from experiments.control import suite as atari_suite
+from experiments.go import alphazero as alphazero_go
+from experiments.go import gtp, make_games, match
+from experiments.sequences import language_model, translation
+from experiments.supervised import heights, images
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ import torch
 
 from agents.dqn.agent import DQN, DQNConfig
 from envs.catch import Catch
-from experiments import dqn_atari, evaluate
-from experiments.dqn_atari import PRESETS, build
-from experiments.parts.players import load_agent
+from experiments import evaluate
+from experiments.control import dqn as dqn_atari
+from experiments.control.dqn import PRESETS, build
+from experiments.go.players import load_agent
 from rlkit import run, runtime
 from rlkit.checkpoint import borrow, save_agent
 from rlkit.errors import DamagedFile

@@ -15,9 +15,10 @@ from test_replay import GAMMA, Worlds
 
 from agents.dqn.recurrent import RecurrentConfig, RecurrentDQN, RecurrentQNetwork, _apart
 from envs.memory import TMaze
-from experiments import dqn_memory, evaluate
-from experiments.dqn_memory import PRESETS, build
-from experiments.parts.players import load_agent
+from experiments import evaluate
+from experiments.control import memory as dqn_memory
+from experiments.control.memory import PRESETS, build
+from experiments.go.players import load_agent
 from rlkit import losses, run, runtime
 from rlkit.evaluate import episodes
 from rlkit.replay import CHUNK_BYTES

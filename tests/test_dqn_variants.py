@@ -12,10 +12,11 @@ from torch import nn
 
 from agents.dqn.agent import DQN, DQNConfig
 from agents.dqn.experience import drawn_by
-from experiments import dqn_atari, evaluate
-from experiments.dqn_atari import build
-from experiments.parts.dqn_presets import NATURE, PRESETS
-from experiments.parts.players import load_agent
+from experiments import evaluate
+from experiments.control import dqn as dqn_atari
+from experiments.control.dqn import build
+from experiments.control.dqn_presets import NATURE, PRESETS
+from experiments.go.players import load_agent
 from rlkit.nn.dense import NoisyDense
 from rlkit.nn.heads import DuelingHead, ImplicitHead, LinearHead
 from rlkit.replay import Replay

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments import curves
 from experiments.bench import dqn, turns
+from experiments.control import curves
 from rlkit.evaluate import bootstrap_interval, elo_ratings, episodes
 
 

@@ -236,7 +236,7 @@ def test_close_wakes_a_call_that_waits(make):
 
 
 def test_gnu_go_keeps_step_and_repeats_itself():
-    from experiments.parts.players import go_player
+    from experiments.go.players import go_player
 
     if not (shutil.which("gnugo") or shutil.which("/usr/games/gnugo")):
         pytest.skip("needs GNU Go (Debian's package gnugo)")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from envs.go.gtp import COMMANDS, Engine
 from envs.go.gtp_text import parse
 from envs.go.position import RESIGN, from_vertex
-from experiments import gtp
+from experiments.go import gtp
 
 # -- streams
 
@@ -56,7 +56,7 @@ def test_main_speaks_any_bytes_and_keeps_prints_out_of_the_protocol(monkeypatch,
 
 @pytest.mark.slow
 def test_a_session_through_pipes():
-    command = [sys.executable, "-m", "experiments.gtp", "--agent", "mcts:50", "--size", "5", "--komi", "0.5"]
+    command = [sys.executable, "-m", "experiments", "gtp", "--agent", "mcts:50", "--size", "5", "--komi", "0.5"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         guard = threading.Timer(120, process.kill)
         guard.start()
@@ -93,7 +93,7 @@ def test_a_session_through_pipes():
 
 @pytest.mark.slow
 def test_the_command_line_refuses_and_survives_a_reader_that_leaves():
-    command = [sys.executable, "-m", "experiments.gtp"]
+    command = [sys.executable, "-m", "experiments", "gtp"]
     wrong = subprocess.run([*command, "--agent", "nobody"], capture_output=True, text=True, input="")
     assert wrong.returncode == 1 and "no player" in wrong.stderr and "Traceback" not in wrong.stderr
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

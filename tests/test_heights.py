@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import heights
-from experiments.parts.tables import read_table
+from experiments.supervised import heights
+from experiments.supervised.tables import read_table
 from rlkit import run
 from rlkit.checkpoint import load_agent_files
 from rlkit.trainer import Trainer

@@ -10,9 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments import images
-from experiments.parts import image_data
-from experiments.parts.image_pictures import confusion, draw_confusion, draw_filters, draw_mistakes, grid, table
+from experiments.supervised import image_data, images
+from experiments.supervised.image_pictures import confusion, draw_confusion, draw_filters, draw_mistakes, grid, table
 from rlkit import run
 from rlkit.checkpoint import load_agent_files
 from rlkit.errors import DamagedFile

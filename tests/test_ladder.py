@@ -6,8 +6,8 @@ import torch
 
 from envs.go.gtp_client import PlayerFailed
 from envs.tictactoe import Board, PerfectPlayer, RandomTicTacToe
-from experiments.parts import ladder as ladder_module
-from experiments.parts.ladder import CLIMB, Ladder
+from experiments.go import ladder as ladder_module
+from experiments.go.ladder import CLIMB, Ladder
 from rlkit.checkpoint import load_checkpoint, save_checkpoint
 
 

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from experiments import language_model
-from experiments.language_model import PRESETS, Config, build, evaluate, load_model, main, predict, write
-from experiments.parts.texts import (
+from experiments.sequences import language_model
+from experiments.sequences.language_model import PRESETS, Config, build, evaluate, load_model, main, predict, write
+from experiments.sequences.texts import (
     decode,
     draw_table,
     encode,
@@ -305,8 +305,8 @@ def test_the_lines_that_a_run_prints_can_be_pasted(tmp_path, monkeypatch, capsys
     run_dir = main(tiny(text="my 'own' text.txt", prompt="the cat"))
     said = capsys.readouterr().err.splitlines()
     go_on, write = (shlex.split(line.split(":", 1)[1]) for line in said if line.startswith(("go on:", "write:")))
-    assert go_on[1:] == ["-m", "experiments.language_model", "--resume", str(run_dir)] and " " in str(run_dir)
-    assert write[3:] == ["--sample", str(run_dir), "--prompt", "the cat"]
+    assert go_on[1:] == ["-m", "experiments", "language_model", "--resume", str(run_dir)] and " " in str(run_dir)
+    assert write[3:] == ["language_model", "--sample", str(run_dir), "--prompt", "the cat"]
 
 
 def test_guesses_end_with_the_context_of_a_transformer():

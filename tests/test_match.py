@@ -19,9 +19,9 @@ from envs.go.gtp_client import GTPPlayer
 from envs.go.position import BLACK, EMPTY, RESIGN, WHITE, Position
 from envs.go.random_player import RandomPlayer
 from envs.go.record import GameRecord
-from experiments import match
-from experiments.match import Config, Game, play_game, play_match, random_openings, summary
-from experiments.parts.players import go_player
+from experiments.go import match
+from experiments.go.match import Config, Game, play_game, play_match, random_openings, summary
+from experiments.go.players import go_player
 from rlkit import run
 from rlkit.evaluate import elo_difference, elo_interval, wilson_interval
 

@@ -13,10 +13,10 @@ from test_alphazero_player import network
 from agents.alphazero.player import AlphaZero
 from agents.dqn.agent import DQN, DQNConfig
 from envs.go.position import BLACK, Position
-from experiments import evaluate, gtp, match
-from experiments.match import play_game
-from experiments.parts import players
-from experiments.parts.players import agent_folder, board_for, go_player, load_agent
+from experiments import evaluate
+from experiments.go import gtp, match, players
+from experiments.go.match import play_game
+from experiments.go.players import agent_folder, board_for, go_player, load_agent
 from rlkit.checkpoint import save_agent
 from rlkit.errors import DamagedFile
 

@@ -14,8 +14,9 @@ from agents.dqn.agent import epsilon_greedy
 from agents.pqn.agent import PQN, PQNConfig
 from agents.pqn.experience import Experience
 from envs.catch import Catch
-from experiments import dqn_atari, pqn_atari
-from experiments.pqn_atari import PRESETS, build
+from experiments.control import dqn as dqn_atari
+from experiments.control import pqn as pqn_atari
+from experiments.control.pqn import PRESETS, build
 from rlkit import losses, optim, run, runtime
 from rlkit.checkpoint import load_agent_files
 from rlkit.evaluate import episodes

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments import pretraining
-from experiments.parts.objectives import (
+from experiments.sequences import pretraining
+from experiments.sequences.objectives import (
     BEGIN,
     FIRST,
     MASK,
@@ -29,8 +29,8 @@ from experiments.parts.objectives import (
     masked,
     permutation,
 )
-from experiments.parts.texts import read_corpus
-from experiments.pretraining import Config, draw_bars, frequent_words, gaps, interval, main, pretrained, table
+from experiments.sequences.pretraining import Config, draw_bars, frequent_words, gaps, interval, main, pretrained, table
+from experiments.sequences.texts import read_corpus
 from rlkit import run, runtime
 from rlkit.checkpoint import save_agent
 from rlkit.errors import DamagedFile

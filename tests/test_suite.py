@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from envs.atari import reference_scores
-from experiments import atari_suite
-from experiments.atari_suite import Config, companions, time_left
-from experiments.parts import suite, suite_page
-from experiments.parts.suite import Run, Suite
+from experiments.control import suite as atari_suite
+from experiments.control import suite_page
+from experiments.control import suite_runs as suite
+from experiments.control.suite import Config, companions, time_left
+from experiments.control.suite_runs import Run, Suite
 from rlkit import processes, run
 from rlkit.errors import DamagedFile
 
@@ -119,10 +120,10 @@ def test_dopamine_is_read_at_the_nearest_frames_not_above_ours():
 
 
 def folder(tmp_path, name, seed, trained, score=1.0, game="pong", frames=10_000):
-    """A run's folder as experiments.dqn_atari leaves it, without its network."""
+    """A run's folder as `dqn` leaves it, without its network."""
     config = {"preset": "fast", "game": game, "seed": seed, "frames": frames, "batch_size": 128, "num_envs": 16}
     config |= {"samples_per_step": 8, "trainer": {"accumulate": 1}}
-    path = tmp_path / "runs" / "dqn_atari" / name
+    path = tmp_path / "runs" / "dqn" / name
     (path / "agent").mkdir(parents=True)
     (path / "config.json").write_text(json.dumps(config))
     measured = {"mean": score, "low": 0.5, "high": 1.5, "episodes": 10, "protocol": "nature"}
@@ -140,7 +141,7 @@ def test_only_runs_with_all_frames_and_a_score_are_finished(tmp_path):
     assert [r.seed for r in runs if r.state == "finished"] == [1, 2]
     assert [(r.seed, r.score, r.frames) for r in runs if r.state == "unfinished"] == [(3, None, 5000), (4, None, 10000)]
     assert [r.game for r in runs if r.state == "missing"] == ["breakout"] * 4
-    assert runs[0].folder == "runs/dqn_atari/a" and runs[0].human_nature == pytest.approx(21.7 / 30)
+    assert runs[0].folder == "runs/dqn/a" and runs[0].human_nature == pytest.approx(21.7 / 30)
     assert [(r.game, r.seed) for r in runs[:3]] == [("pong", 1), ("breakout", 1), ("pong", 2)], (
         "all games, seed by seed"
     )
@@ -232,7 +233,7 @@ def test_command_line():
 
 def test_who_learns_together():
     a, b, c = (Run("fast", "pong", seed) for seed in (1, 2, 4))
-    other, begun = Run("fast", "breakout", 2), Run("fast", "pong", 3, folder="runs/dqn_atari/pong__3")
+    other, begun = Run("fast", "breakout", 2), Run("fast", "pong", 3, folder="runs/dqn/pong__3")
     assert companions([a, other, b, begun, c], 3) == [a, b]  # 3 has begun: it goes on by itself
     assert companions([a, other, b, begun, c], 1) == [a] and companions([begun, c], 3) == [begun]
     assert companions([c, a, b], 3) == [c]
@@ -264,12 +265,12 @@ def test_a_suite_stops_goes_on_and_leaves_finished_runs_alone(tmp_path, monkeypa
         suite_dir = atari_suite.main(tiny())
     assert "stopped; go on:" in capfd.readouterr().err and not (suite_dir / "report.html").exists()
     cfg = dataclasses.replace(run.load_config(Config, suite_dir), resume=str(suite_dir))
-    first = suite_dir / "runs" / "dqn_atari" / "catch__1" / "agent" / "agent.json"
+    first = suite_dir / "runs" / "dqn" / "catch__1" / "agent" / "agent.json"
     as_it_was = first.read_bytes(), first.stat().st_mtime_ns
 
     def stop():
         for _ in range(3000):
-            if any(suite_dir.glob("runs/dqn_atari/catch__2__*/checkpoints/*")):
+            if any(suite_dir.glob("runs/dqn/catch__2__*/checkpoints/*")):
                 return os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.02)
 
@@ -290,7 +291,7 @@ def test_a_suite_stops_goes_on_and_leaves_finished_runs_alone(tmp_path, monkeypa
     rows = list(csv.DictReader((suite_dir / "scores.csv").open()))
     assert [row["state"] for row in rows] == ["finished"] * 2 and -1 <= float(rows[1]["score"]) <= 1
     assert len(suite.training_curve(suite_dir / rows[1]["folder"])[0]), "its curve is found"
-    assert len(list(suite_dir.glob("runs/dqn_atari/*"))) == 2 and not list(suite_dir.rglob("replay.ring"))
+    assert len(list(suite_dir.glob("runs/dqn/*"))) == 2 and not list(suite_dir.rglob("replay.ring"))
     assert json.loads((suite_dir / "scores.json").read_text())["hardware"], "on what it ran"
     with pytest.raises(ValueError, match="--frames cannot change"):
         atari_suite.main(dataclasses.replace(cfg, frames=5000))
@@ -298,12 +299,12 @@ def test_a_suite_stops_goes_on_and_leaves_finished_runs_alone(tmp_path, monkeypa
 
 def test_a_damaged_agent_has_not_finished_and_a_damaged_configuration_is_named(tmp_path, capfd):
     folder(tmp_path, "a", 1, 10_048)
-    (tmp_path / "runs" / "dqn_atari" / "a" / "agent" / "agent.json").write_text('{"ki')
+    (tmp_path / "runs" / "dqn" / "a" / "agent" / "agent.json").write_text('{"ki')
     (cell,) = suite.collect(tmp_path, [("fast", "pong", 1)])
-    assert cell.state == "unfinished" and cell.folder == "runs/dqn_atari/a"
+    assert cell.state == "unfinished" and cell.folder == "runs/dqn/a"
     assert "a/agent/agent.json is damaged, so its run counts as unfinished" in capfd.readouterr().err
     for text in ("{", '{"preset": "fast", "game": "pong", "seed": [1]}'):
-        (tmp_path / "runs" / "dqn_atari" / "a" / "config.json").write_text(text)
+        (tmp_path / "runs" / "dqn" / "a" / "config.json").write_text(text)
         with pytest.raises(DamagedFile, match=r"a/config\.json is no configuration"):
             suite.collect(tmp_path, [("fast", "pong", 1)])
 
@@ -311,14 +312,14 @@ def test_a_damaged_agent_has_not_finished_and_a_damaged_configuration_is_named(t
 def test_a_finished_run_loses_its_ring_also_if_its_companion_fails(tmp_path, monkeypatch):
     def perform(module, arguments, suite_dir):
         folder(suite_dir, "catch__1", 1, FRAMES, game="catch", frames=FRAMES)
-        ring = suite_dir / "runs" / "dqn_atari" / "catch__1" / "checkpoints" / "replay.ring"
+        ring = suite_dir / "runs" / "dqn" / "catch__1" / "checkpoints" / "replay.ring"
         ring.parent.mkdir()
         ring.write_bytes(b"frames")
         return 1
 
     monkeypatch.setattr(processes, "perform", perform)
     atari_suite.train(atari_suite.checked(tiny(together=2)), tmp_path)
-    assert list(tmp_path.glob("runs/dqn_atari/catch__1/checkpoints")) and not list(tmp_path.rglob("replay.ring"))
+    assert list(tmp_path.glob("runs/dqn/catch__1/checkpoints")) and not list(tmp_path.rglob("replay.ring"))
 
 
 @pytest.mark.slow
@@ -329,5 +330,5 @@ def test_a_run_that_fails_does_not_stop_the_others_and_is_shown(tmp_path, monkey
     with pytest.raises(ValueError, match=r"2 of 2 runs have not finished; --resume"):
         atari_suite.main(tiny())
     assert capfd.readouterr().err.count("failed; its own message stands above") == 2
-    (page,) = tmp_path.glob("runs/atari_suite/*/report.html")
+    (page,) = tmp_path.glob("runs/suite/*/report.html")
     assert "0 of 2 runs" in page.read_text()

@@ -3,7 +3,7 @@ import pytest
 
 from envs.go.position import BLACK, EMPTY, WHITE, IllegalMove
 from envs.tictactoe import SYMMETRIES, Board, PerfectPlayer, RandomTicTacToe, TicTacToe, values
-from experiments.match import play_game, play_match, random_openings, summary
+from experiments.go.match import play_game, play_match, random_openings, summary
 
 GAME = TicTacToe()
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_dqn import tiny
 
-from experiments import dqn_atari
+from experiments.control import dqn as dqn_atari
 from rlkit import checkpoint, run
 from rlkit.errors import NonFiniteLoss, SaveFailed
 from rlkit.together import together
@@ -28,7 +28,7 @@ def settings(**more):
 
 
 def folders(tmp_path):
-    return {run.load_config(type(settings()), path).seed: path for path in (tmp_path / "runs" / "dqn_atari").iterdir()}
+    return {run.load_config(type(settings()), path).seed: path for path in (tmp_path / "runs" / "dqn").iterdir()}
 
 
 def end(folder):

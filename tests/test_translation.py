@@ -12,10 +12,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from experiments import translation
-from experiments.parts import number_words
-from experiments.parts.number_words import english, korean
-from experiments.parts.translator import (
+from experiments.sequences import number_words, translation
+from experiments.sequences.number_words import english, korean
+from experiments.sequences.translation import PRESETS, Config, build, fitting, nats_per_token, read, score
+from experiments.sequences.translator import (
     BOS,
     EOS,
     FIELDS,
@@ -31,7 +31,6 @@ from experiments.parts.translator import (
     load_bpe,
     network,
 )
-from experiments.translation import PRESETS, Config, build, fitting, nats_per_token, read, score
 from rlkit import run, runtime
 from rlkit.checkpoint import save_agent
 from rlkit.data import padded

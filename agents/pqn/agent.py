@@ -62,7 +62,7 @@ class QNetwork(nn.Module):
     def __init__(self, obs_shape: tuple[int, ...], num_actions: int, width: float = 1.0):
         super().__init__()
         if len(obs_shape) != 3:
-            raise ValueError(f"PQN sees images, and these are {obs_shape[-1]} numbers: take experiments.dqn_memory")
+            raise ValueError(f"PQN sees images, and these are {obs_shape[-1]} numbers: take `memory`")
         self.torso = NormedCNN(obs_shape, width)
         self.head = LinearHead(self.torso.out_features, num_actions)
 

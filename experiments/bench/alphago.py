@@ -27,10 +27,11 @@ from envs.go.game import Go
 from envs.go.patterns import NUM_FEATURES
 from envs.go.position import Position
 from envs.go.replay import Games, from_lists
-from experiments import alphago_sl
+from experiments.alphago import positions
+from experiments.alphago import sl as alphago_sl
 from experiments.bench.go import random_moves
 from experiments.bench.turns import Config, in_turns, repeat, report
-from experiments.parts import players, positions
+from experiments.go import players
 from rlkit import compiled, runtime
 from rlkit.data import Batches
 from rlkit.trainer import Trainer

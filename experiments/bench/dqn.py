@@ -16,7 +16,7 @@ from agents.dqn.agent import DQN, DQNConfig
 from agents.dqn.experience import Experience
 from envs.atari import Atari
 from experiments.bench.turns import Config, in_process, in_turns, repeat, report
-from experiments.dqn_atari import PRESETS, build
+from experiments.control.dqn import PRESETS, build
 from rlkit import runtime
 from rlkit.replay import Replay
 from rlkit.trainer import TrainConfig, Trainer
@@ -163,7 +163,7 @@ def main(cfg: Config) -> None:
 
 
 def _start(cfg: Config) -> float:
-    code = "from experiments.dqn_atari import PRESETS, build, runtime;"
+    code = "from experiments.control.dqn import PRESETS, build, runtime;"
     code += f"_, experience, _ = build(PRESETS['fast'], runtime.setup(1, {cfg.device!r}, {cfg.threads}));"
     code += "experience._send(); experience._receive()"
     began = time.perf_counter()

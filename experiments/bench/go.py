@@ -98,8 +98,8 @@ def rules(game: Go) -> Callable[[], int]:
 
 
 def first_answer(environment: dict[str, str]) -> float:
-    """Seconds from the start of `experiments.gtp` to the answer of its first genmove."""
-    command = [sys.executable, "-m", "experiments.gtp", "--agent", "mcts:100", "--size", "9"]
+    """Seconds from the start of `gtp` to the answer of its first genmove."""
+    command = [sys.executable, "-m", "experiments", "gtp", "--agent", "mcts:100", "--size", "9"]
     began = time.perf_counter()
     subprocess.run(
         command, input=b"genmove b\nquit\n", env=os.environ | environment, check=True, capture_output=True

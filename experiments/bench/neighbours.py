@@ -14,20 +14,20 @@ from pathlib import Path
 from experiments.bench.turns import Config, report
 
 LEARNERS = {
-    "dqn": "experiments.dqn_atari --replay 20000 --learning-starts 2000 --no-save-replay",
-    "alphazero": "experiments.alphazero_go --selfplay.games 64 --selfplay.start 200",
-    "images": "experiments.images --data fashion-mnist --augment flipped shifted --batch-size 128",
-    "language model": "experiments.language_model",
+    "dqn": "dqn --replay 20000 --learning-starts 2000 --no-save-replay",
+    "alphazero": "alphazero --selfplay.games 64 --selfplay.start 200",
+    "images": "images --data fashion-mnist --augment flipped shifted --batch-size 128",
+    "language model": "language_model",
 }
 
 # Counts updates, or rounds of self-play, from the fifth on for so many seconds, and is gone.
 WORKER = """
-import importlib, os, sys, time
+import os, sys, time
 from agents.alphazero.selfplay import SelfPlay
-from rlkit import run
+from experiments.__main__ import load, parse
 from rlkit.trainer import Trainer
 
-seconds, (module, *flags), times = float(sys.argv[1]), sys.argv[2:], []
+seconds, (name, *flags), times = float(sys.argv[1]), sys.argv[2:], []
 
 def counted(method):
     def count(*args):
@@ -39,10 +39,10 @@ def counted(method):
         return out
     return count
 
-unit = SelfPlay.play if "alphazero" in module else Trainer.update
-setattr(SelfPlay if "alphazero" in module else Trainer, unit.__name__, counted(unit))
-experiment = importlib.import_module(module)
-experiment.main(run.parse(experiment.PRESETS, [*flags, "--trainer.no-progress"]))
+unit = SelfPlay.play if name == "alphazero" else Trainer.update
+setattr(SelfPlay if name == "alphazero" else Trainer, unit.__name__, counted(unit))
+command = load(name)
+command.main(parse(command, [*flags, "--trainer.no-progress"]))
 """
 BUSY = "while True: pass"
 

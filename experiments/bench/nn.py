@@ -1,6 +1,6 @@
 """What the shared trainer costs: the same modules, batches and optimiser in a plain loop, in turns.
 
-python -m experiments.bench nn --json
+python -m experiments bench nn --json
 """
 
 from collections.abc import Callable

@@ -31,9 +31,9 @@ from agents.alphazero.selfplay import SelfPlay
 from envs.go import features
 from envs.go.game import Go
 from envs.go.position import Position
-from experiments.alphazero_go import PRESETS
 from experiments.bench.go import middle_game
 from experiments.bench.turns import Config, in_process, in_turns, repeat, report
+from experiments.go.alphazero import PRESETS
 from rlkit import compiled, runtime
 from rlkit.checkpoint import save_agent
 
@@ -189,11 +189,11 @@ def openspiel(threads: int) -> Callable[[], int]:
 
 
 def first_move(network: BoardNetwork) -> float:
-    """Seconds from the start of `experiments.gtp` to the answer of its first genmove."""
+    """Seconds from the start of `gtp` to the answer of its first genmove."""
     with tempfile.TemporaryDirectory() as folder:
         info = AlphaZero(network).describe() | {"env": {"game": "go", "size": 9, "komi": 7.5}}
         save_agent(Path(folder), info, network.state_dict())
-        command = [sys.executable, "-m", "experiments.gtp", "--agent", folder, "--simulations", str(MOVE)]
+        command = [sys.executable, "-m", "experiments", "gtp", "--agent", folder, "--simulations", str(MOVE)]
         began = time.perf_counter()
         subprocess.run(command, input=b"genmove b\nquit\n", check=True, capture_output=True)
         return time.perf_counter() - began

@@ -1,0 +1,92 @@
+"""python -m experiments [COMMAND [FLAGS]]: lists the commands, or runs one. The script `lecture-rl` does the same."""
+
+import ast
+import difflib
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+COMMANDS = {
+    "worlds of one player": {
+        "dqn": "control.dqn",
+        "memory": "control.memory",
+        "pqn": "control.pqn",
+        "suite": "control.suite",
+        "curves": "control.curves",
+    },
+    "Go": {
+        "alphazero": "go.alphazero",
+        "match": "go.match",
+        "gtp": "go.gtp",
+        "make_games": "go.make_games",
+    },
+    "AlphaGo, all of it or a stage": {
+        "alphago": "alphago.pipeline",
+        "alphago_sl": "alphago.sl",
+        "alphago_rollout": "alphago.rollout",
+        "alphago_rl": "alphago.rl",
+        "alphago_value": "alphago.value",
+        "alphago_match": "alphago.table",
+    },
+    "without a world": {
+        "heights": "supervised.heights",
+        "images": "supervised.images",
+        "language_model": "sequences.language_model",
+        "translation": "sequences.translation",
+        "pretraining": "sequences.pretraining",
+    },
+    "for all": {
+        "evaluate": "evaluate",
+        "bench": "bench.__main__",
+    },
+}
+"""topic -> command -> module; each has `main(cfg)`, a dataclass `Config` and, if it makes runs, PRESETS of it"""
+MODULES = {name: module for topic in COMMANDS.values() for name, module in topic.items()}
+
+
+def load(name: str) -> Any:
+    """The module of a command."""
+    return importlib.import_module(f"experiments.{MODULES[name]}")
+
+
+def parse(command: Any, args: list[str] | None = None) -> Any:
+    """The configuration that a command line asks for."""
+    import tyro
+
+    from rlkit import run
+
+    if hasattr(command, "PRESETS"):
+        return run.parse(command.PRESETS, args)
+    return tyro.cli(command.Config, args=args)
+
+
+def overview() -> str:
+    """All commands with the first line of what their files say; imports none of them."""
+    lines = ["usage: lecture-rl COMMAND [FLAGS]        COMMAND --help lists its flags"]
+    for topic, commands in COMMANDS.items():
+        lines += ["", topic]
+        for name, module in commands.items():
+            text = (Path(__file__).parent / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8")
+            lines.append(f"  {name:<16}{(ast.get_docstring(ast.parse(text)) or '').partition(chr(10))[0]}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the command that the arguments of this process name."""
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
+        print(overview())
+        return
+    name = sys.argv[1]
+    if name not in MODULES:
+        close = difflib.get_close_matches(name, MODULES, 1)
+        sys.exit(f"error: there is no command {name!r}{f'; {close[0]}?' if close else ''}\n\n{overview()}")
+    from rlkit import run
+
+    sys.argv = [f"lecture-rl {name}", *sys.argv[2:]]
+    command = load(name)
+    run.cli(command.main, lambda: parse(command))
+
+
+if __name__ == "__main__":
+    main()

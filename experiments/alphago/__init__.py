@@ -1,0 +1,1 @@
+"""Commands: AlphaGo 2016: its stages and its pipeline."""

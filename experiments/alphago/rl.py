@@ -1,0 +1,176 @@
+"""AlphaGo's third learner: the policy network, from the supervised weights on, by games against its own past.
+
+python -m experiments alphago_rl --start-from runs/alphago_sl/<run>                   # for two cores
+python -m experiments alphago_rl --start-from runs/alphago_sl/<run> --preset paper    # 10,000 sets of 128 games
+python -m experiments alphago_rl --start-from runs/alphago_sl/<run> --baseline runs/alphago_value/<run>
+python -m experiments alphago_rl --resume runs/alphago_rl/<run>
+
+Every update plays a set of games, half with each colour, against one of the snapshots taken so far. What is measured:
+games against the supervised policy, both drawn at temperature 1 from random openings, each with both colours.
+Source: Silver et al. 2016, Methods, "Policy network: reinforcement learning".
+"""
+
+import functools
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from agents.alphago import games
+from agents.alphago.network import reinforce_loss
+from agents.alphago.parts import Evaluator, Parts
+from agents.alphago.reinforce import PoolPlay
+from envs.go.features import alphago_slab
+from envs.go.game import Go
+from experiments.alphago import stages
+from rlkit import run, runtime
+from rlkit.data_files import DataFiles, agent_files, located
+from rlkit.evaluate import wilson_interval
+from rlkit.logger import Timer, say
+from rlkit.trainer import TrainConfig, Trainer
+
+# A gradient is a sum over the moves of a game: its norm is about 30 on 9x9, so that a step is mostly clip times lr.
+BASE = TrainConfig(
+    steps=400, optimizer="sgd", lr=0.003, momentum=0.0, lr_warmup=5, precision="auto", log_every=5, save_every=20,
+)  # fmt: skip
+
+
+@dataclass
+class Config:
+    """Improve a supervised policy by REINFORCE."""
+
+    preset: Literal["small", "paper"] = "small"
+    """defaults: small (two cores), paper (Silver et al. 2016: for a GPU)"""
+    resume: str | None = None
+    """folder of a run to go on with"""
+    start_from: str | None = None
+    """run or agent folder of the supervised policy; it may move, with the new place said when the run goes on, and
+    must stay the same; `alphago_sl` makes one"""
+    baseline: str | None = None
+    """run or agent folder of a value network, whose value the outcome is compared with; none: 0"""
+    komi: float | None = None
+    """points for White; default: the supervised policy's"""
+    games: int = 64
+    """of a set, and so of an update"""
+    snapshot_every: int = 20
+    """updates between the snapshots that the opponents are drawn from"""
+    opening_moves: int = 0
+    """random moves at the beginning of each game that is learned from"""
+    evaluate_every: int = 100
+    """updates between evaluations; the agent's folder is saved then"""
+    evaluate_games: int = 400
+    """against the supervised policy in each evaluation"""
+    evaluate_opening_moves: int = 4
+    """random moves at the beginning of each of those"""
+    seed: int = 1
+    minutes: float = 0
+    """that this process may take, its last evaluation and save included; 0: no limit"""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ..."""
+    threads: int = 0
+    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
+    trainer: TrainConfig = field(default_factory=lambda: replace(BASE))
+    """accumulate: the parts that a set's positions are learned from in, where they do not fit at once"""
+
+
+PRESETS = {
+    "small": Config(),
+    "paper": Config(
+        preset="paper",
+        games=128,
+        snapshot_every=500,
+        evaluate_every=500,
+        device="cuda",
+        trainer=replace(BASE, steps=10_000, log_every=10, save_every=100),
+    ),
+}
+FIXED = (
+    "preset", "komi", "games", "snapshot_every", "opening_moves", "seed",
+    "trainer.optimizer", "trainer.accumulate",
+)  # fmt: skip
+BOUNDS: dict[str, run.Bound] = {
+    "komi": (-361, 361), "games": 2, "snapshot_every": 1, "opening_moves": 0, "evaluate_every": 1, "evaluate_games": 2,
+    "evaluate_opening_moves": 0, "seed": 0, "minutes": 0, "threads": 0, "trainer.steps": 1,
+}  # fmt: skip
+
+
+def main(cfg: Config) -> Path:
+    """Train; returns the run's folder."""
+    began = time.monotonic()
+    deadline = run.Deadline(cfg.minutes, began)
+    run.within(cfg, BOUNDS)
+    if cfg.trainer.mode == "cudagraph":
+        raise ValueError("--trainer.mode cudagraph takes batches of one shape, and games differ in length: use eager")
+    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    cfg = located(cfg, "start_from", "baseline")
+    parts, info = stages.load(cfg.start_from, "policy", "--start-from", device)
+    network = parts.policy
+    assert network is not None
+    size = network.config["size"]
+    game = Go(size, komi=info["env"]["komi"] if cfg.komi is None else cfg.komi)
+    baseline = None
+    if cfg.baseline:
+        value = stages.load(cfg.baseline, "value", "--baseline", device)[0].value
+        assert value is not None
+        if value.config["size"] != size:
+            raise ValueError(f"--baseline {cfg.baseline} is for {value.config['size']} lines, the policy for {size}")
+        baseline = Evaluator(value, cfg.trainer.precision)
+    encode = functools.partial(alphago_slab, height=size, width=size, colour_plane=baseline is not None)
+    supervised = Evaluator(network, cfg.trainer.precision)  # on a copy
+    timer = Timer()
+    experience = PoolPlay(
+        game, encode, network, cfg.games, cfg.snapshot_every, cfg.trainer.accumulate, cfg.opening_moves, baseline,
+        cfg.seed, cfg.trainer.precision, timer,
+    )  # fmt: skip
+    data = DataFiles(cfg, {name: agent_files(getattr(cfg, name)) for name in ("start_from", "baseline")})
+    run_dir = run.start(cfg, "alphago_rl", f"{size}x{size}", FIXED, data=data)
+    state = {"games": experience}
+    trainer = Trainer(network, reinforce_loss, cfg.trainer, run_dir, state=state, timer=timer, deadline=deadline)
+    if cfg.resume and not trainer.load():
+        say(f"{run_dir} holds no checkpoint: starting at the beginning")
+    player: Any = trainer.averaged
+    learned = Evaluator(player, cfg.trainer.precision)
+
+    def save(score: dict[str, float]) -> None:
+        trained = {
+            "stage": "rl", "steps": trainer.step, "games": experience.sets * cfg.games, "start_from": cfg.start_from,
+            "baseline": cfg.baseline, "seed": cfg.seed, "minutes": round((time.monotonic() - began) / 60, 1),
+        }  # fmt: skip
+        stages.save(run_dir / "agent", Parts(policy=player), game, trained, score)
+
+    def evaluation() -> None:
+        rng, first = np.random.default_rng(runtime.derive_seed(cfg.seed, 1)), games.colours(cfg.evaluate_games)
+        states = games.openings(game, cfg.evaluate_games, cfg.evaluate_opening_moves, rng)
+        learned.refresh()
+        with timer("evaluate"):
+            played = games.play(game, encode, states, (learned, supervised), games.sides(first), rng)
+        points = (games.worth(played.winner, first) + 1) / 2
+        low, high = wilson_interval(float(points.sum()), len(points))
+        score = {
+            "score": float(points.mean()), "score_low": low, "score_high": high,
+            "score_as_black": float(points[first == 1].mean()), "score_as_white": float(points[first == 2].mean()),
+            "length": float(np.mean([len(moves) for moves in played.moves])),
+        }  # fmt: skip
+        trainer.log({f"eval/{name}": value for name, value in score.items()})
+        say(
+            f"step {trainer.step:,}: {score['score']:.1%} ({low:.1%} to {high:.1%}) of {len(points)} games against the"
+            f" supervised policy; {score['score_as_black']:.1%} as Black, {score['score_as_white']:.1%} as White"
+        )
+        save(score | {"games": cfg.evaluate_games})
+
+    say(f"{size}x{size}, komi {game.komi:g}: sets of {cfg.games} games, {cfg.trainer.steps:,} updates, one a set")
+    for step, _, _ in trainer.run(experience):
+        if step % cfg.trainer.log_every == 0:
+            trainer.log(experience.stats())
+        if step % cfg.evaluate_every == 0 and trainer.goes_on(evaluations=2):  # the last one follows the loop
+            evaluation()
+    if trainer.stopped:  # whoever stops a run does not want to wait for games
+        save({})
+    else:
+        evaluation()
+    trainer.close()
+    say(timer.table())
+    say(f"go on: {run.command('alphago_rl', '--resume', run_dir)}")
+    return run_dir

@@ -1,0 +1,273 @@
+"""AlphaGo's fourth learner: a value network that predicts who wins.
+
+python -m experiments alphago_value --policy runs/alphago_sl/<run> --rl runs/alphago_rl/<run>   # makes its games
+python -m experiments alphago_value --data runs/alphago_value/<run>                  # the games of an earlier run
+python -m experiments alphago_value --data runs/alphago_value/<run> --whole-games    # all their positions: overfits
+python -m experiments alphago_value --games games.sgf                                # recorded games
+python -m experiments alphago_value --resume runs/alphago_value/<run>
+
+One position a game: the one after a random move, which the supervised policy led to and after which the policy that
+learned by playing ends the game (of a recorded game: one drawn). Whole games: as many positions, all that come after
+the random move, from fewer games. Source: Silver et al. 2016, Methods, "Value network: regression".
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from agents.alphago.network import ValueNetwork, value_loss
+from agents.alphago.parts import Evaluator, Parts
+from agents.alphago.value_data import Store, sample
+from envs.go.features import alphago_slab
+from envs.go.game import Go
+from experiments.alphago import outcomes, positions, stages
+from rlkit import run, runtime
+from rlkit.checkpoint import checkpoints
+from rlkit.data import Batches
+from rlkit.data_files import DataFiles, agent_files, located
+from rlkit.logger import Logger, say
+from rlkit.trainer import TrainConfig, Trainer
+
+
+@dataclass
+class Config:
+    """Learn the outcomes of games, from one of three: --policy and --rl, --data, --games."""
+
+    preset: Literal["small", "paper"] = "small"
+    """defaults: small (two cores), paper (Silver et al. 2016: for a GPU, and a long time)"""
+    resume: str | None = None
+    """folder of a run to go on with"""
+    policy: str | None = None
+    """run or agent folder of the supervised policy; `alphago_sl` makes one"""
+    rl: str | None = None
+    """run or agent folder of the policy that learned by playing; `alphago_rl` makes one"""
+    data: str | None = None
+    """folder of a run that has made games: they are taken. This and all folders here may have
+    moved when a run goes on"""
+    games: str | None = None
+    """SGF collection, or a folder of them; outcomes are their result fields', and games without one are left out"""
+    komi: float | None = None
+    """points for White in the games that are made; default: that of --rl"""
+    positions: int = 40_000
+    """games to make, with one position each; of those of --data and --games at most so many. 0: all of these"""
+    tower_from: str | None = None
+    """run or agent folder of a policy whose tower the network begins with: with less than millions of games it learns
+    much more than from nothing, as the paper's did"""
+    most_moves: int = 0
+    """U is drawn from 1 to this; 0: 450 in 361 of the board's points, as in the paper"""
+    at_once: int = 512
+    """games that are made in lock-step"""
+    whole_games: bool = False
+    """learn from all positions of fewer games"""
+    held_out: float = 0.1
+    """share of the games that is measured on and not learned from"""
+    channels: int = 64
+    layers: int = 8
+    batch_size: int = 256
+    epochs: float = 8
+    """times that each position is seen on average, each time under one of the eight symmetries"""
+    evaluate_every: int = 500
+    """updates between evaluations; the agent's folder is saved then"""
+    seed: int = 1
+    minutes: float = 0
+    """that this process may take, its last evaluation and save included; 0: no limit"""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ..."""
+    threads: int = 0
+    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
+    # steps=0: those of the epochs
+    trainer: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=0, optimizer="adamw", lr=1e-3, weight_decay=0.05, lr_warmup=100, lr_decay="cosine",
+            precision="auto", log_every=50, save_every=500,
+        )
+    )  # fmt: skip
+
+
+PRESETS = {
+    "small": Config(),
+    "paper": Config(
+        preset="paper",
+        positions=30_000_000,
+        at_once=4096,
+        channels=192,
+        layers=12,
+        batch_size=32,
+        evaluate_every=50_000,
+        device="cuda",
+        trainer=TrainConfig(steps=50_000_000, optimizer="sgd", lr=0.003, momentum=0.0, save_every=50_000),
+    ),
+}
+AGENTS = ("policy", "rl", "tower_from")
+FIXED = (
+    "preset", "komi", "positions", "most_moves", "at_once",
+    "whole_games", "held_out", "channels", "layers", "batch_size", "seed", "trainer.optimizer", "trainer.accumulate",
+)  # fmt: skip
+BOUNDS: dict[str, run.Bound] = {
+    "komi": (-361, 361), "positions": 0, "most_moves": 0, "at_once": 1, "held_out": (0, 1), "channels": 1, "layers": 1,
+    "batch_size": 1, "epochs": 0, "evaluate_every": 1, "seed": 0, "minutes": 0, "threads": 0,
+}  # fmt: skip
+SAVE_SECONDS = 60.0
+"""between two savings of the games made so far"""
+
+
+def check(cfg: Config) -> None:
+    """Raise ValueError where it does not say what to learn from, or more than once."""
+    run.within(cfg, BOUNDS)
+    ways = {"--policy and --rl": cfg.policy or cfg.rl, "--data": cfg.data, "--games": cfg.games}
+    given = [flag for flag, value in ways.items() if value]
+    if len(given) != 1:
+        said = f"not {' and '.join(given)} at once" if given else "and none is given"
+        raise ValueError(
+            f"there is one source of games, --policy with --rl, --data or --games, {said}; "
+            "python -m experiments alphago_sl and then `alphago_rl` make the two policies"
+        )
+    if cfg.policy and not cfg.rl:
+        raise ValueError("--rl is missing, the policy that ends the games: python -m experiments alphago_rl makes one")
+    if cfg.rl and not 0 < round(cfg.held_out * cfg.positions) < cfg.positions:
+        raise ValueError(
+            f"--positions says how many games to make, and --held-out which share of them is measured on: "
+            f"{cfg.positions:,} and {cfg.held_out:g} leave nothing to learn from or to measure on; take 40000 and 0.1"
+        )
+    if not (cfg.trainer.steps or cfg.epochs):
+        raise ValueError("--epochs 0 learns nothing, unless --trainer.steps says how long")
+
+
+def policies(cfg: Config, device: torch.device) -> tuple[Go, dict[str, Any], Callable[[np.random.Generator], Any]]:
+    """(the game, what its games are made by, a function that makes some of them)."""
+    supervised, theirs = stages.load(cfg.policy, "policy", "--policy", device)
+    learned, info = stages.load(cfg.rl, "policy", "--rl", device)
+    assert supervised.policy is not None and learned.policy is not None
+    size, other = learned.policy.config["size"], supervised.policy.config["size"]
+    if size != other:
+        raise ValueError(f"--policy is for {other} lines and --rl for {size}: take two of one board")
+    game = Go(size, komi=info["env"]["komi"] if cfg.komi is None else cfg.komi)
+    most = cfg.most_moves or round(450 / 361 * game.points)
+    header = {"size": size, "komi": game.komi, "most_moves": most, "seed": cfg.seed, "at_once": cfg.at_once}
+    header |= {"positions": cfg.positions, "policy": theirs["weights_sha256"][0], "rl": info["weights_sha256"][0]}
+    first, then = (Evaluator(network, cfg.trainer.precision) for network in (supervised.policy, learned.policy))
+    encode = functools.partial(alphago_slab, height=size, width=size)
+    return game, header, functools.partial(sample, game, encode, first, then, cfg.at_once, most)
+
+
+def make_games(cfg: Config, store: Store, make: Callable[[np.random.Generator], Any], deadline: run.Deadline) -> bool:
+    """Make games until there are enough, or the time is over; whether there are enough. What there is, is saved."""
+    began, saved, before, said = 0.0, time.monotonic(), 0, False
+    bar = Logger(None, cfg.positions, " games", store.games, cfg.trainer.progress, deadline.left)
+    try:
+        while store.games < cfg.positions and not deadline.reached({}):
+            here = store.games
+            store.add(make(np.random.default_rng([cfg.seed, store.parts])))  # the part's own: a kill changes nothing
+            if store.games == here:
+                raise ValueError(f"none of {cfg.at_once} games lasted for its random move: lower --most-moves")
+            if not began:  # the first part compiles
+                began, before = time.monotonic(), store.games
+            elif not said and time.monotonic() - began > 10:
+                rate, said = (store.games - before) / (time.monotonic() - began), True
+                say(f"{rate:.1f} games/s: about {(cfg.positions - store.games) / rate / 60:.1f} minutes more")
+            bar.advance(min(store.games, cfg.positions))
+            if time.monotonic() - saved > SAVE_SECONDS:
+                store.save()
+                saved = time.monotonic()
+    finally:
+        bar.close()
+        store.save()
+    return store.games >= cfg.positions
+
+
+def main(cfg: Config) -> Path:
+    """Make games if there are none, and train; returns the run's folder."""
+    deadline = run.Deadline(cfg.minutes)
+    check(cfg)
+    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    cfg = located(cfg, *AGENTS, "data", "games")
+
+    store, make, found = Store(Path(cfg.data or "") / "games"), None, None
+    if cfg.games:
+        found = outcomes.recorded(positions.read(cfg.games), cfg.positions, cfg.seed)
+        game = found.games.game
+    elif cfg.data:
+        if not store.load():
+            raise FileNotFoundError(f"--data {cfg.data} is no run of `alphago_value` that has made games")
+        game = Go(store.header["size"], komi=store.header["komi"])
+        theirs = store.header["positions"]  # not one more, or other games would be held out
+        found = outcomes.made(store.all(), game, min(cfg.positions or theirs, theirs))
+    else:
+        game, header, make = policies(cfg, device)
+    if found:
+        found.split(cfg.held_out, cfg.whole_games)  # or an error, before anything is written
+    size = game.height
+    model = ValueNetwork(size, channels=cfg.channels, layers=cfg.layers)
+    if cfg.tower_from:
+        begun = stages.load(cfg.tower_from, "policy", "--tower-from")[0].policy
+        assert begun is not None
+        model.begin_with(begun)
+    files = {name: agent_files(getattr(cfg, name)) for name in AGENTS}
+    files["data"] = checkpoints(store.folder)[:1] if cfg.data else []
+    files["games"] = positions.files(cfg.games) if cfg.games else []
+    name = f"{size}x{size}{'_whole' if cfg.whole_games else ''}"
+    run_dir = run.start(cfg, "alphago_value", name, FIXED, data=DataFiles(cfg, files))
+    resume = run.command("alphago_value", "--resume", run_dir)
+    if make:
+        store = Store(run_dir / "games", header)
+        if store.load():
+            say(f"{store.games:,} of {cfg.positions:,} games are there")
+        try:
+            if not make_games(cfg, store, make, deadline):
+                say(f"{store.games:,} of {cfg.positions:,} games are made; go on: {resume}")
+                return run_dir
+        except KeyboardInterrupt:
+            raise ValueError(f"stopped with {store.games:,} games, which are saved; go on: {resume}") from None
+    found = found or outcomes.made(store.all(), game, cfg.positions)
+    games = found.games
+    learned, held_out = found.split(cfg.held_out, cfg.whole_games)
+    model.to(device)
+    draw = positions.drawn(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1))
+    batches = Batches.for_device(draw, device)
+    epoch = len(learned) / cfg.batch_size / cfg.trainer.accumulate
+    steps = cfg.trainer.steps or max(1, round(cfg.epochs * epoch))
+    limits, state = replace(cfg.trainer, steps=steps), {"batches": batches}
+    trainer = Trainer(model, value_loss, limits, run_dir, state=state, deadline=deadline)
+    if cfg.resume and not trainer.load():
+        say(f"{run_dir} holds no checkpoint: the training starts at the beginning")
+    player: Any = trainer.averaged
+    again = np.random.default_rng(0).permutation(learned)[: len(held_out)]  # as many to measure what was learned
+    say(
+        f"{len(learned):,} positions of {len(np.unique(games.of[learned])):,} games to learn from,"
+        f" one each of {len(held_out):,} games held out; {steps:,} updates"
+    )
+
+    def evaluation() -> tuple[outcomes.Foretold, Any]:
+        with trainer.timer("evaluate"):
+            test, train = (outcomes.foretell(player, games, index, deadline.in_time) for index in (held_out, again))
+        constant, by_colour = outcomes.constants(games, learned, test)
+        score = outcomes.score(test, train, constant, by_colour)
+        tens = outcomes.by_ten(test)
+        trainer.log({f"eval/{name}": value for name, value in (score | tens).items()})
+        say(
+            f"step {trainer.step:,}: MSE {score['test_mse']:.4f} on games held out, {score['train_mse']:.4f} on those"
+            f" learned from; a constant {score['constant_mse']:.4f}, by colour {score['colour_mse']:.4f}"
+        )
+        trained = {
+            "stage": "value", "steps": trainer.step, "positions": len(learned), "whole_games": cfg.whole_games,
+            "policy": cfg.policy, "rl": cfg.rl, "data": cfg.data, "games": cfg.games, "seed": cfg.seed,
+        }  # fmt: skip
+        stages.save(run_dir / "agent", Parts(value=player), game, trained, score | {"positions": len(test.z)})
+        return test, by_colour
+
+    for step, _, _ in trainer.run(batches):
+        if step % cfg.evaluate_every == 0 and trainer.goes_on(evaluations=2):  # the last one follows the loop
+            evaluation()
+    last = evaluation()
+    if not trainer.stopped:
+        say(outcomes.table(*last))
+    trainer.close()
+    say(trainer.timer.table())
+    say(f"go on: {resume}")
+    return run_dir

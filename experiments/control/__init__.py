@@ -1,0 +1,1 @@
+"""Commands: worlds of one player: DQN and its kin."""

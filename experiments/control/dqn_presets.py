@@ -1,0 +1,178 @@
+"""DQN's settings on Atari, and the papers' own as presets: each a few lines against the one that it grew from."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import tyro
+
+from agents.dqn.agent import DQNConfig
+from rlkit import run
+from rlkit.trainer import TrainConfig
+
+
+@dataclass
+class Config:
+    """DQN on Atari. Frames are emulator frames: four to an agent's step (one in catch)."""
+
+    preset: str = "fast"
+    """defaults: fast (Double, dueling, 3-step, many envs), plain (without these), frugal (with more updates for each
+    step), gpu (fast for a large one), nature (the 2015 paper), or a paper after it, each with its own numbers"""
+    resume: str | None = None
+    """folder of a run to go on with"""
+    torso_from: str | None = None
+    """agent or run folder (of `images`, say) whose torso a new run begins with, as far as it fits"""
+    game: str = "pong"
+    """any single-player game that ale-py ships, or catch; also the worlds of dqn_memory, with --backbone mlp"""
+    protocol: Literal["nature", "machado"] = "nature"
+    """machado: sticky actions, no life-loss signal"""
+    seed: int = 1
+    together: int = 1
+    """runs that learn side by side in this process, with the seeds `seed`, `seed` + 1, ...; each has its own folder"""
+    frames: int = 4_000_000
+    """emulator frames in all"""
+    minutes: float = 0
+    """that this process may take, its last evaluation and save included; 0: no limit"""
+    num_envs: int = 16
+    """emulators in lock-step"""
+    batch_size: int = 128
+    """transitions in an update"""
+    samples_per_step: float = 8
+    """transitions replayed for each agent step"""
+    replay: int = 200_000
+    """agent steps it holds, one stored frame each; 7.06 GB of memory a million"""
+    priority: float = 0.0
+    """exponent of prioritised replay: how much more often surprising transitions are replayed; 0: all as often"""
+    importance: float = 0.4
+    """of prioritised replay: how much of that the loss makes up for at the beginning; at the end, all of it"""
+    learning_starts: int = 5_000
+    """agent steps, all environments together, before the first update; random play in a new run"""
+    epsilon_final: float = 0.01
+    epsilon_frames: int = 400_000
+    """frames over which epsilon falls from 1 to epsilon_final once learning has started"""
+    target_every: int = 500
+    """updates between copies into the target network"""
+    eval_every: int = 1_000_000
+    """frames between evaluations; the agent's folder is saved then"""
+    eval_episodes: int = 10
+    save_replay: bool = True
+    """save the replay's frames too, for an exact resume: 7.06 GB on disk a million steps held, twice that at most"""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ..."""
+    threads: int = 0
+    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
+    agent: tyro.conf.OmitArgPrefixes[DQNConfig] = field(
+        default_factory=lambda: DQNConfig(double=True, dueling=True, n_step=3)
+    )
+    # steps=0: as many updates as the frames allow
+    trainer: TrainConfig = field(
+        default_factory=lambda: TrainConfig(steps=0, lr=2e-4, eps=0.005 / 128, precision="auto")
+    )
+
+
+BOUNDS: dict[str, run.Bound] = {
+    "seed": 0, "together": 1, "frames": 1, "minutes": 0, "num_envs": 1, "batch_size": 1, "samples_per_step": 1e-3,
+    "replay": 1, "learning_starts": 0, "priority": (0, 1), "importance": (0, 1), "epsilon_final": (0, 1),
+    "epsilon_frames": 1, "target_every": 1, "eval_every": 1, "eval_episodes": 1, "threads": 0, "agent.n_step": 1,
+    "agent.width": 0.01, "agent.atoms": 2, "agent.v_max": 1e-3, "agent.gamma": (0, 1),
+}  # fmt: skip
+# What turns frames into updates or shapes what is saved: changed midway, a checkpoint would not fit.
+FIXED = (
+    "preset", "game", "protocol", "num_envs", "batch_size", "samples_per_step", "learning_starts", "replay", "priority",
+    "agent", "trainer.accumulate", "trainer.optimizer",
+)  # fmt: skip
+
+NATURE = Config(
+    preset="nature",
+    frames=200_000_000,
+    num_envs=1,
+    batch_size=32,
+    replay=1_000_000,
+    learning_starts=50_000,
+    epsilon_final=0.1,
+    epsilon_frames=4_000_000,  # a million of the paper's frames, which are its agent's steps
+    target_every=10_000,
+    eval_every=10_000_000,
+    eval_episodes=30,
+    agent=DQNConfig(),
+    # The paper sums the batch's gradients, this loss averages them: eps shrinks by the square of the batch.
+    trainer=TrainConfig(
+        steps=0, optimizer="rmsprop", lr=2.5e-4, eps=0.01 / 32**2, clip=0, log_every=1000, save_every=50_000
+    ),
+)
+
+
+def after(
+    base: Config, preset: str, agent: dict[str, Any], trainer: dict[str, Any] | None = None, **more: Any
+) -> Config:
+    """`base` with some settings changed."""
+    agent_, trainer_ = replace(base.agent, **agent), replace(base.trainer, **trainer or {})
+    return replace(base, preset=preset, agent=agent_, trainer=trainer_, **more)
+
+
+# Target networks: the 2015 table counts updates; what came after counts agent steps, four to an update.
+ADAM = {"optimizer": "adam", "lr": 5e-5, "eps": 0.01 / 32}
+DOUBLE = after(NATURE, "double", {"double": True}, target_every=7_500, epsilon_final=0.01)
+C51 = after(NATURE, "c51", {"distribution": "c51"}, ADAM | {"lr": 2.5e-4}, epsilon_final=0.01, target_every=2_500)
+QR = after(NATURE, "qr", {"distribution": "qr", "atoms": 200}, ADAM, epsilon_final=0.01, target_every=2_500)
+IQN = after(QR, "iqn", {"distribution": "iqn", "atoms": 64})
+RAINBOW = after(
+    C51,
+    "rainbow",
+    {"double": True, "dueling": True, "n_step": 3, "noisy": True},
+    {"lr": 6.25e-5, "eps": 1.5e-4, "clip": 10},
+    priority=0.5,
+    learning_starts=20_000,
+    target_every=2_000,
+    epsilon_final=0.0,
+    epsilon_frames=1,
+)
+MUNCHAUSEN = after(
+    NATURE,
+    "munchausen",
+    {"munchausen": True},
+    ADAM,
+    protocol="machado",
+    learning_starts=20_000,
+    target_every=2_000,
+    epsilon_final=0.01,
+    epsilon_frames=1_000_000,
+)
+
+FAST = Config()
+PRESETS = {
+    "fast": FAST,
+    # The same agent for a large GPU: the batch grows with the number of emulators, the replay lies on the device.
+    "gpu": Config(
+        preset="gpu",
+        frames=40_000_000,
+        num_envs=64,
+        batch_size=512,
+        replay=1_000_000,
+        learning_starts=20_000,
+        epsilon_frames=1_000_000,
+        target_every=250,
+        eval_every=4_000_000,
+        save_replay=False,
+        device="cuda",
+        trainer=TrainConfig(steps=0, lr=2.5e-4, eps=0.005 / 512, mode="cudagraph", precision="auto"),
+    ),
+    "plain": after(FAST, "plain", {"double": False, "dueling": False, "n_step": 1}),
+    # Four times as many updates an agent step: for those whose steps are dear.
+    "frugal": after(FAST, "frugal", {"n_step": 5}, samples_per_step=32, priority=0.5, epsilon_frames=200_000),
+    # The papers, in the order in which they came.
+    "nature": NATURE,
+    "linear": after(NATURE, "linear", {"backbone": "linear"}),
+    "no_target": after(NATURE, "no_target", {}, target_every=1),
+    "no_replay": after(NATURE, "no_replay", {}, replay=36, learning_starts=36),  # the newest 32 transitions
+    "neither": after(NATURE, "neither", {}, replay=36, learning_starts=36, target_every=1),
+    "double": DOUBLE,
+    "prioritised": after(DOUBLE, "prioritised", {}, {"lr": 2.5e-4 / 4}, priority=0.6),
+    "dueling": after(DOUBLE, "dueling", {"dueling": True}, {"lr": 6.25e-5, "clip": 10}),
+    "c51": C51,
+    "qr": QR,
+    "iqn": IQN,
+    "noisy": after(NATURE, "noisy", {"noisy": True}, epsilon_final=0.0, epsilon_frames=1, target_every=2_500),
+    "rainbow": RAINBOW,
+    "munchausen": MUNCHAUSEN,
+    "munchausen_iqn": after(MUNCHAUSEN, "munchausen_iqn", {"distribution": "iqn", "atoms": 64}),
+}

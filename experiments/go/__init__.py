@@ -1,0 +1,1 @@
+"""Commands: Go: self-play, matches, engines."""

@@ -1,0 +1,297 @@
+"""AlphaZero on small boards.
+
+python -m experiments alphazero --size 5                           # 15 minutes on two cores: perfect play
+python -m experiments alphazero --preset tictactoe                 # seconds
+python -m experiments alphazero --resume runs/alphazero/<run>   # goes on where the run was stopped
+"""
+
+import contextlib
+import copy
+import functools
+import os
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from agents.alphazero.games import Finished, SelfPlayConfig
+from agents.alphazero.network import BoardNetwork, alphazero_loss
+from agents.alphazero.player import AlphaZero
+from agents.alphazero.selfplay import SelfPlay
+from experiments.go.board_games import World
+from experiments.go.ladder import Ladder
+from experiments.go.players import agent_folder
+from rlkit import compiled, run, runtime
+from rlkit.checkpoint import checkpoints, load_agent_files, save_agent
+from rlkit.logger import Timer, say
+from rlkit.trainer import TrainConfig, Trainer
+
+BASE = TrainConfig(
+    steps=0, optimizer="adamw", lr=2e-3, lr_decay="cosine", weight_decay=1e-4, clip=4.0, ema=0.998,
+    precision="auto", save_every=2000,
+)  # fmt: skip
+
+
+@dataclass
+class Config:
+    """Train a policy and value network on its own games. Numbers of 0 stand for what suits the board."""
+
+    preset: Literal["cpu", "gpu", "tictactoe"] = "cpu"
+    """defaults: cpu (two cores or a few), gpu (a large one, with a core for each of its 12 parts), tictactoe (a toy)"""
+    resume: str | None = None
+    """folder of a run to go on with"""
+    start_from: str | None = None
+    """agent or run folder, whose weights a new run begins with; its board may be smaller"""
+    game: Literal["go", "tictactoe"] = "go"
+    size: int = 5
+    """lines of the board"""
+    komi: float | None = None
+    """points for White; default: the size's (24.5, 9 and 7.5 on 5x5, 7x7 and 9x9)"""
+    seed: int = 1
+    minutes: float = 0
+    """of this process, its last evaluation included; the learning rate decays over them unless trainer.steps is set"""
+    backbone: Literal["resnet", "alphago", "transformer"] = "resnet"
+    channels: int = 0
+    blocks: int = 0
+    heads: tuple[str, ...] = ("ownership", "score", "reply")
+    """targets beside policy and value; each may be left out"""
+    rungs: tuple[str, ...] = ("random", "mcts:100", "mcts:1000", "mcts:10000", "gnugo:10")
+    """opponents by growing strength: it is measured against the one that it does not beat yet, and its past self"""
+    eval_minutes: float = 0
+    """between evaluations, which take a third of that at most; the agent's folder is saved then. 0: a fifth of all
+    minutes"""
+    eval_games: int = 20
+    """of each match in an evaluation"""
+    eval_simulations: int = 200
+    """of the network's moves there"""
+    gate: float = 0.0
+    """score against its past self that the network needs to take over self-play, 0.55 say; 0: it always does"""
+    sgf_every: int = 100
+    """games of self-play between those that are written to games.sgf; 0: none"""
+    threads: int = 0
+    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ..."""
+    selfplay: SelfPlayConfig = field(default_factory=SelfPlayConfig)
+    trainer: TrainConfig = field(default_factory=lambda: replace(BASE))
+
+
+PRESETS = {
+    "cpu": Config(),
+    "gpu": Config(
+        preset="gpu",
+        size=9,
+        minutes=30,
+        channels=96,
+        blocks=6,
+        device="cuda",
+        selfplay=SelfPlayConfig(games=6144, parts=12, window=1_000_000, batch_size=1024, start=50_000),
+        trainer=replace(BASE, ema=0.999, mode="cudagraph", save_every=5000),
+    ),
+    "tictactoe": Config(
+        preset="tictactoe",
+        game="tictactoe",
+        size=3,
+        komi=0.0,
+        minutes=5,
+        channels=32,
+        blocks=2,
+        heads=(),
+        rungs=("random", "perfect"),
+        sgf_every=0,
+        selfplay=SelfPlayConfig(games=64, simulations=32, window=20_000, batch_size=128, start=500),
+        trainer=replace(BASE, steps=600, lr=3e-3, ema=0.98, precision="fp32", save_every=200),
+    ),
+}
+BY_SIZE = {5: (24.5, 32, 3, 15.0), 7: (9.0, 48, 4, 60.0), 9: (7.5, 64, 6, 600.0)}
+"""komi, channels, blocks, minutes"""
+FIXED = (
+    "game", "size", "backbone", "channels", "blocks", "heads", "komi", "selfplay.games", "selfplay.parts",
+    "selfplay.simulations", "selfplay.fast_simulations", "trainer.optimizer", "trainer.accumulate",
+)  # fmt: skip
+BOUNDS: dict[str, run.Bound] = {
+    "size": 2, "komi": (-361, 361), "seed": 0, "minutes": 0, "channels": 0, "blocks": 0, "eval_minutes": 0,
+    "eval_games": 2, "gate": (0, 1),
+    "eval_simulations": 1, "sgf_every": 0, "threads": 0, "selfplay.games": 1, "selfplay.parts": 1,
+    "selfplay.simulations": 2, "selfplay.fast_simulations": 0, "selfplay.window": 1, "selfplay.batch_size": 1,
+    "selfplay.reuse": 1e-3, "selfplay.alpha": 1e-3, "selfplay.root_temperature": 0.01, "selfplay.c_puct": 0,
+    "selfplay.forced": 0, "selfplay.temperature_moves": 0, "selfplay.considered": 1, "selfplay.opening_moves": 1,
+    "selfplay.start": 0,
+}  # fmt: skip
+SHARES = ("noise", "full_share", "opening_share", "resign", "surprise")
+"""of SelfPlayConfig: numbers in 0 .. 1"""
+
+
+def settled(cfg: Config) -> Config:
+    """With the numbers that suit the board. Raises ValueError for those that make no sense."""
+    run.within(cfg, BOUNDS)
+    for name in SHARES:
+        if not 0 <= (value := getattr(cfg.selfplay, name)) <= 1:
+            raise ValueError(f"--selfplay.{name.replace('_', '-')} is a share in 0 to 1, not {value:g}")
+    if cfg.selfplay.fast_simulations and not cfg.selfplay.full_share:
+        raise ValueError("--selfplay.full-share 0 leaves nothing to learn from; 0.25, say")
+    if cfg.selfplay.opening_moves > cfg.size**2:
+        raise ValueError(f"--selfplay.opening-moves can be {cfg.size**2} at most on this board")
+    komi, channels, blocks, minutes = BY_SIZE[min(BY_SIZE, key=lambda size: abs(size - cfg.size))]
+    if cfg.game == "tictactoe" and cfg.size != 3:
+        raise ValueError(f"tic-tac-toe has 3 lines, not {cfg.size}: use --preset tictactoe")
+    return replace(
+        cfg,
+        komi=(komi if cfg.size in BY_SIZE else 7.5) if cfg.komi is None else cfg.komi,
+        channels=cfg.channels or channels,
+        blocks=cfg.blocks or blocks,
+        minutes=cfg.minutes or minutes,
+        eval_minutes=cfg.eval_minutes or (cfg.minutes or minutes) / 5,
+    )
+
+
+def begin_with(network: BoardNetwork, folder: str) -> None:
+    """Give it the weights of an agent, of whatever board. Raises ValueError where the networks differ."""
+    info, weights = load_agent_files((agent_folder(folder) or (Path(folder), None))[0])
+    theirs = info.get("config") or {}
+    fixed = [name for name in network.config if name != "size" or network.config["backbone"] == "alphago"]
+    for name in fixed:
+        if theirs.get(name) != network.config[name]:
+            raise ValueError(f"the network of {folder} has {name} {theirs.get(name)}, not {network.config[name]}")
+    network.load_state_dict(weights)
+
+
+class Lines:
+    """A file that grows by lines, and that a resumed run cuts off where its checkpoint was."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def append(self, line: str) -> None:
+        with open(self.path, "a", newline="\n") as f:
+            f.write(line + "\n")
+
+    def state_dict(self) -> dict[str, int]:
+        return {"bytes": self.path.stat().st_size if self.path.exists() else 0}
+
+    def load_state_dict(self, saved: dict[str, int]) -> None:
+        if self.path.exists() and self.path.stat().st_size > saved["bytes"]:
+            os.truncate(self.path, saved["bytes"])
+
+
+class Elapsed:
+    """Minutes of training, also those before a resume."""
+
+    def __init__(self) -> None:
+        self.before, self.began = 0.0, time.monotonic()
+
+    @property
+    def here(self) -> float:
+        """of this process"""
+        return (time.monotonic() - self.began) / 60
+
+    @property
+    def all(self) -> float:
+        return self.before + self.here
+
+    def state_dict(self) -> dict[str, float]:
+        return {"minutes": self.all}
+
+    def load_state_dict(self, saved: dict[str, float]) -> None:
+        self.before = saved["minutes"]
+
+
+def main(cfg: Config) -> Path:
+    """Train; returns the run's folder."""
+    elapsed, cfg = Elapsed(), settled(cfg)
+    deadline = run.Deadline(cfg.minutes)
+    assert cfg.komi is not None
+    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    compiled.set_threads(1)  # self-play has a thread a part
+    world = World(cfg.game, cfg.size, cfg.komi, cfg.eval_games // 2, cfg.seed)
+    network = BoardNetwork(
+        world.game.planes, cfg.channels, cfg.blocks, cfg.backbone, cfg.heads, cfg.game == "go", cfg.size
+    ).to(device)
+    if cfg.start_from and not (cfg.resume and checkpoints(Path(cfg.resume) / "checkpoints")):
+        begin_with(network, cfg.start_from)
+    timer, latest = Timer(), Finished({}, [], 0.0, False, 0.0)
+
+    def on_game(game: Finished) -> None:
+        latest.moves = game.moves
+        if cfg.sgf_every and experience.finished % cfg.sgf_every == 0:
+            games.append(world.record(game.moves, game.value if game.resigned else None))
+
+    run_dir = run.start(cfg, "alphazero", cfg.game if cfg.game != "go" else f"{cfg.size}x{cfg.size}", FIXED)
+    games = Lines(run_dir / "games.sgf")
+    limit, over = cfg.trainer, None
+    if not limit.steps:
+        limit, over = replace(limit, steps=10**9), lambda: elapsed.all / (elapsed.before + cfg.minutes)
+    trainer = Trainer(network, alphazero_loss, limit, run_dir, timer=timer, over=over, deadline=deadline)
+    plays: Any = trainer.averaged
+    past = copy.deepcopy(plays)  # as it was measured last, or, with a gate, as it last passed
+    experience = SelfPlay(
+        world.game, past if cfg.gate else plays, cfg.selfplay, world.symmetries, cfg.seed, on_game, timer
+    )
+    say(experience.memory())
+    parallel = cfg.threads or runtime.cores()
+    ladder = Ladder(cfg.rungs, world.player, world.starts, cfg.eval_games, cfg.seed, parallel, world.varied)
+    trainer.state |= {"experience": experience, "past": past, "ladder": ladder, "elapsed": elapsed, "games": games}
+    trainer.clock = ("positions", lambda: experience.positions, 0)
+    if cfg.resume and not trainer.load():
+        say(f"{run_dir} holds no checkpoint: starting at the beginning")
+        games.load_state_dict({"bytes": 0})
+
+    def save(scores: dict[str, float] | None = None) -> None:
+        info = {
+            "kind": "alphazero",
+            "config": network.config,
+            "env": {"game": cfg.game, "size": cfg.size, "komi": cfg.komi},
+            "trained": {
+                "games": experience.finished, "positions": experience.positions, "updates": trainer.step,
+                "seed": cfg.seed, "minutes": round(elapsed.all, 1),
+            },
+            "score": scores and scores | {"games": cfg.eval_games, "simulations": cfg.eval_simulations},
+        }  # fmt: skip
+        save_agent(run_dir / "agent", info, plays.state_dict())
+
+    def evaluation(end: float) -> None:
+        save()
+        name = f"game {experience.finished}"
+        against = (ladder.past, functools.partial(AlphaZero, past, cfg.eval_simulations)) if ladder.past else None
+        with timer("evaluate"), runtime.torch_threads(1):  # the match has a thread a game
+            ours = functools.partial(AlphaZero, plays, cfg.eval_simulations)
+            scores = ladder.play(name, ours, against, stop=lambda: trainer.stopped, end=end)
+        if trainer.stopped:
+            return
+        # Where there is a past self, but no time was left for its match, nothing says that the new one is better.
+        if not cfg.gate or scores.get("eval/against_past", 0.0 if against and against[0] != name else 1.0) >= cfg.gate:
+            past.load_state_dict(plays.state_dict())
+            ladder.past = name
+        trainer.log(scores)
+        trainer.show(world.pictures(AlphaZero(plays, cfg.eval_simulations), latest.moves))
+        save(scores)
+        results = {tag[5:]: round(value, 2) for tag, value in scores.items()}
+        say(f"{elapsed.all:.1f} min, {experience.finished:,} games, {trainer.step:,} updates: {results}")
+
+    next_eval, before = cfg.eval_minutes, (0, 0, 0.0)
+    for step, _, _ in trainer.run(experience):
+        if step % cfg.trainer.log_every == 0:
+            now = experience.evaluations, experience.simulations, timer.seconds["selfplay"]
+            evaluations, simulations, seconds = (b - a for a, b in zip(before, now, strict=True))
+            if before[2] and seconds:
+                trainer.log({"search/evaluations_per_second": evaluations / seconds})
+                trainer.log({"search/simulations_per_second": simulations / seconds})
+            before = now
+            trainer.log(experience.stats())
+        if elapsed.here > next_eval and trainer.goes_on(evaluations=2):
+            trainer.save()  # the games take a while, and all should outlive a kill
+            evaluation(time.monotonic() + 60 * cfg.eval_minutes / 3)  # a quarter of all time at most
+            next_eval = elapsed.here + cfg.eval_minutes
+    if trainer.stopped:  # whoever stops a run does not want to wait for games
+        save()
+    else:
+        with contextlib.suppress(KeyboardInterrupt):
+            evaluation(deadline.end)
+            trainer.save()  # with its result
+            say(ladder.table())
+    trainer.close()
+    say(timer.table())
+    say(f"go on: {run.command('alphazero', '--resume', run_dir)}")
+    if cfg.game == "go":
+        say(f"play:  {run.command('match', run_dir, 'mcts:10000')}")
+    return run_dir

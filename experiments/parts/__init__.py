@@ -1,1 +1,0 @@
-"""What the commands beside this folder are made of."""

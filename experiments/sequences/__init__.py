@@ -1,0 +1,1 @@
+"""Commands: text."""

@@ -1,0 +1,1 @@
+"""Commands: supervised learning without a world."""
