@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from agents.dqn.agent import DQN, DQNConfig
+from agents.rainbow.network import RainbowConfig
 from envs.catch import Catch
 from experiments import evaluate
 from experiments.control import dqn as dqn_atari
@@ -185,7 +186,7 @@ def learned_catch(monkeypatch, seed, size=5, trainer=(), **kw):
 
 def test_learns_catch_to_optimal_play(monkeypatch, learning_seed, record_property):
     """20 of 20 seeds with first weights disturbed, each with 1.0; broken: -.44 at most."""
-    agent = DQNConfig(backbone="mlp", gamma=0.9)
+    agent = RainbowConfig(backbone="mlp", gamma=0.9)
     score, experience = learned_catch(monkeypatch, learning_seed, agent=agent)
     record_property("score", score)
     assert score >= 0.98
@@ -204,7 +205,7 @@ def test_learns_catch_to_optimal_play(monkeypatch, learning_seed, record_propert
 )
 def test_narrow_backbones_learn_catch(backbone, width, monkeypatch, learning_seed, record_property):
     """2 of 2 seeds, each with 1.0; more were not run."""
-    agent = DQNConfig(backbone=backbone, width=width, gamma=0.9, double=True, dueling=True, n_step=3)
+    agent = RainbowConfig(backbone=backbone, width=width, gamma=0.9, double=True, dueling=True, n_step=3)
     more = {"batch_size": 32, "samples_per_step": 6, "trainer": {"lr": 2e-3}}
     score, _ = learned_catch(monkeypatch, learning_seed, size=36, agent=agent, **more)
     record_property("score", score)
@@ -214,7 +215,7 @@ def test_narrow_backbones_learn_catch(backbone, width, monkeypatch, learning_see
 @pytest.mark.slow
 def test_a_torso_trained_elsewhere_is_taken_and_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    network = DQNConfig(backbone="impala", width=0.25)
+    network = RainbowConfig(backbone="impala", width=0.25)
     other = Classifier(BACKBONES["impala"]((4, 36, 36), width=0.25), 10)
     save_agent(tmp_path / "classifier", {"kind": "classifier"}, other.state_dict())
     cfg = tiny(agent=network, torso_from=str(tmp_path / "classifier"), frames=600, trainer={"lr": 1e-30})
@@ -318,7 +319,7 @@ def test_atari_resume_is_exact_but_for_the_episodes(tmp_path, capsys):
 def test_what_cannot_change_on_resume_is_refused_before_anything_is_written(trained):
     config = (trained / "config.json").read_text()
     loaded = run.load_config(dqn_atari.Config, trained)
-    for change in ({"game": "pong"}, {"batch_size": 64}, {"agent": DQNConfig()}):
+    for change in ({"game": "pong"}, {"batch_size": 64}, {"agent": RainbowConfig()}):
         with pytest.raises(ValueError, match="cannot change when a run goes on"):
             dqn_atari.main(dataclasses.replace(loaded, resume=str(trained), **change))
     assert (trained / "config.json").read_text() == config
@@ -329,7 +330,7 @@ def test_what_cannot_change_on_resume_is_refused_before_anything_is_written(trai
     [
         ({"num_envs": 0}, "--num-envs must be at least 1, not 0"),
         ({"seed": -1}, "--seed must be at least 0"),
-        ({"agent": DQNConfig(gamma=2.0)}, "--gamma must be between 0 and 1, not 2"),
+        ({"agent": RainbowConfig(gamma=2.0)}, "--gamma must be between 0 and 1, not 2"),
         ({"trainer": {"log_every": 0}}, "--trainer.log-every must be at least 1"),
         ({"frames": 200}, "leaves nothing to learn"),
         ({"priority": 1e308}, "--priority must be between 0 and 1"),
@@ -372,7 +373,7 @@ def test_time_for_the_last_evaluation_is_set_aside_before_an_episode_has_ended(t
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "Deadline", Deadline)
     monkeypatch.setattr(EpisodeStats, "mean_length", lambda self: length)
-    dqn_atari.main(tiny(minutes=10, eval_episodes=2, agent=DQNConfig(width=0.1)))
+    dqn_atari.main(tiny(minutes=10, eval_episodes=2, agent=RainbowConfig(width=0.1)))
     found = next(deadline.evaluation for deadline in made if deadline.seconds == 600)
     assert found > 1000 if length else found == 30
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_replay import GAMMA, Worlds
 
-from agents.dqn.recurrent import RecurrentConfig, RecurrentDQN, RecurrentQNetwork, _apart
+from agents.recurrent.agent import RecurrentConfig, RecurrentDQN, RecurrentQNetwork, _apart
 from envs.memory import TMaze
 from experiments import evaluate
 from experiments.control import memory as dqn_memory

@@ -10,8 +10,9 @@ from test_dqn import device, drive, learned_catch, tiny
 from test_replay import Worlds, filled
 from torch import nn
 
-from agents.dqn.agent import DQN, DQNConfig
 from agents.dqn.experience import drawn_by
+from agents.rainbow.agent import Rainbow
+from agents.rainbow.network import RainbowConfig
 from experiments import evaluate
 from experiments.control import dqn as dqn_atari
 from experiments.control.dqn import build
@@ -22,7 +23,7 @@ from rlkit.nn.heads import DuelingHead, ImplicitHead, LinearHead
 from rlkit.replay import Replay
 from rlkit.trainer import Trainer
 
-FAST = DQNConfig(width=0.25, double=True, dueling=True, n_step=3)
+FAST = RainbowConfig(width=0.25, double=True, dueling=True, n_step=3)
 GAMMA = 0.9
 
 
@@ -48,7 +49,7 @@ class Table(nn.Module):
 
 def loss_of(table, target, support=(0.0,), **cfg):
     """(loss, aux) of one transition: state 0, action 1, reward .5, to state 1 with discount .9."""
-    agent = DQN((4, 36, 36), 2, DQNConfig(**cfg))
+    agent = Rainbow((4, 36, 36), 2, RainbowConfig(**cfg))
     agent.target = Table(target, support)
     batch = {"s_tm1": torch.tensor([0]), "a_tm1": torch.tensor([1]), "s_t": torch.tensor([1])}
     batch |= {"r_t": torch.tensor([0.5]), "discount_t": torch.tensor([GAMMA])}
@@ -113,7 +114,7 @@ def test_munchausen_over_quantiles_by_hand():
 
 
 def test_importance_weighs_the_loss_and_not_the_priority():
-    agent = DQN((4, 36, 36), 3, FAST)
+    agent = Rainbow((4, 36, 36), 3, FAST)
     obs = torch.randint(0, 256, (2, 4, 36, 36), dtype=torch.uint8)
     batch = {"s_tm1": obs, "s_t": obs.flip(0), "a_tm1": torch.tensor([0, 2]), "r_t": torch.tensor([1.0, -2.0])}
     batch["discount_t"] = torch.tensor([0.5, 0.0])
@@ -176,7 +177,7 @@ def test_noise_is_factorised_new_with_each_call_and_off_in_evaluation():
 @pytest.mark.slow
 def test_a_noisy_agent_explores_by_its_noise_and_is_evaluated_without(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    agent = DQN((4, 36, 36), 3, dataclasses.replace(FAST, noisy=True))
+    agent = Rainbow((4, 36, 36), 3, dataclasses.replace(FAST, noisy=True))
     assert all(isinstance(m, NoisyDense) for m in agent.network.modules() if isinstance(m, nn.Linear))
     obs = np.random.default_rng(0).integers(0, 256, (1, 4, 36, 36), np.uint8)
     assert len({agent.q_values(obs)[0, 0].item() for _ in range(5)}) == 5
@@ -190,7 +191,7 @@ def test_a_noisy_agent_explores_by_its_noise_and_is_evaluated_without(tmp_path, 
 def test_what_does_not_go_together_is_refused():
     for change in ({"double": True}, {"distribution": "c51"}, {"n_step": 3}):
         with pytest.raises(ValueError, match="munchausen has a soft policy"):
-            DQN((4, 36, 36), 3, DQNConfig(munchausen=True, **change))
+            Rainbow((4, 36, 36), 3, RainbowConfig(munchausen=True, **change))
 
 
 # -- presets -----------------------------------------------------------------------------------------------------------
@@ -246,7 +247,7 @@ def test_a_plain_dqn_sees_vectors_too():
 
 
 def test_a_linear_network_is_one_matrix_of_pixels():
-    agent = DQN((4, 36, 36), 3, DQNConfig(backbone="linear"))
+    agent = Rainbow((4, 36, 36), 3, RainbowConfig(backbone="linear"))
     obs = np.random.default_rng(0).integers(0, 256, (2, 4, 36, 36), np.uint8)
     (weight, bias) = agent.network.parameters()
     expected = torch.from_numpy(obs.reshape(2, -1) / 255).float() @ weight.T + bias

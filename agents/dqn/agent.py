@@ -1,4 +1,8 @@
-"""DQN: act greedily on Q, learn Q from replayed transitions against a frozen copy of itself."""
+"""DQN: act greedily on Q, learn Q from replayed transitions against a frozen copy of itself.
+
+Mnih et al. 2015; Double DQN (van Hasselt et al. 2016), the dueling head (Wang et al. 2016) and n-step returns are
+switches of its config. What else came after is in `agents/rainbow`, as differences to this file.
+"""
 
 import copy
 from dataclasses import asdict, dataclass
@@ -9,9 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agents.dqn.network import QNetwork
-from agents.dqn.variants import DISTRIBUTIONS, munchausen, values
+from rlkit import losses
 from rlkit.checkpoint import check_shapes
+from rlkit.nn.convolution import torso
+from rlkit.nn.heads import DuelingHead, LinearHead
+
+Batch = dict[str, Tensor]
 
 
 @dataclass
@@ -30,16 +37,37 @@ class DQNConfig:
     """rewards summed before the bootstrap, in agent steps"""
     gamma: float = 0.99
     """discount per agent step"""
-    distribution: Literal["none", "c51", "qr", "iqn"] = "none"
-    """what is learned of returns: their mean; probabilities (c51), quantiles (qr) or any quantile (iqn) of them"""
-    atoms: int = 51
-    """of c51; quantiles of qr; quantiles of iqn that are drawn for an update, 32 where it acts"""
-    v_max: float = 10.0
-    """c51's atoms lie between -v_max and v_max"""
-    noisy: bool = False
-    """dense layers with noise while training; for noise in place of epsilon: --epsilon-final 0 --epsilon-frames 1"""
-    munchausen: bool = False
-    """the log probability of what was done adds to its reward"""
+
+
+class QNetwork(nn.Module):
+    """Observations, uint8 [B, stack, height, width] or float32 [B, 1, features], -> Q values [B, actions] in fp32.
+
+    cfg: which torso and head. atoms: the head's numbers for each action; None: one, which is its value.
+    """
+
+    def __init__(self, obs_shape: tuple[int, ...], num_actions: int, cfg: DQNConfig, atoms: int | None = None):
+        super().__init__()
+        self.torso = torso(cfg.backbone, obs_shape, cfg.width)
+        self.head: nn.Module = (DuelingHead if cfg.dueling else LinearHead)(self.torso.out_features, num_actions, atoms)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.head(self.torso(obs))
+
+
+def td_errors(cfg: DQNConfig, target: nn.Module, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """(TD errors [B], Q of s_tm1 [B, actions]) of a batch with s_tm1, a_tm1, r_t, discount_t, s_t.
+
+    The target network looks ahead, and no gradient comes from there.
+    """
+    q_tm1 = model(batch["s_tm1"])
+    transition = q_tm1, batch["a_tm1"], batch["r_t"], batch["discount_t"]
+    with torch.no_grad():
+        q_t = target(batch["s_t"])
+    if not cfg.double:
+        return losses.q_learning(*transition, q_t), q_tm1
+    with torch.no_grad():
+        q_t_selector = model(batch["s_t"])  # chooses the next action; the target network says what it is worth
+    return losses.double_q_learning(*transition, q_t, q_t_selector), q_tm1
 
 
 def epsilon_greedy(q: Tensor, epsilon: float, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -47,15 +75,6 @@ def epsilon_greedy(q: Tensor, epsilon: float, rng: np.random.Generator) -> NDArr
     greedy = q.argmax(1).cpu().numpy()
     explore = rng.random(len(q)) < epsilon
     return np.where(explore, rng.integers(q.shape[1], size=len(q)), greedy)
-
-
-def told(
-    batch: dict[str, Tensor], loss: Tensor, priority: Tensor, q: Tensor, td_error: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """What a loss function returns: the mean of loss [B], weighted by batch["weight"] where there is one, and aux."""
-    mean = (loss * batch["weight"]).mean() if "weight" in batch else loss.mean()
-    aux = {"q": q.detach().mean(), "td_error": td_error, "priority": priority}
-    return mean, aux | ({"index": batch["index"]} if "index" in batch else {})
 
 
 class DQN:
@@ -88,13 +107,7 @@ class DQN:
 
     def build(self) -> nn.Module:
         """The network."""
-        cfg = self.cfg
-        if cfg.munchausen and (cfg.double or cfg.n_step > 1 or cfg.distribution == "c51"):
-            raise ValueError(
-                "munchausen has a soft policy of its own, for single steps: take --no-double and --n-step 1, and qr or"
-                " iqn for c51"
-            )
-        return QNetwork(self.obs_shape, self.num_actions, cfg)
+        return QNetwork(self.obs_shape, self.num_actions, self.cfg)
 
     @torch.inference_mode()
     def q_values(self, obs: NDArray[np.uint8]) -> Tensor:
@@ -110,16 +123,10 @@ class DQN:
         """
         return epsilon_greedy(self.q_values(obs), epsilon, rng)
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean loss of `agents.dqn.variants`, weighted by batch["weight"] [B] where there is one.
-
-        aux: mean q, mean |td_error| (of a distribution its priority), each transition's priority [B] and, where the
-        batch has it, its index [B].
-        """
-        of_values = munchausen if self.cfg.munchausen else values
-        learn = of_values if self.cfg.distribution == "none" else DISTRIBUTIONS[self.cfg.distribution]
-        loss, priority, q = learn(self, model, batch)
-        return told(batch, loss, priority.detach(), q, priority.detach().mean())
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean Huber loss of the TD errors; aux: mean q, mean |td_error|."""
+        td_error, q = td_errors(self.cfg, self.target, model, batch)
+        return losses.huber(td_error).mean(), {"q": q.detach().mean(), "td_error": td_error.detach().abs().mean()}
 
     def sync(self, model: nn.Module) -> None:
         """Copy the weights into the target network, in place (a captured graph reads that memory)."""

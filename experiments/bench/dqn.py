@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.dqn.agent import DQN, DQNConfig
+from agents.dqn.agent import DQN
 from agents.dqn.experience import Experience
+from agents.rainbow.network import RainbowConfig
 from envs.atari import Atari
 from experiments.bench.turns import Config, in_process, in_turns, repeat, report
 from experiments.control.dqn import PRESETS, build
@@ -34,7 +35,7 @@ def ours(cfg: Config, priority: float = 0.0, **trainer: Any) -> tuple[Callable[[
         replay=20_000,
         learning_starts=2_000,
         priority=priority,
-        agent=DQNConfig(),
+        agent=RainbowConfig(),
         trainer=TrainConfig(steps=10**9, eps=1e-4, progress=False, **trainer),
     )
     learner, experience, agent = build(settings, runtime.setup(1, cfg.device, cfg.threads))

@@ -20,6 +20,7 @@ import torch
 
 from agents.dqn.agent import DQN
 from agents.dqn.experience import Experience, drawn_by
+from agents.rainbow.agent import Rainbow
 from envs.vector import VectorEnv
 from experiments.control import worlds as games
 from experiments.control.dqn_presets import BOUNDS, FIXED, Config
@@ -44,7 +45,7 @@ def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tup
     timer = Timer()
     envs = make_envs(cfg, cfg.num_envs, stream=1, training=True)
     precision = runtime.fastest_precision(device) if cfg.trainer.precision == "auto" else cfg.trainer.precision
-    agent = DQN(envs.obs_shape, envs.num_actions, cfg.agent, device, precision)
+    agent = Rainbow(envs.obs_shape, envs.num_actions, cfg.agent, device, precision)
     captured = cfg.trainer.mode == "cudagraph"  # one graph from drawing to the gradients
     replay = Replay(
         cfg.replay,

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import tyro
 
-from agents.dqn.agent import DQNConfig
+from agents.rainbow.network import RainbowConfig
 from rlkit import run
 from rlkit.trainer import TrainConfig
 
@@ -60,8 +60,8 @@ class Config:
     """cpu, cuda, cuda:1, ..."""
     threads: int = 0
     """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
-    agent: tyro.conf.OmitArgPrefixes[DQNConfig] = field(
-        default_factory=lambda: DQNConfig(double=True, dueling=True, n_step=3)
+    agent: tyro.conf.OmitArgPrefixes[RainbowConfig] = field(
+        default_factory=lambda: RainbowConfig(double=True, dueling=True, n_step=3)
     )
     # steps=0: as many updates as the frames allow
     trainer: TrainConfig = field(
@@ -93,7 +93,7 @@ NATURE = Config(
     target_every=10_000,
     eval_every=10_000_000,
     eval_episodes=30,
-    agent=DQNConfig(),
+    agent=RainbowConfig(),
     # The paper sums the batch's gradients, this loss averages them: eps shrinks by the square of the batch.
     trainer=TrainConfig(
         steps=0, optimizer="rmsprop", lr=2.5e-4, eps=0.01 / 32**2, clip=0, log_every=1000, save_every=50_000

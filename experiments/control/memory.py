@@ -17,7 +17,7 @@ import torch
 import tyro
 
 from agents.dqn.experience import Experience
-from agents.dqn.recurrent import RecurrentConfig, RecurrentDQN
+from agents.recurrent.agent import RecurrentConfig, RecurrentDQN
 from envs.vector import VectorEnv
 from experiments.control import worlds as games
 from experiments.control.dqn import after_update, learn, train, wire

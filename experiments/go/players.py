@@ -34,15 +34,15 @@ def load_agent(path: Path, device: torch.device | str = "cpu", **options: Any) -
     """
     from agents.alphago.player import AlphaGo
     from agents.alphazero.player import AlphaZero
-    from agents.dqn.agent import DQN
-    from agents.dqn.recurrent import RecurrentDQN
     from agents.pqn.agent import PQN
+    from agents.rainbow.agent import Rainbow
+    from agents.recurrent.agent import RecurrentDQN
     from experiments.alphago.stages import check_planes
     from rlkit.checkpoint import described, load_agent_files
 
     info, weights = load_agent_files(Path(path))
     kinds: dict[str, Any] = {
-        "dqn": DQN,
+        "dqn": Rainbow,
         "recurrent_dqn": RecurrentDQN,
         "pqn": PQN,
         "alphazero": AlphaZero,

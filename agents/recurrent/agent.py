@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agents.dqn.agent import DQN, epsilon_greedy, told
+from agents.dqn.agent import DQN, epsilon_greedy
+from agents.rainbow.agent import weighted_mean
 from rlkit import losses
 from rlkit.nn.convolution import torso
 from rlkit.nn.cores import CORES
@@ -137,7 +138,7 @@ class RecurrentDQN(DQN):
         return epsilon_greedy(q[:, 0], epsilon, rng)
 
     def loss(self, model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean Huber loss of the (double) Q-learning errors in sequences of `rlkit.sequences`; aux as DQN's."""
+        """Mean Huber loss of (double) Q-learning in sequences of `rlkit.sequences`; aux of `weighted_mean`."""
         cfg, burn_in = self.cfg, self.cfg.burn_in
         state = _apart(batch["state"], self.target.core.initial_state(1))
         q = model.unroll(batch["s"], state, batch["first"], burn_in)
@@ -154,7 +155,7 @@ class RecurrentDQN(DQN):
         loss, size = losses.huber(td_error).sum(1) / count, td_error.detach().abs()
         mean = size.sum(1) / count
         priority = PRIORITY_OF_GREATEST * size.amax(1) + (1 - PRIORITY_OF_GREATEST) * mean
-        return told(batch, loss, priority, q, mean.mean())
+        return weighted_mean(batch, loss, priority, q, mean.mean())
 
 
 def _flat(state: State) -> Tensor:
