@@ -1,4 +1,4 @@
-# make train   install into .venv and train DQN on Pong      ARGS="--game breakout" for more
+# make train   install into .venv and train DQN on Pong      ARGS="--env breakout" for more
 # make test    install into .venv and run all tests
 PYTHON ?= python3
 BIN := .venv/bin

@@ -54,10 +54,10 @@ def parse(command: Any, args: list[str] | None = None) -> Any:
     """The configuration that a command line asks for."""
     import tyro
 
-    from rlkit import run
+    from rlkit import config
 
     if hasattr(command, "PRESETS"):
-        return run.parse(command.PRESETS, args)
+        return config.parse(command.PRESETS, args)
     return tyro.cli(command.Config, args=args)
 
 

@@ -21,7 +21,8 @@ from experiments.control import worlds as games
 from experiments.go import match
 from experiments.go.pictures import draw_first_moves
 from experiments.go.players import agent_folder, agent_info, board_for, go_player, load_agent
-from rlkit import evaluate, run, runtime
+from rlkit import evaluate, runtime
+from rlkit.config import AtLeast, Between, check_bounds, flag
 
 
 @dataclass
@@ -31,21 +32,21 @@ class Config:
     path: Annotated[Path, tyro.conf.Positional]
     """run or agent folder; of an agent that plays Go also alphazero:NAME, and both with :SIMULATIONS; of an
     AlphaGo also :VARIANT"""
-    episodes: int = 30
+    episodes: Annotated[int, AtLeast(1)] = 30
     """an agent that plays Go: games against each opponent"""
     against: tuple[str, ...] = ()
     """opponents of an agent that plays Go, as `match` has them; default: random and mcts:1000"""
-    game: str | None = None
+    env: str | None = None
     """only to insist: an agent of another game is refused"""
     protocol: Literal["nature", "machado"] | None = None
     """default: the one the agent was trained under"""
-    epsilon: float | None = None
+    epsilon: Annotated[float | None, Between(0, 1)] = None
     """random actions; default: the protocol's (nature .05, machado 0)"""
-    max_frames: int | None = None
+    max_frames: Annotated[int | None, AtLeast(1)] = None
     """frame cap of an episode; default: the protocol's (nature 18,000, machado 108,000)"""
-    seed: int = 0
+    seed: Annotated[int, AtLeast(0)] = 0
     device: str = "cpu"
-    threads: int = 0
+    threads: Annotated[int, AtLeast(0)] = 0
     """CPU threads; 0: as many as there are idle cores, or in a match one a core"""
     json: bool = False
     """print one JSON object, or one for each match"""
@@ -57,7 +58,7 @@ class Config:
 
 def main(cfg: Config) -> dict:
     """Evaluate and print; returns what `--json` prints (of matches by opponent)."""
-    run.within(cfg, {"episodes": 1, "epsilon": (0, 1), "max_frames": 1, "seed": 0, "threads": 0})
+    check_bounds(cfg)
     found = agent_folder(str(cfg.path))
     if agent_info(found.folder if found else cfg.path).get("kind") in ("alphazero", "alphago"):
         return matches(cfg)
@@ -66,12 +67,12 @@ def main(cfg: Config) -> dict:
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     agent, info = load_agent(cfg.path, device)
     game, trained = info["env"]["game"], info["env"]["protocol"]
-    if cfg.game and (game if cfg.game == game else games.known(cfg.game)) != game:
-        raise ValueError(f"{cfg.path} is an agent for {game}, not for {cfg.game}: it has other actions and pictures")
+    if cfg.env and (game if cfg.env == game else games.known(cfg.env)) != game:
+        raise ValueError(f"{cfg.path} is an agent for {game}, not for {cfg.env}: it has other actions and pictures")
     protocol = cfg.protocol or trained
     for name in ("protocol", "max_frames", "video"):
         if getattr(cfg, name) is not None and not games.is_atari(game):
-            raise ValueError(f"{run.flag(name)} is for the Atari emulator; {game} has none of it")
+            raise ValueError(f"{flag(name)} is for the Atari emulator; {game} has none of it")
     epsilon = games.evaluation_epsilon(game, protocol) if cfg.epsilon is None else cfg.epsilon
     # One episode an environment, in at most 32 at a time.
     num_envs = next(n for n in range(min(cfg.episodes, 32), 0, -1) if cfg.episodes % n == 0)
@@ -115,9 +116,9 @@ def main(cfg: Config) -> dict:
 
 def matches(cfg: Config) -> dict[str, dict]:
     """Evaluate an agent that plays Go, on the board that it was trained on: by opponent, what `match` returns."""
-    for name in ("game", "protocol", "epsilon", "max_frames", "video"):
+    for name in ("env", "protocol", "epsilon", "max_frames", "video"):
         if getattr(cfg, name) is not None:
-            raise ValueError(f"{run.flag(name)} is for agents of Atari games; {cfg.path} plays matches, see --against")
+            raise ValueError(f"{flag(name)} is for agents of Atari games; {cfg.path} plays matches, see --against")
     path, games = str(cfg.path), cfg.episodes
     if cfg.picture:
         if agent_info(agent_folder(path).folder).get("kind") != "alphazero":  # type: ignore[union-attr]

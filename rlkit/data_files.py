@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rlkit.config import flag
 from rlkit.errors import DamagedFile
 from rlkit.files import check_regular, read_json, write_atomically
 from rlkit.logger import say
-from rlkit.run import field, flag
 
 C = TypeVar("C")
 LEFTOVERS = {
@@ -78,7 +78,7 @@ def located(cfg: C, *names: str) -> C:
     Raises FileNotFoundError where a run goes on and one of them is not there.
     """
     for name in names:
-        path, resume = field(cfg, name), field(cfg, "resume")
+        path, resume = getattr(cfg, name), cfg.resume  # type: ignore[attr-defined]
         if path and os.path.exists(path):
             cfg = replace(cfg, **{name: os.path.abspath(path)})  # type: ignore[type-var]
         elif path and resume:
@@ -90,7 +90,7 @@ def located(cfg: C, *names: str) -> C:
 
 def named(cfg: Any, *names: str) -> dict[str, list[Path]]:
     """The file that each of these fields names, if it does."""
-    return {name: [Path(path)] if (path := field(cfg, name)) else [] for name in names}
+    return {name: [Path(path)] if (path := getattr(cfg, name)) else [] for name in names}
 
 
 def agent_files(path: str | Path | None) -> list[Path]:
@@ -108,7 +108,7 @@ class DataFiles:
     """
 
     def __init__(self, cfg: Any, files: Mapping[str, Sequence[Path]]):
-        self.paths = {name: field(cfg, name) for name in files}
+        self.paths = {name: getattr(cfg, name) for name in files}
         self.known = {
             name: {"path": str(self.paths[name] or some[0].parent), "sha256": fingerprint(some)}
             for name, some in files.items()
@@ -126,7 +126,7 @@ class DataFiles:
         """
         theirs = _known(run_dir / "data.json")
         for name, new in self.paths.items():
-            old = field(before, name)
+            old = getattr(before, name)
             if name in theirs and name in self.known:
                 then, now = theirs[name], self.known[name]
                 if then["sha256"] == now["sha256"]:

@@ -1,12 +1,10 @@
-"""A run on disk and its command line.
+"""What every run of every command shares: a folder, a lock, a device, minutes, a resume, last lines.
 
 runs/<experiment>/<name>__<seed>__<time>/ holds config.json, command.txt, checkpoints/, agent/ and the events.
 """
 
-import argparse
 import contextlib
 import dataclasses
-import functools
 import itertools
 import json
 import math
@@ -21,36 +19,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from rlkit.config import check_bounds, check_fixed, fields, load_config
 from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
-from rlkit.files import check_regular, read_bytes, read_json, sweep, write_atomically
+from rlkit.files import check_regular, read_bytes, sweep, write_atomically
 from rlkit.processes import signals_interrupt
+
+if TYPE_CHECKING:
+    from rlkit.trainer import Trainer
 
 C = TypeVar("C")
 T = TypeVar("T")
-Bound = float | tuple[float, float]
-"""the least of a number, or its least and most"""
-
-
-def parse(presets: dict[str, C], args: list[str] | None = None) -> C:
-    """The configuration that a command line asks for.
-
-    `--preset NAME` chooses the defaults (the first preset where it is left out), `--resume PATH` takes those of a
-    run; all other flags override them. Unknown flags are refused. The dataclass needs the fields `preset` and
-    `resume`.
-    """
-    import tyro
-
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", choices=list(presets), default=next(iter(presets)))
-    first.add_argument("--resume", type=Path)
-    known, _ = first.parse_known_args(args)
-    default = presets[known.preset]
-    if known.resume:
-        default = load_config(type(default), known.resume)
-    return tyro.cli(type(default), args=args, default=default)
 
 
 def cli(main: Callable[[C], Any], parse: Callable[[], C]) -> None:
@@ -84,17 +64,17 @@ def _of_thread(args: Any) -> None:
 
 
 SIZES = (
-    "num_envs", "replay", "batch_size", "eval_episodes", "together", "games", "channels", "blocks", "layers", "width",
-    "hidden", "context",
+    "--num-envs", "--replay", "--batch-size", "--eval-episodes", "--together", "--games", "--channels", "--blocks",
+    "--layers", "--width", "--hidden", "--context",
 )  # fmt: skip
-"""fields that memory goes by"""
+"""what memory goes by"""
 
 
 def _explain(error: BaseException, cfg: Any) -> None:
     """Exit with what a user can mend; return for other errors."""
     text = str(error)
     if isinstance(error, MemoryError) or (isinstance(error, (RuntimeError, TypeError)) and re.search(NO_MEMORY, text)):
-        flags = [flag(name) for name in SIZES if hasattr(cfg, name) or hasattr(getattr(cfg, "agent", None), name)]
+        flags = [field.flag for field in fields(cfg) if field.flag in SIZES] if cfg else []
         remedy = f"lower {', '.join(flags)}" if flags else "ask for less"
         error, text = MemoryError(), f"there is not enough memory: {remedy} ({text.partition(chr(10))[0] or 'no more'})"
     mendable = (DamagedFile, MemoryError, ModuleNotFoundError, NonFiniteLoss, OSError, OverflowError, SaveFailed)
@@ -128,152 +108,139 @@ def _take_back() -> None:
     _begun.clear()
 
 
-def field(cfg: Any, name: str) -> Any:
-    """The value of cfg.lr or, for `trainer.lr`, of cfg.trainer.lr."""
-    return functools.reduce(getattr, name.split("."), cfg)
+class Run:
+    """One run of a command, and what all runs share.
 
+        run = Run(cfg, "images")              settings checked; seeds, threads, device; the minutes begin
+        folder = run.open("digits_cnn")       runs/images/digits_cnn__<seed>__<time>, or the one that --resume names
+        trainer = Trainer(model, loss_fn, cfg.trainer, folder, timer=run.timer, deadline=run.deadline)
+        run.resume(trainer)
+        for step, batch, aux in trainer.run(batches):
+            if run.evaluation_due(cfg.eval_every):
+                ...
+        run.close(evaluate=("images", "--evaluate", folder))
 
-def flag(name: str) -> str:
-    """How the command line calls a field; an agent's stand there without a prefix."""
-    return "--" + re.sub("_(?=.)", "-", name.removeprefix("agent."))
-
-
-TRAINER_BOUNDS: dict[str, Bound] = {
-    "steps": 0, "lr": 0, "eps": 0, "momentum": (0, 1), "weight_decay": 0, "lr_warmup": 0, "lr_final": 0, "clip": 0,
-    "accumulate": 1, "ema": (0, 1), "log_every": 1, "save_every": 1,
-}  # fmt: skip
-
-
-def within(cfg: Any, bounds: Mapping[str, Bound]) -> None:
-    """Raise ValueError where a field is below its bound or not between its two, or one of a `trainer` below its own,
-    and where any number is not finite. None, which stands for a default, is within every bound.
+    Args:
+        name: of the command, and of the folder that its runs lie in.
+        runs: that share this process, and so its minutes.
+        began: `time.monotonic()` when the minutes began, by default now.
     """
-    _check_finite(cfg)
-    if hasattr(cfg, "trainer"):
-        bounds = {f"trainer.{name}": bound for name, bound in TRAINER_BOUNDS.items()} | dict(bounds)
-    for name, bound in bounds.items():
-        value, (low, high) = field(cfg, name), bound if isinstance(bound, tuple) else (bound, math.inf)
-        if value is not None and not low <= value <= high:
-            wanted = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-            raise ValueError(f"{flag(name)} must be {wanted}, not {value}")
+
+    folder: Path | None = None
+    trainer: "Trainer | None" = None
+
+    def __init__(self, cfg: Any, name: str, runs: int = 1, began: float | None = None):
+        from rlkit import runtime  # torch comes with it, which `--help` need not wait for
+        from rlkit.logger import Timer
+
+        check_bounds(cfg)
+        self.cfg, self.name, self.beside = cfg, name, [self]
+        self.deadline = Deadline(cfg.minutes, began, runs)
+        self.device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+        self.timer = Timer()
+
+    @classmethod
+    def several(cls, cfg: Any, name: str) -> "list[Run]":
+        """One run, or `cfg.together` of them with seeds that follow each other. Raises ValueError."""
+        check_bounds(cfg)
+        if cfg.resume and cfg.together > 1:
+            raise ValueError("--together is for new runs: each of them goes on by itself, with its own --resume")
+        began = time.monotonic()
+        alone = [dataclasses.replace(cfg, seed=cfg.seed + number, together=1) for number in range(cfg.together)]
+        runs = [cls(one, name, len(alone), began) for one in alone]
+        for run in runs:
+            run.beside = runs
+        return runs
+
+    def open(self, name: str, data: Any = None) -> Path:
+        """The folder of this run, see `open_run`."""
+        self.folder = open_run(self.cfg, self.name, name, data)
+        return self.folder
+
+    def resume(self, trainer: "Trainer") -> bool:
+        """Go on from the newest checkpoint, where the run is an old one; whether there was one. Raises DamagedFile."""
+        from rlkit.logger import say
+
+        self.trainer = trainer
+        loaded = bool(self.cfg.resume) and trainer.load()
+        if self.cfg.resume and not loaded:
+            say(f"{self.folder} holds no checkpoint: starting at the beginning")
+        self._start = trainer.clock[1]()
+        return loaded
+
+    @property
+    def precision(self) -> Literal["fp32", "bf16"]:
+        """fp32 or bf16: what the trainer's setting means on this device."""
+        from rlkit.runtime import fastest_precision
+
+        wanted = self.cfg.trainer.precision
+        return fastest_precision(self.device) if wanted == "auto" else wanted
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal has asked this run, or one beside it, to end: nobody will wait for an evaluation then."""
+        return any(run.trainer is not None and run.trainer.stopped for run in self.beside)
+
+    def evaluation_due(self, every: float) -> bool:
+        """Whether the trainer's clock has passed another multiple of `every`, and minutes remain for an evaluation now
+        and for the last one, which follows the loop.
+        """
+        assert self.trainer, "run.resume(trainer) comes before the loop"
+        multiple = self.trainer.clock[1]() // every
+        due = multiple > max(self._start // every, self._evaluated) and self.trainer.goes_on(evaluations=2)
+        self._evaluated = multiple if due else self._evaluated
+        return due
+
+    _evaluated = 0.0
+
+    def close(self, **commands: tuple) -> None:
+        """End the log, and say where the time went and how to go on; `commands`: what else to type, by its purpose."""
+        from rlkit.logger import say
+
+        if self.trainer:
+            self.trainer.close()
+        say(self.timer.table())
+        lines = {"go on": (self.name, "--resume", self.folder)} | commands
+        width = max(map(len, lines)) + 1
+        for purpose, words in lines.items():
+            say(f"{purpose + ':':<{width}} {command(*words)}")
 
 
-def _check_finite(cfg: Any, prefix: str = "") -> None:
-    for f in dataclasses.fields(cfg):
-        value, name = getattr(cfg, f.name), prefix + f.name
-        if dataclasses.is_dataclass(value):
-            _check_finite(value, f"{name}.")
-        elif any(
-            isinstance(x, float) and not math.isfinite(x) for x in (value if isinstance(value, tuple) else [value])
-        ):
-            raise ValueError(f"{flag(name)} must be finite, not {value}")
-
-
-def load_config(kind: type[C], run_dir: Path) -> C:
-    """The configuration of a run; a lost config.json is written anew from the newest whole checkpoint.
-
-    Raises FileNotFoundError, DamagedFile, and ValueError for keys that `kind` does not have.
-    """
-    path = Path(run_dir) / "config.json"
-    try:
-        return _config_from(kind, read_json(path), path)
-    except (DamagedFile, OSError, ValueError) as error:
-        missing = isinstance(error, FileNotFoundError)
-        if found := _recovered(kind, path, f"{path} is missing" if missing else str(error)):
-            return found
-        raise FileNotFoundError(f"{run_dir} is no run: it has no config.json") if missing else error from None
-
-
-def _config_from(kind: type[C], values: dict[str, Any], path: Path) -> C:
-    return from_dict(kind, {name: value for name, value in values.items() if name != "threads_in_use"}, str(path))
-
-
-def _recovered(kind: type[C], path: Path, why: str) -> C | None:
-    """Write config.json anew from a checkpoint of its run, and say so; None where none has a fitting one."""
-    from rlkit.checkpoint import checkpoints, load_checkpoint  # torch comes with it
-    from rlkit.logger import say
-
-    for folder in [*path.parent.glob("checkpoints"), *path.parent.glob("*/checkpoints")]:
-        for saved in checkpoints(folder):
-            with contextlib.suppress(DamagedFile, ValueError):
-                if text := load_checkpoint(saved).get("config"):
-                    cfg = _config_from(kind, json.loads(text), saved)
-                    write_atomically(path, text.encode())
-                    say(f"{why}; written anew from {saved}")
-                    return cfg
-    return None
-
-
-def from_dict(kind: type[C], values: dict[str, Any], where: str) -> C:
-    """A dataclass (and the dataclasses in it) from plain values. Raises DamagedFile for values of other types than its
-    fields', ValueError for unknown keys.
-    """
-    hints = get_type_hints(kind)
-    if unknown := set(values) - set(hints):
-        raise ValueError(
-            f"{where} has unknown keys: {', '.join(sorted(unknown))}; is it a run of another experiment, or version?"
-        )
-    return kind(**{key: _restored(hints[key], value, f"{where}: {key}") for key, value in values.items()})
-
-
-def _restored(hint: Any, value: Any, where: str) -> Any:
-    """What JSON has for a field of this type."""
-    kind, inner = get_origin(hint), get_args(hint)
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return from_dict(hint, value, where)  # type: ignore[arg-type]
-    if kind is tuple and isinstance(value, list):  # JSON has lists only
-        return tuple(_restored(inner[0], item, where) for item in value)
-    for one in inner if kind in (Union, UnionType) else ():
-        with contextlib.suppress(DamagedFile):
-            return _restored(one, value, where)
-    if type(value) is hint or (hint is float and type(value) is int) or (kind is Literal and value in inner):
-        return value
-    raise DamagedFile(f"{where} cannot be {value!r}")
-
-
-def start(
-    cfg: Any,
-    experiment: str,
-    name: str,
-    fixed: tuple[str, ...] = ("preset",),
-    root: str = "runs",
-    data: Any = None,
-) -> Path:
-    """The folder of a new run, or of the one that cfg.resume names, with config.json and command.txt in it.
+def open_run(cfg: Any, command: str, name: str, data: Any = None) -> Path:
+    """The folder of a new run, or of the one that cfg.resume names, with config.json and command.txt in it. No other
+    process may use it until this one ends.
 
     data: a rlkit.data_files.DataFiles, whose record is kept there too. Raises ValueError where a resumed run would
-    change one of its `fixed` fields, or its data, which may have moved.
+    change one of its `Fixed` fields, or its data, which may have moved.
     """
     from rlkit.runtime import threads  # torch comes with it
 
+    kept = None
     if cfg.resume:
-        run_dir = Path(cfg.resume)
-        before = load_config(type(cfg), run_dir)
-        kept = {name: read_bytes(run_dir / name) for name in _FILES if (run_dir / name).exists()}
-        for name in fixed:
-            if (old := field(before, name)) != field(cfg, name):
-                raise ValueError(f"{flag(name)} cannot change when a run goes on: {run_dir} has {old}; begin a new run")
+        folder = Path(cfg.resume)
+        before = load_config(type(cfg), folder)
+        kept = {file: read_bytes(folder / file) for file in _FILES if (folder / file).exists()}
+        check_fixed(cfg, before, folder)
         if data:
-            data.check(run_dir, before)
+            data.check(folder, before)
     else:
-        kept = None
         stem = f"{name}__{cfg.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
         for again in itertools.count(1):
-            run_dir = Path(root) / experiment / (stem if again == 1 else f"{stem}-{again}")
+            folder = Path("runs") / command / (stem if again == 1 else f"{stem}-{again}")
             with contextlib.suppress(FileExistsError):  # begun in the same second
-                run_dir.mkdir(parents=True)
+                folder.mkdir(parents=True)
                 break
-    _lock(run_dir)
-    _begun.append((run_dir.absolute(), time.time(), kept))
-    sweep(run_dir)
+    _lock(folder)
+    _begun.append((folder.absolute(), time.time(), kept))
+    sweep(folder)
     values = dataclasses.asdict(cfg) | {"resume": None, "threads_in_use": threads()}
-    config = configs[run_dir.absolute()] = json.dumps(values, indent=1)
-    write_atomically(run_dir / "config.json", config.encode())
+    config = configs[folder.absolute()] = json.dumps(values, indent=1)
+    write_atomically(folder / "config.json", config.encode())
     if data:
-        data.save(run_dir)
-    with open(run_dir / "command.txt", "a", encoding="utf-8", errors="surrogateescape") as f:
+        data.save(folder)
+    with open(folder / "command.txt", "a", encoding="utf-8", errors="surrogateescape") as f:
         f.write(shlex.join([sys.executable, *sys.orig_argv[1:]]) + "\n")
-    return run_dir
+    return folder
 
 
 configs: dict[Path, str] = {}

@@ -9,14 +9,11 @@
 It knows nothing of reinforcement learning: acting happens inside the iterator, periodic work in the caller's loop.
 """
 
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -25,9 +22,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rlkit import checkpoint, optim, runtime
+from rlkit.config import AtLeast, Between, Fixed
 from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
 from rlkit.logger import Logger, Timer, say, to_numbers
-from rlkit.processes import stop_signals
+from rlkit.processes import stopped_by_signals
 from rlkit.run import Deadline
 from rlkit.schedule import Schedule
 
@@ -39,37 +37,37 @@ LossFn = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
 class TrainConfig:
     """How to turn batches into updates. One update (`step`) is one move of the optimiser."""
 
-    steps: int = 100_000
+    steps: Annotated[int, AtLeast(0)] = 100_000
     """updates in all (where an experiment ends by frames or by the clock, 0 stands for what they allow)"""
-    optimizer: Literal["adam", "adamw", "radam", "sgd", "rmsprop"] = "adam"
+    optimizer: Annotated[Literal["adam", "adamw", "radam", "sgd", "rmsprop"], Fixed] = "adam"
     """rmsprop is the centred one of the 2015 DQN paper"""
-    lr: float = 1e-4
+    lr: Annotated[float, AtLeast(0)] = 1e-4
     """learning rate after the warm-up"""
-    eps: float = 1e-8
+    eps: Annotated[float, AtLeast(0)] = 1e-8
     """of adam, adamw, radam and rmsprop (there inside the root)"""
-    momentum: float = 0.95
+    momentum: Annotated[float, Between(0, 1)] = 0.95
     """of sgd; of rmsprop's two running means"""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, AtLeast(0)] = 0.0
     """per update, times the learning rate in adamw"""
-    lr_warmup: int = 0
+    lr_warmup: Annotated[int, AtLeast(0)] = 0
     """updates from rate 0 to lr"""
     lr_decay: Literal["constant", "linear", "cosine"] = "constant"
     """towards lr_final at the end of the run"""
-    lr_final: float = 0.0
+    lr_final: Annotated[float, AtLeast(0)] = 0.0
     """learning rate at the end, where lr_decay is not constant"""
-    clip: float = 10.0
+    clip: Annotated[float, AtLeast(0)] = 10.0
     """gradients' norm at the most; 0: not clipped"""
-    accumulate: int = 1
+    accumulate: Annotated[int, AtLeast(1), Fixed] = 1
     """batches whose gradients are averaged into one update"""
-    ema: float = 0.0
+    ema: Annotated[float, Between(0, 1)] = 0.0
     """decay of the weights' moving average per update, in trainer.ema; 0: none is kept"""
     mode: Literal["eager", "compile", "cudagraph"] = "eager"
     """how forward and backward run"""
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     """of the forward pass (autocast); loss and optimiser are always fp32. auto: bf16 where the device has it"""
-    log_every: int = 100
+    log_every: Annotated[int, AtLeast(1)] = 100
     """updates between points in TensorBoard (each waits for the device once)"""
-    save_every: int = 10_000
+    save_every: Annotated[int, AtLeast(1)] = 10_000
     """updates between checkpoints; a crash loses at most so many"""
     progress: bool = True
     """draw a progress bar"""
@@ -103,6 +101,8 @@ class Trainer:
         over: Callable[[], float] | None = None,
         deadline: Deadline | None = None,
     ):
+        if cfg.steps < 1:
+            raise ValueError(f"--trainer.steps must be at least 1, not {cfg.steps}")
         self.model, self.cfg, self.run_dir = model, cfg, run_dir
         self.step = 0
         self.state = dict(state or {})
@@ -140,7 +140,7 @@ class Trainer:
         if self.step >= self.cfg.steps:
             say(f"nothing to do: step {self.step:,} of {self.cfg.steps:,}; ask for more, or begin in a new folder")
         self.optimizer.zero_grad(self.cfg.mode != "cudagraph")  # an earlier iterator may have ended in an accumulation
-        with self._signals():
+        with stopped_by_signals(self):
             waiting = 0  # batches accumulated for the next update
             # `for batch in source` would draw one batch too many at the end, and resume would not be exact.
             while self.step < self.cfg.steps and (waiting or self.goes_on()):
@@ -358,42 +358,3 @@ class Trainer:
         times = {f"time/{name}": seconds for name, seconds in self.timer.seconds.items()}
         rate, threads = self.optimizer.param_groups[0]["lr"], runtime.threads()
         return {"charts/learning_rate": rate, "charts/updates": self.step, "charts/threads": threads, **times}
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """The first SIGINT, SIGTERM or SIGHUP asks all running loops to end; another, half a second later, ends at
-        once: what stops a parent and its child together signals the child twice."""
-        self.stopped = any(trainer.stopped for trainer in _running)  # asked while this one was being built
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        asked: list[float] = []
-
-        def ask(signum, frame) -> None:
-            if asked and time.monotonic() > asked[0] + 0.5:
-                signal.signal(signum, signal.SIG_DFL)
-                signal.raise_signal(signum)
-            if asked:
-                return
-            asked.append(time.monotonic())
-            for trainer in _running:
-                trainer.stopped = True
-            say(f"{signal.Signals(signum).name}: saving and ending; once more to end at once")
-
-        _running.append(self)  # first, so that no signal is lost
-        if len(_running) == 1:
-            _handlers.update({s: signal.signal(s, ask) for s in stop_signals()})
-        try:
-            yield
-        finally:
-            if _running == [self]:
-                for s, handler in _handlers.items():
-                    signal.signal(s, handler)
-            _running.remove(self)
-
-
-_running: list[Trainer] = []
-"""those in the midst of run(): a signal is for all of them"""
-_handlers: dict[int, Any] = {}
-"""what signals found before the first of these"""

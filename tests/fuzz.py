@@ -59,7 +59,7 @@ def prepare(folder: Path) -> None:
         "language_model": ["--text=text.txt", "--model=rnn", "--layers=1", "--width=8", "--context=8", "--tokens=3"],
         "images": ["--backbone=mlp", "--epochs=1"],
         "heights": [],
-        "dqn": ["--game=catch", "--frames=400", "--num-envs=4", "--learning-starts=50", "--replay=400",
+        "dqn": ["--env=catch", "--frames=400", "--num-envs=4", "--learning-starts=50", "--replay=400",
                       "--batch-size=8", "--width=.1", "--eval-episodes=2"],
     }.items():  # fmt: skip
         line = [sys.executable, "-m", "experiments", module, *flags, *small]

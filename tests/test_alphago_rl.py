@@ -20,8 +20,8 @@ from envs.go.position import Position
 from envs.tictactoe import TicTacToe
 from experiments.alphago import rl as alphago_rl
 from experiments.alphago import stages
-from rlkit import run
 from rlkit.checkpoint import load_agent_files
+from rlkit.config import check_bounds, load_config, parse
 from rlkit.errors import NonFiniteLoss
 from rlkit.trainer import TrainConfig, Trainer
 
@@ -344,7 +344,7 @@ def test_main_goes_on_bit_for_bit(supervised):
     for halves in (False, True):
         run_dir = alphago_rl.main(tiny(2 if halves else 4, start_from=supervised))
         if halves:
-            again = run.load_config(alphago_rl.Config, run_dir)
+            again = load_config(alphago_rl.Config, run_dir)
             again.resume, again.trainer.steps = str(run_dir), 4
             alphago_rl.main(again)
         found.append(load_agent_files(run_dir))
@@ -378,6 +378,6 @@ def test_bad_input_is_refused_before_a_folder_is_written(supervised, tmp_path):
 
 @pytest.mark.parametrize("preset", ["small", "paper"])
 def test_the_presets_fit_their_bounds(preset):
-    cfg = run.parse(alphago_rl.PRESETS, ["--preset", preset, "--start-from", "x"])
-    run.within(cfg, alphago_rl.BOUNDS)
+    cfg = parse(alphago_rl.PRESETS, ["--preset", preset, "--start-from", "x"])
+    check_bounds(cfg)
     assert cfg.preset == preset and cfg.trainer.optimizer == "sgd" and cfg.evaluate_games == 400

@@ -21,8 +21,8 @@ from envs.go.replay import UNKNOWN, from_lists
 from envs.go.sgf import write_sgf
 from experiments.alphago import outcomes, stages
 from experiments.alphago import value as alphago_value
-from rlkit import run
 from rlkit.checkpoint import load_agent_files
+from rlkit.config import load_config, parse
 from rlkit.errors import DamagedFile
 from rlkit.trainer import TrainConfig
 
@@ -279,7 +279,7 @@ def test_main_goes_on_bit_for_bit(folders, monkeypatch, capsys):
     run_dir = str(error.value).split()[-1]
     monkeypatch.setattr(alphago_value, "sample", real)
     for steps in (3, 6):
-        again = run.load_config(alphago_value.Config, run_dir)
+        again = load_config(alphago_value.Config, run_dir)
         again.resume, again.trainer.steps = run_dir, steps
         alphago_value.main(again)
     assert "of 60 games are there" in capsys.readouterr().err
@@ -337,6 +337,6 @@ def test_bad_input_is_refused_before_a_folder_is_written(folders, tmp_path):
 
 @pytest.mark.parametrize("preset", ["small", "paper"])
 def test_the_presets_fit_their_bounds(preset):
-    cfg = run.parse(alphago_value.PRESETS, ["--preset", preset, "--policy", "x", "--rl", "y"])
+    cfg = parse(alphago_value.PRESETS, ["--preset", preset, "--policy", "x", "--rl", "y"])
     alphago_value.check(cfg)
     assert cfg.preset == preset

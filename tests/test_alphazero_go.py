@@ -16,7 +16,7 @@ from envs.tictactoe import Board, PerfectPlayer, RandomTicTacToe, TicTacToe, val
 from experiments.go import alphazero as alphazero_go
 from experiments.go.match import play_game
 from experiments.go.players import go_player, load_agent
-from rlkit import run
+from rlkit.config import load_config, parse
 from rlkit.trainer import TrainConfig
 
 
@@ -40,7 +40,7 @@ def scalars(run_dir):
 
 @pytest.mark.parametrize("args", ["", "--size 7", "--size 9", "--size 6", "--preset gpu", "--preset tictactoe"])
 def test_the_commands_of_the_readme_mean_something(args):
-    cfg = alphazero_go.settled(run.parse(alphazero_go.PRESETS, args.split()))
+    cfg = alphazero_go.settled(parse(alphazero_go.PRESETS, args.split()))
     assert cfg.channels >= 32 and cfg.blocks >= 2 and cfg.minutes >= 5 and cfg.eval_minutes == cfg.minutes / 5
     assert cfg.komi == {5: 24.5, 7: 9.0, 3: 0.0}.get(cfg.size, 7.5)
 
@@ -79,7 +79,7 @@ def test_a_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
         cfg = tiny(steps=6 if halves else 12, seed=7)
         run_dir = alphazero_go.main(cfg)
         if halves:
-            again = run.load_config(alphazero_go.Config, run_dir)
+            again = load_config(alphazero_go.Config, run_dir)
             again.resume, again.trainer.steps = str(run_dir), 12
             alphazero_go.main(again)
         agents.append(load_agent(run_dir)[0].network.state_dict())
@@ -171,10 +171,10 @@ def test_bad_numbers_are_refused():
         alphazero_go.main(tiny(size=1))
     with pytest.raises(ValueError, match="fewer parts"):
         alphazero_go.main(tiny(selfplay={"games": 1}))
-    with pytest.raises(ValueError, match=r"--selfplay.full-share is a share in 0 to 1, not 1.5"):
+    with pytest.raises(ValueError, match=r"--selfplay.full-share must be between 0 and 1, not 1.5"):
         alphazero_go.main(tiny(selfplay={"full_share": 1.5}))
     with pytest.raises(ValueError, match="3 lines"):
-        alphazero_go.main(tiny(game="tictactoe", size=5))
+        alphazero_go.main(tiny(env="tictactoe", size=5))
 
 
 @pytest.mark.slow

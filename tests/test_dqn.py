@@ -18,11 +18,13 @@ from experiments.control.dqn import PRESETS, build
 from experiments.go.players import load_agent
 from rlkit import run, runtime
 from rlkit.checkpoint import borrow, save_agent
+from rlkit.config import load_config, parse
 from rlkit.errors import DamagedFile
 from rlkit.evaluate import episodes
 from rlkit.logger import EpisodeStats
 from rlkit.nn.convolution import BACKBONES
 from rlkit.nn.heads import Classifier
+from rlkit.run import Run
 
 
 def tiny(**kw):
@@ -37,7 +39,7 @@ def tiny(**kw):
     } | kw.pop("trainer", {})
     cfg = copy.deepcopy(PRESETS["fast"])
     base = {
-        "game": "catch",
+        "env": "catch",
         "frames": 1000,
         "num_envs": 8,
         "batch_size": 32,
@@ -51,20 +53,25 @@ def tiny(**kw):
     return dataclasses.replace(cfg, **(base | kw), trainer=dataclasses.replace(cfg.trainer, **trainer))
 
 
-def device():
-    return runtime.setup(1, "cpu", 1)
+def prepared(cfg, folder=None):
+    """A run whose folder is what the test says."""
+    run = Run(cfg, "dqn")
+    run.folder = folder
+    return run
 
 
 def drive(cfg, run_dir=None, load=False, stop=None, save=True, build=build):
     """Losses of a run; `stop` breaks off after that step, as a user would."""
-    trainer, experience, agent = build(cfg, runtime.setup(cfg.seed, "cpu", 1), run_dir)
-    follow = dqn_atari.after_update(cfg)
+    trainer, experience, agent = build(cfg, prepared(cfg, run_dir))
     if load:
         assert trainer.load()
     losses = []
     for step, _, aux in trainer.run(experience):
         losses.append(aux["loss"].item())
-        follow(trainer, experience, agent, aux)
+        if cfg.priority:
+            experience.replay.prioritise(aux["index"], aux["priority"])
+        if step % cfg.target_every == 0:
+            agent.sync(trainer.model)
         if step == stop:
             if save:
                 trainer.save()
@@ -137,7 +144,7 @@ def test_chance_in_a_captured_graph_on_a_gpu(change):
     """Drawn anew with each update: on one and the same batch the loss differs."""
     cfg = tiny(device="cuda", trainer={"steps": 30, "mode": "cudagraph", "lr": 1e-30})
     cfg = dataclasses.replace(cfg, agent=dataclasses.replace(cfg.agent, **change))
-    trainer, experience, _ = build(cfg, runtime.setup(1, "cuda", 1))
+    trainer, experience, _ = build(cfg, prepared(cfg))
     shares = next(batch for batch in experience if batch)
     losses = [trainer.update(shares)["loss"].item() for _ in range(20)]
     assert np.isfinite(losses).all() and len(set(losses)) == 20
@@ -151,7 +158,7 @@ def test_eager_equals_cudagraph_on_a_gpu(distribution):
     for mode in ("eager", "cudagraph"):
         cfg = tiny(device="cuda", priority=0.6, trainer={"steps": 30, "mode": mode})
         cfg = dataclasses.replace(cfg, agent=dataclasses.replace(cfg.agent, distribution=distribution))
-        trainer, experience, _ = build(cfg, runtime.setup(1, "cuda", 1))
+        trainer, experience, _ = build(cfg, prepared(cfg))
         losses[mode] = []
         for _, _, aux in trainer.run(experience):
             losses[mode].append(aux["loss"].item())
@@ -255,8 +262,8 @@ def test_replayed_samples_per_step_and_clocks():
 
 @pytest.mark.slow
 def test_atari_rewards_are_clipped_in_the_replay_and_scores_are_raw():
-    cfg = tiny(game="space_invaders", frames=40_000, num_envs=4, learning_starts=8000, replay=9000)
-    _, experience, _ = build(cfg, device())
+    cfg = tiny(env="space_invaders", frames=40_000, num_envs=4, learning_starts=8000, replay=9000)
+    _, experience, _ = build(cfg, prepared(cfg))
     for _ in range(7):
         next(experience)
     assert set(np.unique(experience.replay.reward)) == {0.0, 1.0} and not experience.learning
@@ -291,10 +298,10 @@ def test_saving_does_not_change_the_run(tmp_path):
 @pytest.mark.slow
 def test_atari_resume_is_exact_but_for_the_episodes(tmp_path, capsys):
     network = dataclasses.replace(PRESETS["fast"].agent, width=0.25)
-    cfg = tiny(game="pong", frames=4 * 2000, num_envs=4, learning_starts=800, replay=3000, agent=network)
+    cfg = tiny(env="pong", frames=4 * 2000, num_envs=4, learning_starts=800, replay=3000, agent=network)
     _, before, experience, agent = drive(cfg, tmp_path, stop=100)
     before.save()
-    trainer, again, other = build(cfg, device(), tmp_path)
+    trainer, again, other = build(cfg, prepared(cfg, tmp_path))
     assert trainer.load()
     assert "4 emulators begin new episodes" in capsys.readouterr().err
     assert (
@@ -318,8 +325,8 @@ def test_atari_resume_is_exact_but_for_the_episodes(tmp_path, capsys):
 @pytest.mark.slow
 def test_what_cannot_change_on_resume_is_refused_before_anything_is_written(trained):
     config = (trained / "config.json").read_text()
-    loaded = run.load_config(dqn_atari.Config, trained)
-    for change in ({"game": "pong"}, {"batch_size": 64}, {"agent": RainbowConfig()}):
+    loaded = load_config(dqn_atari.Config, trained)
+    for change in ({"env": "pong"}, {"batch_size": 64}, {"agent": RainbowConfig()}):
         with pytest.raises(ValueError, match="cannot change when a run goes on"):
             dqn_atari.main(dataclasses.replace(loaded, resume=str(trained), **change))
     assert (trained / "config.json").read_text() == config
@@ -335,7 +342,7 @@ def test_what_cannot_change_on_resume_is_refused_before_anything_is_written(trai
         ({"frames": 200}, "leaves nothing to learn"),
         ({"priority": 1e308}, "--priority must be between 0 and 1"),
         ({"trainer": {"ema": float("nan")}}, "--trainer.ema must be finite, not nan"),
-        ({"game": "brekout"}, "did you mean breakout"),
+        ({"env": "brekout"}, "did you mean breakout"),
         ({"device": "cuda:9"}, "torch sees no GPU"),
     ],
 )
@@ -379,24 +386,24 @@ def test_time_for_the_last_evaluation_is_set_aside_before_an_episode_has_ended(t
 
 
 def test_command_line(tmp_path, monkeypatch, capsys, trained):
-    assert run.parse(PRESETS, []) == PRESETS["fast"]
-    nature = run.parse(PRESETS, ["--preset", "nature", "--game", "qbert", "--trainer.lr", "1"])
-    assert (nature.batch_size, nature.game, nature.trainer.lr, nature.trainer.optimizer) == (
+    assert parse(PRESETS, []) == PRESETS["fast"]
+    nature = parse(PRESETS, ["--preset", "nature", "--env", "qbert", "--trainer.lr", "1"])
+    assert (nature.batch_size, nature.env, nature.trainer.lr, nature.trainer.optimizer) == (
         32,
         "qbert",
         1.0,
         "rmsprop",
     )
-    resumed = run.parse(PRESETS, ["--resume", str(trained), "--frames", "5000"])
-    assert resumed.game == "catch" and resumed.frames == 5000 and resumed.num_envs == 8
+    resumed = parse(PRESETS, ["--resume", str(trained), "--frames", "5000"])
+    assert resumed.env == "catch" and resumed.frames == 5000 and resumed.num_envs == 8
     with pytest.raises(SystemExit):
-        run.parse(PRESETS, ["--gmae", "pong"])
-    assert "gmae" in capsys.readouterr().err
+        parse(PRESETS, ["--evn", "pong"])
+    assert "evn" in capsys.readouterr().err
     (tmp_path / "config.json").write_text('{"game": "pong", "colour": 1}')
     with pytest.raises(ValueError, match="unknown keys: colour"):
-        run.load_config(dqn_atari.Config, tmp_path)
+        load_config(dqn_atari.Config, tmp_path)
     with pytest.raises(SystemExit, match=r"error: .* is no run"):
-        run.cli(print, lambda: run.parse(PRESETS, ["--resume", str(tmp_path / "none")]))
+        run.cli(print, lambda: parse(PRESETS, ["--resume", str(tmp_path / "none")]))
 
 
 def test_an_agent_that_does_not_fit_its_description_is_refused(trained):
@@ -413,7 +420,7 @@ def test_an_agent_that_does_not_fit_its_description_is_refused(trained):
 def test_resume_without_saved_frames_refills_first(tmp_path, capsys):
     cfg = tiny(frames=2000, save_replay=False)
     drive(cfg, tmp_path, stop=30)
-    trainer, experience, _ = build(cfg, device(), tmp_path)
+    trainer, experience, _ = build(cfg, prepared(cfg, tmp_path))
     assert trainer.load() and "refilled" in capsys.readouterr().err
     assert len(experience.replay) == 0 and not experience.learning
     next(iter(trainer.run(experience)))
@@ -482,7 +489,7 @@ def test_tensorboard_tags(trained):
 
 @pytest.mark.slow
 def test_main_resumes_from_the_folder(trained, capsys):
-    cfg = dataclasses.replace(run.load_config(dqn_atari.Config, trained), resume=str(trained), frames=1300)
+    cfg = dataclasses.replace(load_config(dqn_atari.Config, trained), resume=str(trained), frames=1300)
     assert dqn_atari.main(cfg) == trained
     assert len((trained / "command.txt").read_text().splitlines()) == 2
     assert "resumed at step" in (said := capsys.readouterr().err) and "nothing to do" not in said
@@ -493,7 +500,7 @@ def test_atari_main_evaluate_and_video(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     trained = dqn_atari.main(
         tiny(
-            game="Galaxian",
+            env="Galaxian",
             frames=4 * 600,
             num_envs=4,
             learning_starts=300,
@@ -509,4 +516,4 @@ def test_atari_main_evaluate_and_video(tmp_path, monkeypatch):
     assert out["normalised_by_human_57"] is None
     assert video.stat().st_size > 5000
     with pytest.raises(ValueError, match="agent for galaxian, not for pong"):
-        evaluate.main(evaluate.Config(trained, game="pong"))
+        evaluate.main(evaluate.Config(trained, env="pong"))

@@ -11,6 +11,7 @@ import test_dqn
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_dqn import prepared
 from test_replay import GAMMA, Worlds
 
 from agents.recurrent.agent import RecurrentConfig, RecurrentDQN, RecurrentQNetwork, _apart
@@ -19,7 +20,8 @@ from experiments import evaluate
 from experiments.control import memory as dqn_memory
 from experiments.control.memory import PRESETS, build
 from experiments.go.players import load_agent
-from rlkit import losses, run, runtime
+from rlkit import losses, runtime
+from rlkit.config import load_config
 from rlkit.evaluate import episodes
 from rlkit.replay import CHUNK_BYTES
 from rlkit.sequences import SequenceReplay
@@ -27,10 +29,10 @@ from rlkit.sequences import SequenceReplay
 CORES = ("none", "rnn", "lstm", "gru", "transformer")
 
 
-def tiny(game="tmaze", backbone="lstm", **kw):
+def tiny(env="tmaze", backbone="lstm", **kw):
     """8 worlds, sequences of 2 + 14 moments, a state of 16 numbers or so."""
     base = {
-        "game": game,
+        "env": env,
         "frames": 1500,
         "num_envs": 8,
         "batch_size": 8,
@@ -125,7 +127,7 @@ def test_every_sequence_is_the_one_that_happened(num_envs, stack, period, length
 def test_a_replayed_sequence_gives_the_q_values_that_were_acted_by(backbone):
     """The most frequent bug elsewhere: the state is carried while acting and begins at zero while learning."""
     cfg = tiny(backbone=backbone, frames=3000, learning_starts=2048)
-    _, experience, agent = build(cfg, runtime.setup(1, "cpu", 1))
+    _, experience, agent = build(cfg, prepared(cfg))
     acted, forward = [], agent.network.forward
 
     def watched(obs, state, first=None):
@@ -242,13 +244,13 @@ def test_a_run_of_flickering_images_in_whole(tmp_path, monkeypatch, capsys):
     one, two = (evaluate.main(evaluate.Config(folder, episodes=6))["mean"] for _ in range(2))
     assert one == two and -1 <= one <= 1
     capsys.readouterr()
-    more = dataclasses.replace(run.load_config(dqn_memory.Config, folder), resume=str(folder), frames=900)
+    more = dataclasses.replace(load_config(dqn_memory.Config, folder), resume=str(folder), frames=900)
     assert dqn_memory.main(more) == folder and "resumed at step" in capsys.readouterr().err
 
 
 def test_rescaled_returns_are_of_raw_rewards():
     for rescale, greatest in ((True, 10.0), (False, 1.0)):
-        _, experience, _ = build(tiny(agent={"rescale": rescale}), runtime.setup(1, "cpu", 1))
+        _, experience, _ = build(cfg := tiny(agent={"rescale": rescale}), prepared(cfg))
 
         def dear(recv=experience.envs.recv):
             return recv()._replace(r_t=np.full(8, 10, np.float32))

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from test_dqn import device, drive, learned_catch, tiny
+from test_dqn import drive, learned_catch, prepared, tiny
 from test_replay import Worlds, filled
 from torch import nn
 
@@ -230,8 +230,8 @@ def test_presets_say_their_name_and_the_ablations_differ_in_one_thing():
 
 
 def test_without_replay_the_newest_transitions_are_learned():
-    cfg = dataclasses.replace(PRESETS["no_replay"], game="catch", frames=400, device="cpu", threads=1)
-    _, experience, _ = build(cfg, device())
+    cfg = dataclasses.replace(PRESETS["no_replay"], env="catch", frames=400, device="cpu", threads=1)
+    _, experience, _ = build(cfg, prepared(cfg))
     batches = [next(experience) for _ in range(40)]
     replay = experience.replay
     time, _ = replay.draw(2000)
@@ -240,7 +240,7 @@ def test_without_replay_the_newest_transitions_are_learned():
 
 
 def test_a_plain_dqn_sees_vectors_too():
-    cfg = tiny(game="tmaze", frames=500, agent=dataclasses.replace(FAST, backbone="mlp"))
+    cfg = tiny(env="tmaze", frames=500, agent=dataclasses.replace(FAST, backbone="mlp"))
     _, _, experience, agent = drive(cfg)
     assert experience.replay.frames.dtype == torch.float32 and agent.obs_shape == (1, 3)
     assert set(experience.replay.sample(64)["s_tm1"].unique().tolist()) == {0.0, 1.0}
@@ -295,7 +295,7 @@ def test_a_loss_that_draws_its_batch_gives_the_same_run(name):
         agent=dataclasses.replace(FAST, **network), **(more | {"frames": 500, "learning_starts": 300, "priority": 0.6})
     )
     expected = drive(cfg)[0]
-    trainer, experience, agent = build(cfg, device())
+    trainer, experience, agent = build(cfg, prepared(cfg))
     experience._sample, replay = experience.replay.shares, experience.replay
     trainer = Trainer(agent.network, drawn_by(replay, agent.loss), trainer.cfg)
     found = []

@@ -11,8 +11,8 @@ import pytest
 
 from experiments.supervised import heights
 from experiments.supervised.tables import read_table
-from rlkit import run
 from rlkit.checkpoint import load_agent_files
+from rlkit.config import parse
 from rlkit.trainer import Trainer
 
 DATA = Path(os.environ.get("RLKIT_DATA", Path(__file__).parents[2] / "shared" / "data")) / "ml" / "heights"
@@ -251,8 +251,8 @@ def test_bad_input_leaves_no_run(tmp_path, monkeypatch):
 
 def test_the_commands_mean_what_they_say():
     args = "--data a.csv --predictors father mother --weight n --where par=Father chl=Son"
-    cfg = run.parse(heights.PRESETS, args.split())
+    cfg = parse(heights.PRESETS, args.split())
     assert (
         cfg.predictors == ("father", "mother") and cfg.where == ("par=Father", "chl=Son") and cfg.trainer.steps == 1000
     )
-    assert run.parse(heights.PRESETS, ["--predict", "x", "--values", "70", "1"]).values == (70.0, 1.0)
+    assert parse(heights.PRESETS, ["--predict", "x", "--values", "70", "1"]).values == (70.0, 1.0)

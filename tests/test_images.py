@@ -14,6 +14,7 @@ from experiments.supervised import image_data, images
 from experiments.supervised.image_pictures import confusion, draw_confusion, draw_filters, draw_mistakes, grid, table
 from rlkit import run
 from rlkit.checkpoint import load_agent_files
+from rlkit.config import load_config, parse
 from rlkit.errors import DamagedFile
 from rlkit.nn.convolution import BACKBONES
 from rlkit.trainer import TrainConfig, Trainer
@@ -432,11 +433,11 @@ def test_folders_that_hold_no_such_classifier(tmp_path, monkeypatch):
 
 
 def test_the_commands_mean_what_they_say():
-    cfg = run.parse(images.PRESETS, ["--preset", "fashion", "--augment", "turned", "cut_out", "--epochs", "3"])
+    cfg = parse(images.PRESETS, ["--preset", "fashion", "--augment", "turned", "cut_out", "--epochs", "3"])
     assert cfg.data == "fashion-mnist" and cfg.augment == ("turned", "cut_out") and cfg.epochs == 3
-    cfg = run.parse(images.PRESETS, ["--evaluate", "x", "--predict", "a.png", "b.png"])
+    cfg = parse(images.PRESETS, ["--evaluate", "x", "--predict", "a.png", "b.png"])
     assert cfg.predict == ("a.png", "b.png") and cfg.preset == "digits"
-    assert run.parse(images.PRESETS, ["--preset", "fashion-gpu"]).backbone == "resnet-20"
+    assert parse(images.PRESETS, ["--preset", "fashion-gpu"]).backbone == "resnet-20"
 
 
 @pytest.mark.slow
@@ -445,10 +446,10 @@ def test_a_run_goes_on_with_images_that_have_moved(tmp_path, monkeypatch):
     draw_folder(tmp_path / "a", count=10)
     cfg = config(data="folder", path="a", image_size=8, trainer={"steps": 4})
     run_dir = images.main(cfg).absolute()
-    assert run.load_config(images.Config, run_dir).path == str(tmp_path / "a")
+    assert load_config(images.Config, run_dir).path == str(tmp_path / "a")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    again = replace(run.load_config(images.Config, run_dir), resume=str(run_dir))
+    again = replace(load_config(images.Config, run_dir), resume=str(run_dir))
     again.trainer = replace(again.trainer, steps=5)
     assert images.main(again) == run_dir
     (tmp_path / "a").rename("b")

@@ -25,6 +25,7 @@ from experiments.sequences.texts import (
 )
 from rlkit import run, runtime
 from rlkit.checkpoint import save_agent
+from rlkit.config import load_config
 from rlkit.data import Batches, windows
 from rlkit.errors import DamagedFile
 from rlkit.nn.language import CoreLanguageModel
@@ -260,7 +261,7 @@ def test_resume_is_exact(name, text):
     cfg = tiny(model=name, text=text, dropout=0.1, layers=2)
     whole, _ = load_model(main(cfg))
 
-    run_dir = run.start(cfg, "language_model", "broken_off", language_model.FIXED)
+    run_dir = run.open_run(cfg, "language_model", "broken_off")
     device = runtime.setup(cfg.seed, "cpu", 1)
     corpus = read_corpus(text, "", "characters", 9)
     config = {key: getattr(cfg, key) for key in ("model", "layers", "width", "heads", "context", "dropout")}
@@ -281,7 +282,7 @@ def test_a_run_goes_on_from_another_folder_and_with_a_text_that_has_moved(text, 
     run_dir = main(tiny(text=text)).absolute()
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
-    loaded = run.load_config(Config, run_dir)
+    loaded = load_config(Config, run_dir)
     assert loaded.text == str(tmp_path / text)
     more = dataclasses.replace(loaded, resume=str(run_dir), trainer=dataclasses.replace(loaded.trainer, steps=7))
     assert main(more) == run_dir
@@ -294,7 +295,7 @@ def test_a_run_goes_on_from_another_folder_and_with_a_text_that_has_moved(text, 
     Path("other.txt").write_text(Path("moved.txt").read_text() + " ")
     with pytest.raises(ValueError, match=r"--text .*other\.txt holds other data than .*moved\.txt, which"):
         main(dataclasses.replace(more, text="other.txt"))
-    assert run.load_config(Config, run_dir).text == str(tmp_path / "other" / "moved.txt")
+    assert load_config(Config, run_dir).text == str(tmp_path / "other" / "moved.txt")
 
 
 def test_the_lines_that_a_run_prints_can_be_pasted(tmp_path, monkeypatch, capsys):

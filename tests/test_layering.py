@@ -48,7 +48,7 @@ def test_the_worlds_start_without_torch():
     """envs import rlkit.compiled, and Python then imports rlkit itself: neither brings more of rlkit with it."""
     assert not imports(ROOT / "rlkit" / "__init__.py")
     assert not [name for name in imports(COMPILED) if within(name, {*MAY_IMPORT, "torch"})]
-    program = "import sys, experiments.gtp; sys.exit('torch' in sys.modules)"
+    program = "import sys, experiments.go.gtp; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
 
 

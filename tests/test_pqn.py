@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from test_dqn import prepared
 
 from agents.dqn.agent import epsilon_greedy
 from agents.pqn.agent import PQN, PQNConfig
 from agents.pqn.experience import Experience
 from envs.catch import Catch
-from experiments.control import dqn as dqn_atari
 from experiments.control import pqn as pqn_atari
 from experiments.control.pqn import PRESETS, build
-from rlkit import losses, optim, run, runtime
+from rlkit import losses, optim, runtime
 from rlkit.checkpoint import load_agent_files
+from rlkit.config import load_config, parse
 from rlkit.evaluate import episodes
 from rlkit.schedule import Schedule
 
@@ -27,7 +28,7 @@ def tiny(**kw):
     """Catch at 36 x 36: rollouts of 16 x 16, learned twice in batches of 64."""
     trainer = {"progress": False, "precision": "fp32", "lr": 5e-4, "save_every": 20, "log_every": 5}
     trainer |= kw.pop("trainer", {})
-    base = {"game": "catch", "frames": 1300, "num_envs": 16, "num_steps": 16, "minibatches": 4, "epsilon_share": 0.3}
+    base = {"env": "catch", "frames": 1300, "num_envs": 16, "num_steps": 16, "minibatches": 4, "epsilon_share": 0.3}
     base |= {"device": "cpu", "threads": 1}
     cfg = copy.deepcopy(PRESETS["fast"])
     return dataclasses.replace(cfg, **(base | kw), trainer=dataclasses.replace(cfg.trainer, **trainer))
@@ -35,7 +36,7 @@ def tiny(**kw):
 
 def drive(cfg, run_dir=None, load=False, stop=None):
     """Losses of a run; `stop` saves and breaks off after that step."""
-    trainer, experience, agent = build(cfg, runtime.setup(cfg.seed, "cpu", 1), run_dir)
+    trainer, experience, agent = build(cfg, prepared(cfg, run_dir))
     if load:
         assert trainer.load()
     out = []
@@ -221,7 +222,7 @@ def test_a_truncation_bootstraps_from_its_own_observation_and_cuts_the_return():
 
 def test_more_minibatches_than_transitions_are_refused():
     with pytest.raises(ValueError, match="2 x 16 transitions are too few for 33"):
-        build(tiny(num_steps=2, minibatches=33), torch.device("cpu"))
+        build(cfg := tiny(num_steps=2, minibatches=33), prepared(cfg))
 
 
 # -- learning and resume ---------------------------------------------------------------------------------------------
@@ -237,7 +238,7 @@ def test_learns_catch(monkeypatch, learning_seed, record_property):
     def make_envs(cfg, num_envs, stream, training):
         return catch(num_envs, runtime.derive_seed(cfg.seed, stream))
 
-    monkeypatch.setattr(dqn_atari, "make_envs", make_envs)
+    monkeypatch.setattr(pqn_atari, "make_envs", make_envs)
     agent = PQNConfig(width=0.25, gamma=0.9)
     cfg = tiny(seed=1 + learning_seed, frames=9000, num_steps=8, agent=agent, trainer={"lr": 3e-3, "log_every": 1000})
     _, _, experience, agent = drive(cfg)
@@ -268,9 +269,9 @@ def test_saving_does_not_change_the_run(tmp_path):
 
 @pytest.mark.slow
 def test_atari_resumes_with_new_episodes_and_the_rollout_in_hand(tmp_path, capsys):
-    cfg = tiny(game="pong", num_envs=2, num_steps=6, minibatches=3, frames=4 * 12 * 3, agent=PQNConfig(width=0.25))
+    cfg = tiny(env="pong", num_envs=2, num_steps=6, minibatches=3, frames=4 * 12 * 3, agent=PQNConfig(width=0.25))
     _, _, experience, _ = drive(cfg, tmp_path, stop=8)
-    trainer, again, _ = build(cfg, torch.device("cpu"), tmp_path)
+    trainer, again, _ = build(cfg, prepared(cfg, tmp_path))
     assert trainer.load() and "2 emulators begin new episodes" in capsys.readouterr().err
     assert again.frames == experience.frames == 4 * 12 * 2
     rest = [next(again) for _ in range(4)]
@@ -302,7 +303,7 @@ def test_main_leaves_a_whole_run_and_goes_on_with_it(tmp_path, monkeypatch, caps
     assert tags <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("eval/score")] == [512, 768], "the x-axis is frames"
 
-    cfg = dataclasses.replace(run.load_config(pqn_atari.Config, run_dir), resume=str(run_dir), frames=1100)
+    cfg = dataclasses.replace(load_config(pqn_atari.Config, run_dir), resume=str(run_dir), frames=1100)
     assert pqn_atari.main(cfg) == run_dir
     assert "resumed at step 24" in (said := capsys.readouterr().err) and "nothing to do" not in said
     with pytest.raises(ValueError, match="--num-steps cannot change when a run goes on"):
@@ -325,7 +326,7 @@ def test_bad_numbers_say_what_is_wrong(change, message, tmp_path, monkeypatch):
 
 
 def test_command_line():
-    assert run.parse(PRESETS, []) == PRESETS["fast"]
-    paper = run.parse(PRESETS, ["--preset", "paper", "--game", "qbert", "--gamma", "0.9"])
-    assert (paper.num_envs, paper.num_steps, paper.minibatches, paper.epochs, paper.game) == (128, 32, 32, 2, "qbert")
+    assert parse(PRESETS, []) == PRESETS["fast"]
+    paper = parse(PRESETS, ["--preset", "paper", "--env", "qbert", "--gamma", "0.9"])
+    assert (paper.num_envs, paper.num_steps, paper.minibatches, paper.epochs, paper.env) == (128, 32, 32, 2, "qbert")
     assert (paper.agent.gamma, paper.agent.lambda_, paper.trainer.optimizer) == (0.9, 0.65, "radam")

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from rlkit import run
+from rlkit.config import check_bounds, flag, from_dict, load_config
 from rlkit.errors import DamagedFile
 from rlkit.trainer import TrainConfig, Trainer
 
@@ -33,7 +34,7 @@ class Config:
 
 
 def train(cfg):
-    run_dir = run.start(cfg, "toy", "toy")
+    run_dir = run.open_run(cfg, "toy", "toy")
     model = nn.Linear(1, 1)
     trainer = Trainer(model, lambda m, b: (m(b["x"]).square().mean(), {}), cfg.trainer, run_dir)
     if cfg.resume:
@@ -56,16 +57,16 @@ def trained(tmp_path, monkeypatch):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_no_number_is_nan_or_infinite(bad):
     for change in ({"rate": bad}, {"some": bad}, {"few": (1.0, bad)}, {"trainer": TrainConfig(ema=bad)}):
-        name = run.flag(next(iter(change)))
+        name = flag(next(iter(change)))
         with pytest.raises(ValueError, match=rf"{name}\S* must be finite, not "):
-            run.within(Config(**change), {})
-    run.within(Config(), {"rate": 0})
+            check_bounds(Config(**change))
+    check_bounds(Config())
 
 
 @pytest.mark.parametrize("change", [{"ema": 1.5}, {"eps": -1.0}, {"momentum": 2.0}, {"weight_decay": -1.0}])
 def test_a_trainers_numbers_have_bounds(change):
     with pytest.raises(ValueError, match=f"--trainer.{next(iter(change)).replace('_', '-')} must be"):
-        run.within(Config(trainer=TrainConfig(**change)), {})
+        check_bounds(Config(trainer=TrainConfig(**change)))
 
 
 @pytest.mark.parametrize(
@@ -81,12 +82,12 @@ def test_values_of_another_type_are_a_damaged_configuration(change, tmp_path):
     with pytest.raises(
         DamagedFile, match=rf"config.json: {next(iter(change))}\b.* cannot be|config.json: lr cannot|opt"
     ):
-        run.load_config(Config, tmp_path)
+        load_config(Config, tmp_path)
 
 
 def test_a_configuration_survives_json():
     cfg = Config(some=3.0, rate=2, few=(1.0,), kind="b")
-    assert run.from_dict(Config, json.loads(json.dumps(dataclasses.asdict(cfg))), "") == cfg
+    assert from_dict(Config, json.loads(json.dumps(dataclasses.asdict(cfg))), "") == cfg
 
 
 # -- what is lost and comes back ---------------------------------------------------------------------------------------
@@ -106,7 +107,7 @@ def spoil(path, how):
 def test_a_lost_configuration_comes_back_from_a_checkpoint(trained, capsys, how):
     before = (trained / "config.json").read_bytes()
     spoil(trained / "config.json", how)
-    cfg = run.load_config(Config, trained)
+    cfg = load_config(Config, trained)
     assert cfg == Config(rate=0.25, few=(3.0,))
     assert capsys.readouterr().err.count("written anew from") == 1 and (trained / "config.json").read_bytes() == before
     assert train(dataclasses.replace(cfg, resume=str(trained))) == trained
@@ -118,10 +119,10 @@ def test_a_lost_configuration_without_a_checkpoint_is_an_error(trained):
         path.write_bytes(b"")
     (trained / "config.json").write_text("")
     with pytest.raises(DamagedFile, match=r"config\.json is no JSON"):
-        run.load_config(Config, trained)
+        load_config(Config, trained)
     (trained / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"is no run: it has no config\.json"):
-        run.load_config(Config, trained)
+        load_config(Config, trained)
 
 
 @pytest.mark.parametrize("call", range(1, 5))
@@ -136,7 +137,7 @@ def test_a_resume_that_fails_on_a_full_disk_leaves_the_configuration_whole(train
         real(fd)
 
     def resume():
-        cfg = run.load_config(Config, trained)
+        cfg = load_config(Config, trained)
         more = dataclasses.replace(cfg.trainer, steps=8)
         return dataclasses.replace(cfg, resume=str(trained), rate=0.75, trainer=more)
 
@@ -148,7 +149,7 @@ def test_a_resume_that_fails_on_a_full_disk_leaves_the_configuration_whole(train
     monkeypatch.setattr(Path, "write_bytes", in_place)
     with pytest.raises(SystemExit, match="No space left"):
         run.cli(train, resume)
-    after = run.load_config(Config, trained)
+    after = load_config(Config, trained)
     assert after.rate in (0.25, 0.75)
     if call == 1:
         assert (trained / "config.json").read_bytes() == before and (trained / "command.txt").read_bytes() == command
@@ -159,7 +160,7 @@ def test_a_resume_that_fails_takes_back_only_what_it_changed(trained, monkeypatc
     kept = {name: (trained / name).read_bytes() for name in ("config.json", "command.txt")}
 
     def fail(cfg):
-        run.start(cfg, "toy", "toy")
+        run.open_run(cfg, "toy", "toy")
         raise ValueError("no")
 
     for rate in (0.25, 0.75):
@@ -173,12 +174,12 @@ def test_a_pipe_in_a_files_place_is_refused(trained, name):
     (trained / name).unlink()
     os.mkfifo(trained / name)
     with pytest.raises(DamagedFile, match=f"{name} is no regular file; remove it"):
-        run.start(Config(resume=str(trained)), "toy", "toy")
+        run.open_run(Config(resume=str(trained)), "toy", "toy")
 
 
 def test_a_start_sweeps_what_a_kill_left(trained):
     (trained / ".config.json.123").touch()
-    run.start(Config(resume=str(trained)), "toy", "toy")
+    run.open_run(Config(resume=str(trained)), "toy", "toy")
     assert not (trained / ".config.json.123").exists()
 
 
@@ -198,7 +199,7 @@ def test_too_little_memory_names_the_flags_that_take_it(tmp_path, monkeypatch, e
     monkeypatch.chdir(tmp_path)
 
     def main(cfg):
-        run.start(cfg, "toy", "toy")
+        run.open_run(cfg, "toy", "toy")
         raise error
 
     with pytest.raises(SystemExit, match=r"error: there is not enough memory: lower --batch-size \(.*") as raised:

@@ -18,7 +18,8 @@ from experiments.control import suite_page
 from experiments.control import suite_runs as suite
 from experiments.control.suite import Config, companions, time_left
 from experiments.control.suite_runs import Run, Suite
-from rlkit import processes, run
+from rlkit import processes
+from rlkit.config import load_config, parse
 from rlkit.errors import DamagedFile
 
 
@@ -119,9 +120,9 @@ def test_dopamine_is_read_at_the_nearest_frames_not_above_ours():
 # -- what is there and what is missing -------------------------------------------------------------------------------
 
 
-def folder(tmp_path, name, seed, trained, score=1.0, game="pong", frames=10_000):
+def folder(tmp_path, name, seed, trained, score=1.0, env="pong", frames=10_000):
     """A run's folder as `dqn` leaves it, without its network."""
-    config = {"preset": "fast", "game": game, "seed": seed, "frames": frames, "batch_size": 128, "num_envs": 16}
+    config = {"preset": "fast", "env": env, "seed": seed, "frames": frames, "batch_size": 128, "num_envs": 16}
     config |= {"samples_per_step": 8, "trainer": {"accumulate": 1}}
     path = tmp_path / "runs" / "dqn" / name
     (path / "agent").mkdir(parents=True)
@@ -198,14 +199,14 @@ TINY = (
 
 
 def tiny(**more):
-    return Config(**{"games": ("catch",), "seeds": (1, 2), "frames": FRAMES, "extra": tuple(TINY.split())} | more)
+    return Config(**{"envs": ("catch",), "seeds": (1, 2), "frames": FRAMES, "extra": tuple(TINY.split())} | more)
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"games": ("pnog",)}, "did you mean pong"),
-        ({"games": ()}, "--games is empty"),
+        ({"envs": ("pnog",)}, "did you mean pong"),
+        ({"envs": ()}, "--envs is empty"),
         ({"seeds": ()}, "--seeds is empty"),
         ({"preset": ("fats",)}, "no preset 'fats'; choose from fast"),
         ({"extra": ("--seed", "3")}, "--seed cannot follow"),
@@ -223,12 +224,12 @@ def test_what_no_run_would_take_is_refused_before_any_begins(change, message, tm
 
 
 def test_command_line():
-    words = ["--games", "pong", "MsPacman", "--seeds", "1", "2", "--agents", "fast", "nature", "--", "--num-envs", "8"]
-    cfg = atari_suite.checked(run.parse(atari_suite.PRESETS, words))
-    assert cfg.games == ("pong", "ms_pacman") and cfg.preset == ("fast", "nature") and cfg.seeds == (1, 2)
+    words = ["--envs", "pong", "MsPacman", "--seeds", "1", "2", "--agents", "fast", "nature", "--", "--num-envs", "8"]
+    cfg = atari_suite.checked(parse(atari_suite.PRESETS, words))
+    assert cfg.envs == ("pong", "ms_pacman") and cfg.preset == ("fast", "nature") and cfg.seeds == (1, 2)
     words = atari_suite.arguments(cfg, Run("nature", "pong", 2))
-    assert words == ["--preset=nature", "--game=pong", "--seed=2", "--frames=4000000", "--num-envs", "8"]
-    assert run.parse(atari_suite.PRESETS, ["--preset", "rainbow"]).preset == ("rainbow",)
+    assert words == ["--preset=nature", "--env=pong", "--seed=2", "--frames=4000000", "--num-envs", "8"]
+    assert parse(atari_suite.PRESETS, ["--preset", "rainbow"]).preset == ("rainbow",)
 
 
 def test_who_learns_together():
@@ -237,7 +238,7 @@ def test_who_learns_together():
     assert companions([a, other, b, begun, c], 3) == [a, b]  # 3 has begun: it goes on by itself
     assert companions([a, other, b, begun, c], 1) == [a] and companions([begun, c], 3) == [begun]
     assert companions([c, a, b], 3) == [c]
-    cfg = run.parse(atari_suite.PRESETS, ["--together", "2"])
+    cfg = parse(atari_suite.PRESETS, ["--together", "2"])
     assert atari_suite.arguments(cfg, a, 2)[-1] == "--together=2"
 
 
@@ -257,14 +258,14 @@ def test_a_suite_stops_goes_on_and_leaves_finished_runs_alone(tmp_path, monkeypa
     def perform(module, arguments, suite_dir):  # the first run ends at once; then somebody presses Ctrl-C
         if "--seed=2" in arguments:
             raise KeyboardInterrupt
-        folder(suite_dir, "catch__1", 1, FRAMES, game="catch", frames=FRAMES)
+        folder(suite_dir, "catch__1", 1, FRAMES, env="catch", frames=FRAMES)
         return 0
 
     with monkeypatch.context() as patch:
         patch.setattr(processes, "perform", perform)
         suite_dir = atari_suite.main(tiny())
     assert "stopped; go on:" in capfd.readouterr().err and not (suite_dir / "report.html").exists()
-    cfg = dataclasses.replace(run.load_config(Config, suite_dir), resume=str(suite_dir))
+    cfg = dataclasses.replace(load_config(Config, suite_dir), resume=str(suite_dir))
     first = suite_dir / "runs" / "dqn" / "catch__1" / "agent" / "agent.json"
     as_it_was = first.read_bytes(), first.stat().st_mtime_ns
 
@@ -311,7 +312,7 @@ def test_a_damaged_agent_has_not_finished_and_a_damaged_configuration_is_named(t
 
 def test_a_finished_run_loses_its_ring_also_if_its_companion_fails(tmp_path, monkeypatch):
     def perform(module, arguments, suite_dir):
-        folder(suite_dir, "catch__1", 1, FRAMES, game="catch", frames=FRAMES)
+        folder(suite_dir, "catch__1", 1, FRAMES, env="catch", frames=FRAMES)
         ring = suite_dir / "runs" / "dqn" / "catch__1" / "checkpoints" / "replay.ring"
         ring.parent.mkdir()
         ring.write_bytes(b"frames")

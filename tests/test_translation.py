@@ -31,8 +31,9 @@ from experiments.sequences.translator import (
     load_bpe,
     network,
 )
-from rlkit import run, runtime
+from rlkit import runtime
 from rlkit.checkpoint import save_agent
+from rlkit.config import load_config
 from rlkit.data import padded
 from rlkit.errors import DamagedFile
 from rlkit.trainer import TrainConfig
@@ -633,7 +634,7 @@ def test_a_run_goes_on_with_its_own_tokens_and_data(tmp_path, monkeypatch):
     cfg = tiny(**two, held=4, trainer={"steps": 6})
     run_dir = translation.main(cfg)
     before = (run_dir / "tokenizer.json").read_text(encoding="utf-8")
-    goes_on = run.load_config(Config, run_dir)
+    goes_on = load_config(Config, run_dir)
     goes_on.resume, goes_on.trainer.steps = str(run_dir), 8
     moved = {name: f"moved.{name}" for name in two}
     for name, path in two.items():

@@ -1,7 +1,7 @@
 """Games played against oneself, many at once, each at its own pace."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from agents.alphazero.inference import Evaluate, open_edges
 from agents.alphazero.window import pack
+from rlkit.config import AtLeast, Between, Fixed
 from rlkit.search import root
 from rlkit.search.trees import Trees
 
@@ -17,49 +18,49 @@ from rlkit.search.trees import Trees
 class SelfPlayConfig:
     """How games are played, and how batches are drawn from them."""
 
-    games: int = 256
+    games: Annotated[int, AtLeast(1), Fixed] = 256
     """at once"""
-    parts: int = 2
+    parts: Annotated[int, AtLeast(1), Fixed] = 2
     """threads that they are divided among; at most the CPU's cores"""
-    simulations: int = 32
+    simulations: Annotated[int, AtLeast(2), Fixed] = 32
     """of a move; at a puct root those of a kept subtree included"""
-    fast_simulations: int = 0
+    fast_simulations: Annotated[int, AtLeast(0), Fixed] = 0
     """of the moves that are only played and not learned from (playout-cap randomisation); 0: there are none"""
-    full_share: float = 0.25
+    full_share: Annotated[float, Between(0, 1)] = 0.25
     """of the moves with all simulations, where there are fast ones"""
     root: Literal["puct", "gumbel"] = "gumbel"
     """how a root explores: with noise and forced visits, or with Gumbel noise and sequential halving, which learns from
     fewer simulations"""
-    considered: int = 16
+    considered: Annotated[int, AtLeast(1)] = 16
     """actions that a gumbel root considers at most"""
-    c_puct: float = 1.25
+    c_puct: Annotated[float, AtLeast(0)] = 1.25
     """exploration in the search"""
     fpu: float = 0.2
     """first-play urgency: how much worse an unvisited move is taken to be, but at the root"""
-    noise: float = 0.25
+    noise: Annotated[float, Between(0, 1)] = 0.25
     """share of Dirichlet noise in a puct root's priors"""
-    alpha: float = 10.0
+    alpha: Annotated[float, AtLeast(1e-3)] = 10.0
     """of that noise, divided by the number of legal moves"""
-    root_temperature: float = 1.1
+    root_temperature: Annotated[float, AtLeast(0.01)] = 1.1
     """of a puct root's priors"""
-    forced: float = 2.0
+    forced: Annotated[float, AtLeast(0)] = 2.0
     """k of forced visits, sqrt(k P N), at a puct root; they are pruned from what is learned"""
-    temperature_moves: int = 8
+    temperature_moves: Annotated[int, AtLeast(0)] = 8
     """moves of a puct root drawn in proportion to their visits; later ones by the square of them"""
-    opening_share: float = 0.5
+    opening_share: Annotated[float, Between(0, 1)] = 0.5
     """of the games that begin with random moves"""
-    opening_moves: int = 2
+    opening_moves: Annotated[int, AtLeast(1)] = 2
     """their number is drawn from 1 to this"""
-    resign: float = 0.0
+    resign: Annotated[float, Between(0, 1)] = 0.0
     """share of won games that a resignation may cost, 0.05 say; 0: all games are played out"""
-    surprise: float = 0.0
+    surprise: Annotated[float, Between(0, 1)] = 0.0
     """share of a position's weight that goes by how much the search changed the policy"""
-    window: int = 100_000
+    window: Annotated[int, AtLeast(1)] = 100_000
     """positions that batches are drawn from, at most"""
-    batch_size: int = 256
-    reuse: float = 4.0
+    batch_size: Annotated[int, AtLeast(1)] = 256
+    reuse: Annotated[float, AtLeast(1e-3)] = 4.0
     """samples drawn for each new position"""
-    start: int = 2_000
+    start: Annotated[int, AtLeast(0)] = 2_000
     """positions before the first batch"""
 
 

@@ -6,7 +6,7 @@ switches of its config. What else came after is in `agents/rainbow`, as differen
 
 import copy
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rlkit import losses
 from rlkit.checkpoint import check_shapes
+from rlkit.config import AtLeast, Between
 from rlkit.nn.convolution import torso
 from rlkit.nn.heads import DuelingHead, LinearHead
 
@@ -27,15 +28,15 @@ class DQNConfig:
 
     backbone: Literal["nature", "impala", "resnet", "vgg", "mlp", "linear"] = "nature"
     """torso of the network, a name in rlkit.nn.convolution.BACKBONES"""
-    width: float = 1.0
+    width: Annotated[float, AtLeast(0.01)] = 1.0
     """multiplies the torso's channels and dense units"""
     double: bool = False
     """the online network chooses the next action, the target network judges it"""
     dueling: bool = False
     """Q = V + A - mean A"""
-    n_step: int = 1
+    n_step: Annotated[int, AtLeast(1)] = 1
     """rewards summed before the bootstrap, in agent steps"""
-    gamma: float = 0.99
+    gamma: Annotated[float, Between(0, 1)] = 0.99
     """discount per agent step"""
 
 
@@ -96,7 +97,7 @@ class DQN:
         num_actions: int,
         cfg: Any,
         device: torch.device | str = "cpu",
-        precision: str = "fp32",
+        precision: Literal["fp32", "bf16"] = "fp32",
     ):
         self.cfg, self.obs_shape, self.num_actions = cfg, obs_shape, num_actions
         self.device, self.precision = torch.device(device), precision

@@ -4,7 +4,7 @@ Gallici et al. 2024, "Simplifying Deep Temporal Difference Learning".
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from agents.dqn.agent import epsilon_greedy
 from rlkit.checkpoint import check_shapes
+from rlkit.config import AtLeast, Between
 from rlkit.nn.convolution import NatureCNN, he_
 from rlkit.nn.heads import LinearHead
 
@@ -22,11 +23,11 @@ from rlkit.nn.heads import LinearHead
 class PQNConfig:
     """What distinguishes one PQN from another. The defaults are those of the paper's Atari agent."""
 
-    width: float = 1.0
+    width: Annotated[float, AtLeast(0.01)] = 1.0
     """multiplies the torso's channels and dense units"""
-    gamma: float = 0.99
+    gamma: Annotated[float, Between(0, 1)] = 0.99
     """discount per agent step"""
-    lambda_: float = 0.65
+    lambda_: Annotated[float, Between(0, 1)] = 0.65
     """weight of longer returns: 0 is one-step Q-learning, 1 sums rewards to the end of the rollout"""
 
 
@@ -84,7 +85,7 @@ class PQN:
         num_actions: int,
         cfg: PQNConfig,
         device: torch.device | str = "cpu",
-        precision: str = "fp32",
+        precision: Literal["fp32", "bf16"] = "fp32",
     ):
         self.cfg, self.obs_shape, self.num_actions = cfg, obs_shape, num_actions
         self.device, self.precision = torch.device(device), precision

@@ -1,12 +1,13 @@
 """DQN's network with what came after it: distributions of returns, and noise in place of epsilon."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from agents.dqn.agent import DQNConfig, QNetwork
+from rlkit.config import AtLeast
 from rlkit.nn.dense import make_noisy
 from rlkit.nn.heads import ImplicitHead
 
@@ -20,9 +21,9 @@ class RainbowConfig(DQNConfig):
 
     distribution: Literal["none", "c51", "qr", "iqn"] = "none"
     """what is learned of returns: their mean; probabilities (c51), quantiles (qr) or any quantile (iqn) of them"""
-    atoms: int = 51
+    atoms: Annotated[int, AtLeast(2)] = 51
     """of c51; quantiles of qr; quantiles of iqn that are drawn for an update, 32 where it acts"""
-    v_max: float = 10.0
+    v_max: Annotated[float, AtLeast(1e-3)] = 10.0
     """c51's atoms lie between -v_max and v_max"""
     noisy: bool = False
     """dense layers with noise while training; for noise in place of epsilon: --epsilon-final 0 --epsilon-frames 1"""

@@ -6,7 +6,7 @@ with that state; and returns over several steps are made of the sequence.
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from agents.dqn.agent import DQN, epsilon_greedy
 from agents.rainbow.agent import weighted_mean
 from rlkit import losses
+from rlkit.config import AtLeast, Between
 from rlkit.nn.convolution import torso
 from rlkit.nn.cores import CORES
 from rlkit.nn.heads import DuelingHead, LinearHead
@@ -33,19 +34,19 @@ class RecurrentConfig:
     """what remembers, a name in rlkit.nn.cores.CORES; none: a dense layer in its place, for comparison"""
     torso: Literal["nature", "impala", "resnet", "vgg", "mlp"] = "mlp"
     """of the network, a name in rlkit.nn.convolution.BACKBONES"""
-    width: float = 1.0
+    width: Annotated[float, AtLeast(0.01)] = 1.0
     """multiplies the torso's channels and dense units"""
-    features: int = 128
+    features: Annotated[int, AtLeast(1)] = 128
     """of the state"""
     double: bool = True
     dueling: bool = True
-    n_step: int = 1
+    n_step: Annotated[int, AtLeast(1)] = 1
     """rewards summed before the bootstrap, in agent steps"""
-    gamma: float = 0.99
+    gamma: Annotated[float, Between(0, 1)] = 0.99
     """discount per agent step"""
-    burn_in: int = 8
+    burn_in: Annotated[int, AtLeast(0)] = 8
     """moments at a sequence's beginning that only bring the state up to date"""
-    length: int = 32
+    length: Annotated[int, AtLeast(2)] = 32
     """moments of a sequence after them (the replay's sequences are of both)"""
     rescale: bool = False
     """learn returns on a scale that is a square root far from 0 (Pohlen et al. 2018), and do not clip rewards"""

@@ -14,47 +14,42 @@ TensorBoard curves and checkpoints are there. What a stage left is in `stages.js
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from agents.alphago.parts import Parts
 from envs.go.game import Go
 from experiments.alphago import positions, stages
 from experiments.alphago import table as alphago_match
-from rlkit import processes, run
+from rlkit import processes
+from rlkit.config import AtLeast, Between, Fixed, RunConfig, check_bounds
 from rlkit.data_files import DataFiles, located
 from rlkit.files import read_json, write_atomically
 from rlkit.logger import say
+from rlkit.run import command, open_run
 
 
 @dataclass
-class Config:
+class Config(RunConfig):
     """All stages of AlphaGo, with sizes that suit two cores."""
 
-    preset: Literal["small"] = "small"
-    resume: str | None = None
-    """folder of a run to go on with"""
-    size: int = 9
+    preset: Annotated[Literal["small"], Fixed] = "small"
+    size: Annotated[int, Between(2, 19), Fixed] = 9
     """lines of the board: 9, or 5, the quick form"""
     games: str | None = None
     """SGF collection, or a folder of them, which may have moved when a run goes on; without one, games between
     `teacher` and itself are made"""
-    teacher: str = "mcts:1000"
+    teacher: Annotated[str, Fixed] = "mcts:1000"
     """a player as in `match`"""
-    scale: float = 1.0
+    scale: Annotated[float, AtLeast(0.0001), Fixed] = 1.0
     """times the updates and games of all stages"""
-    match_games: int = 20
+    match_games: Annotated[int, AtLeast(0)] = 20
     """of each pair of variants in the table; 0: no table"""
-    match_simulations: int = 100
+    match_simulations: Annotated[int, AtLeast(1)] = 100
     """of a move in it"""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, ..."""
-    threads: int = 0
-    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
-    seed: int = 1
+    seed: Annotated[int, AtLeast(0), Fixed] = 1
 
 
 PRESETS = {"small": Config()}
-FIXED = ("preset", "size", "teacher", "scale", "seed")
 # games made; updates of the stages, games and epochs of the value network's; channels, layers
 QUICK = {
     "games": 1500, "sl": 600, "rollout": 500, "rl": 100, "value": 8_000, "epochs": 8, "channels": 32, "layers": 5,
@@ -110,13 +105,15 @@ def perform(run_dir: Path, experiment: str, arguments: list[str]) -> str:
 
 def main(cfg: Config) -> Path:
     """Perform what is missing; returns the run's folder."""
-    run.within(cfg, {"size": (2, 19), "scale": 1e-4, "match_games": 0, "match_simulations": 1, "threads": 0, "seed": 0})
+    check_bounds(cfg)
+    if cfg.minutes:
+        raise ValueError("--minutes bounds single stages, not all of them: make them shorter by --scale")
     cfg = located(cfg, "games")
     if cfg.games and not Path(cfg.games).exists():
         raise FileNotFoundError(f"--games: there is no {cfg.games}")
     data = DataFiles(cfg, {"games": positions.files(cfg.games) if cfg.games else []})
-    run_dir = run.start(cfg, "alphago", f"{cfg.size}x{cfg.size}", FIXED, data=data)
-    again = run.command("alphago", "--resume", run_dir)
+    run_dir = open_run(cfg, "alphago", f"{cfg.size}x{cfg.size}", data)
+    again = command("alphago", "--resume", run_dir)
     ledger = run_dir / "stages.json"
     done: dict[str, str] = read_json(ledger) if ledger.exists() else {}
     count = len(plan(cfg, done))
@@ -143,8 +140,8 @@ def main(cfg: Config) -> Path:
             run_dir, games=cfg.match_games, simulations=cfg.match_simulations, seed=cfg.seed, out=run_dir / "table.json"
         )
         alphago_match.main(table)
-    say(f"play: {run.command('gtp', '--agent', run_dir)}")
-    say(f"match: {run.command('match', f'{run_dir}:400', 'gnugo:10', '--games', 100)}")
+    say(f"play: {command('gtp', '--agent', run_dir)}")
+    say(f"match: {command('match', f'{run_dir}:400', 'gnugo:10', '--games', 100)}")
     return run_dir
 
 

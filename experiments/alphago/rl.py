@@ -14,7 +14,7 @@ import functools
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -25,10 +25,12 @@ from agents.alphago.reinforce import PoolPlay
 from envs.go.features import alphago_slab
 from envs.go.game import Go
 from experiments.alphago import stages
-from rlkit import run, runtime
+from rlkit import runtime
+from rlkit.config import AtLeast, Between, Fixed, RunConfig
 from rlkit.data_files import DataFiles, agent_files, located
 from rlkit.evaluate import wilson_interval
-from rlkit.logger import Timer, say
+from rlkit.logger import say
+from rlkit.run import Run
 from rlkit.trainer import TrainConfig, Trainer
 
 # A gradient is a sum over the moves of a game: its norm is about 30 on 9x9, so that a step is mostly clip times lr.
@@ -38,39 +40,31 @@ BASE = TrainConfig(
 
 
 @dataclass
-class Config:
+class Config(RunConfig):
     """Improve a supervised policy by REINFORCE."""
 
-    preset: Literal["small", "paper"] = "small"
+    preset: Annotated[Literal["small", "paper"], Fixed] = "small"
     """defaults: small (two cores), paper (Silver et al. 2016: for a GPU)"""
-    resume: str | None = None
-    """folder of a run to go on with"""
     start_from: str | None = None
     """run or agent folder of the supervised policy; it may move, with the new place said when the run goes on, and
     must stay the same; `alphago_sl` makes one"""
     baseline: str | None = None
     """run or agent folder of a value network, whose value the outcome is compared with; none: 0"""
-    komi: float | None = None
+    komi: Annotated[float | None, Between(-361, 361), Fixed] = None
     """points for White; default: the supervised policy's"""
-    games: int = 64
+    games: Annotated[int, AtLeast(2), Fixed] = 64
     """of a set, and so of an update"""
-    snapshot_every: int = 20
+    snapshot_every: Annotated[int, AtLeast(1), Fixed] = 20
     """updates between the snapshots that the opponents are drawn from"""
-    opening_moves: int = 0
+    opening_moves: Annotated[int, AtLeast(0), Fixed] = 0
     """random moves at the beginning of each game that is learned from"""
-    evaluate_every: int = 100
+    evaluate_every: Annotated[int, AtLeast(1)] = 100
     """updates between evaluations; the agent's folder is saved then"""
-    evaluate_games: int = 400
+    evaluate_games: Annotated[int, AtLeast(2)] = 400
     """against the supervised policy in each evaluation"""
-    evaluate_opening_moves: int = 4
+    evaluate_opening_moves: Annotated[int, AtLeast(0)] = 4
     """random moves at the beginning of each of those"""
-    seed: int = 1
-    minutes: float = 0
-    """that this process may take, its last evaluation and save included; 0: no limit"""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, ..."""
-    threads: int = 0
-    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
+    seed: Annotated[int, AtLeast(0), Fixed] = 1
     trainer: TrainConfig = field(default_factory=lambda: replace(BASE))
     """accumulate: the parts that a set's positions are learned from in, where they do not fit at once"""
 
@@ -86,50 +80,40 @@ PRESETS = {
         trainer=replace(BASE, steps=10_000, log_every=10, save_every=100),
     ),
 }
-FIXED = (
-    "preset", "komi", "games", "snapshot_every", "opening_moves", "seed",
-    "trainer.optimizer", "trainer.accumulate",
-)  # fmt: skip
-BOUNDS: dict[str, run.Bound] = {
-    "komi": (-361, 361), "games": 2, "snapshot_every": 1, "opening_moves": 0, "evaluate_every": 1, "evaluate_games": 2,
-    "evaluate_opening_moves": 0, "seed": 0, "minutes": 0, "threads": 0, "trainer.steps": 1,
-}  # fmt: skip
 
 
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
     began = time.monotonic()
-    deadline = run.Deadline(cfg.minutes, began)
-    run.within(cfg, BOUNDS)
     if cfg.trainer.mode == "cudagraph":
         raise ValueError("--trainer.mode cudagraph takes batches of one shape, and games differ in length: use eager")
-    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     cfg = located(cfg, "start_from", "baseline")
-    parts, info = stages.load(cfg.start_from, "policy", "--start-from", device)
+    run = Run(cfg, "alphago_rl", began=began)
+    parts, info = stages.load(cfg.start_from, "policy", "--start-from", run.device)
     network = parts.policy
     assert network is not None
     size = network.config["size"]
     game = Go(size, komi=info["env"]["komi"] if cfg.komi is None else cfg.komi)
     baseline = None
     if cfg.baseline:
-        value = stages.load(cfg.baseline, "value", "--baseline", device)[0].value
+        value = stages.load(cfg.baseline, "value", "--baseline", run.device)[0].value
         assert value is not None
         if value.config["size"] != size:
             raise ValueError(f"--baseline {cfg.baseline} is for {value.config['size']} lines, the policy for {size}")
         baseline = Evaluator(value, cfg.trainer.precision)
     encode = functools.partial(alphago_slab, height=size, width=size, colour_plane=baseline is not None)
     supervised = Evaluator(network, cfg.trainer.precision)  # on a copy
-    timer = Timer()
     experience = PoolPlay(
         game, encode, network, cfg.games, cfg.snapshot_every, cfg.trainer.accumulate, cfg.opening_moves, baseline,
-        cfg.seed, cfg.trainer.precision, timer,
+        cfg.seed, cfg.trainer.precision, run.timer,
     )  # fmt: skip
     data = DataFiles(cfg, {name: agent_files(getattr(cfg, name)) for name in ("start_from", "baseline")})
-    run_dir = run.start(cfg, "alphago_rl", f"{size}x{size}", FIXED, data=data)
+    run_dir = run.open(f"{size}x{size}", data)
     state = {"games": experience}
-    trainer = Trainer(network, reinforce_loss, cfg.trainer, run_dir, state=state, timer=timer, deadline=deadline)
-    if cfg.resume and not trainer.load():
-        say(f"{run_dir} holds no checkpoint: starting at the beginning")
+    trainer = Trainer(
+        network, reinforce_loss, cfg.trainer, run_dir, state=state, timer=run.timer, deadline=run.deadline
+    )
+    run.resume(trainer)
     player: Any = trainer.averaged
     learned = Evaluator(player, cfg.trainer.precision)
 
@@ -144,7 +128,7 @@ def main(cfg: Config) -> Path:
         rng, first = np.random.default_rng(runtime.derive_seed(cfg.seed, 1)), games.colours(cfg.evaluate_games)
         states = games.openings(game, cfg.evaluate_games, cfg.evaluate_opening_moves, rng)
         learned.refresh()
-        with timer("evaluate"):
+        with run.timer("evaluate"):
             played = games.play(game, encode, states, (learned, supervised), games.sides(first), rng)
         points = (games.worth(played.winner, first) + 1) / 2
         low, high = wilson_interval(float(points.sum()), len(points))
@@ -164,13 +148,11 @@ def main(cfg: Config) -> Path:
     for step, _, _ in trainer.run(experience):
         if step % cfg.trainer.log_every == 0:
             trainer.log(experience.stats())
-        if step % cfg.evaluate_every == 0 and trainer.goes_on(evaluations=2):  # the last one follows the loop
+        if run.evaluation_due(cfg.evaluate_every):
             evaluation()
-    if trainer.stopped:  # whoever stops a run does not want to wait for games
+    if run.stopped:
         save({})
     else:
         evaluation()
-    trainer.close()
-    say(timer.table())
-    say(f"go on: {run.command('alphago_rl', '--resume', run_dir)}")
+    run.close()
     return run_dir

@@ -9,7 +9,7 @@ Source: Silver et al. 2016, Methods, "Rollout policy". Its features are `envs/go
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -21,39 +21,35 @@ from agents.alphago.rollout import RolloutPolicy, rollout_loss
 from envs.go import patterns
 from envs.go.pattern_playouts import playouts, policy_of
 from experiments.alphago import positions, stages
-from rlkit import run, runtime
+from rlkit import runtime
+from rlkit.config import AtLeast, Between, Fixed, RunConfig
 from rlkit.data import Batches
 from rlkit.data_files import DataFiles, located
 from rlkit.logger import say
+from rlkit.run import Run
 from rlkit.trainer import TrainConfig, Trainer
 
 
 @dataclass
-class Config:
+class Config(RunConfig):
     """Learn the weights of local patterns from recorded games."""
 
-    preset: Literal["small"] = "small"
+    preset: Annotated[Literal["small"], Fixed] = "small"
     """defaults: small (minutes on two cores)"""
-    resume: str | None = None
-    """folder of a run to go on with"""
     games: str | None = None
     """SGF collection, or a folder of them, which may have moved when a run goes on; `make_games` makes one"""
-    size: int = 0
+    size: Annotated[int, AtLeast(0), Fixed] = 0
     """lines of the board; 0: those of the first game that can be used"""
-    least_rating: int = 0
+    least_rating: Annotated[int, AtLeast(0), Fixed] = 0
     """of both players; 0: whatever they have"""
-    least_moves: int = 10
+    least_moves: Annotated[int, AtLeast(1), Fixed] = 10
     """of a game"""
-    held_out: float = 0.1
+    held_out: Annotated[float, Between(0, 1), Fixed] = 0.1
     """share of the games that is measured on and not learned from"""
-    batch_size: int = 512
-    seed: int = 1
-    minutes: float = 0
-    """that this process may take, its last evaluation and save included; 0: no limit"""
+    batch_size: Annotated[int, AtLeast(1), Fixed] = 512
+    seed: Annotated[int, AtLeast(0), Fixed] = 1
     device: str = "cpu"
     """cpu, cuda, cuda:1, ..."""
-    threads: int = 0
-    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
     # A weight that few positions have is held near 0 by its decay, and changes by about the rate in each that has it.
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(
@@ -64,14 +60,6 @@ class Config:
 
 
 PRESETS = {"small": Config()}
-FIXED = (
-    "preset", "size", "least_rating", "least_moves", "held_out", "batch_size", "seed", "trainer.optimizer",
-    "trainer.accumulate",
-)  # fmt: skip
-BOUNDS: dict[str, run.Bound] = {
-    "size": 0, "least_rating": 0, "least_moves": 1, "held_out": (0, 1), "batch_size": 1, "seed": 0, "minutes": 0,
-    "threads": 0, "trainer.steps": 1,
-}  # fmt: skip
 
 
 def speed(games: positions.Games, weights: NDArray[np.float32]) -> float:
@@ -85,23 +73,20 @@ def speed(games: positions.Games, weights: NDArray[np.float32]) -> float:
 
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
-    deadline = run.Deadline(cfg.minutes)
-    run.within(cfg, BOUNDS)
-    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     cfg = located(cfg, "games")
+    run = Run(cfg, "alphago_rollout")
     games = positions.read(cfg.games, cfg.size, cfg.least_moves, cfg.least_rating)
     learned, held_out = positions.split(games, cfg.held_out)
     size = games.game.height
-    model = RolloutPolicy(patterns.NUM_FEATURES).to(device)
+    model = RolloutPolicy(patterns.NUM_FEATURES).to(run.device)
     batches = Batches.for_device(
-        positions.drawn_patterns(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1)), device
+        positions.drawn_patterns(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1)), run.device
     )
-    run_dir = run.start(
-        cfg, "alphago_rollout", f"{size}x{size}", FIXED, data=DataFiles(cfg, {"games": positions.files(cfg.games)})
+    run_dir = run.open(f"{size}x{size}", DataFiles(cfg, {"games": positions.files(cfg.games)}))
+    trainer = Trainer(
+        model, rollout_loss, cfg.trainer, run_dir, state={"batches": batches}, timer=run.timer, deadline=run.deadline
     )
-    trainer = Trainer(model, rollout_loss, cfg.trainer, run_dir, state={"batches": batches}, deadline=deadline)
-    if cfg.resume and not trainer.load():
-        say(f"{run_dir} holds no checkpoint: starting at the beginning")
+    run.resume(trainer)
     for _ in trainer.run(batches):
         pass
 
@@ -109,11 +94,11 @@ def main(cfg: Config) -> Path:
 
     def logits_of(index: NDArray[np.int64]) -> Tensor:
         features, candidates = patterns.features(games.states(index))
-        return player(torch.from_numpy(features).to(device), torch.from_numpy(candidates).to(device)).cpu()
+        return player(torch.from_numpy(features).to(run.device), torch.from_numpy(candidates).to(run.device)).cpu()
 
-    with trainer.timer("evaluate"):
-        some = held_out[:500] if trainer.stopped else held_out
-        found = positions.foretell(logits_of, games, some, deadline.in_time)
+    with run.timer("evaluate"):
+        some = held_out[:500] if run.stopped else held_out
+        found = positions.foretell(logits_of, games, some, run.deadline.in_time)
     score = found.score() | {"microseconds_a_move": speed(games, player.weights())}
     trainer.log({f"eval/{name}": value for name, value in score.items()})
     trained = {"stage": "rollout", "steps": trainer.step, "games": cfg.games, "seed": cfg.seed}
@@ -124,7 +109,5 @@ def main(cfg: Config) -> Path:
         f"top-1 {score['top1']:.4f}, top-5 {score['top5']:.4f} of {len(found.number):,} moves held out; "
         f"{score['microseconds_a_move']:.2f} us a move in play-outs"
     )
-    trainer.close()
-    say(trainer.timer.table())
-    say(f"go on: {run.command('alphago_rollout', '--resume', run_dir)}")
+    run.close()
     return run_dir

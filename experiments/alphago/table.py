@@ -22,7 +22,8 @@ from tqdm import tqdm
 from envs.go.position import Position
 from experiments.go.match import at_once, play_match, random_openings
 from experiments.go.players import VARIANTS, Agent, agent_folder, go_player, trained_board
-from rlkit import run, runtime
+from rlkit import runtime
+from rlkit.config import AtLeast, check_bounds
 from rlkit.evaluate import elo_ratings
 from rlkit.files import write_atomically
 
@@ -36,24 +37,24 @@ class Config:
     variants: tuple[str, ...] = VARIANTS
     opponents: tuple[str, ...] = ()
     """players as in `match`, who play too; the first one has Elo 0, or, without any, the last variant"""
-    games: int = 20
+    games: Annotated[int, AtLeast(2)] = 20
     """of each pair, half with each colour"""
-    simulations: int = 100
+    simulations: Annotated[int, AtLeast(1)] = 100
     """of a move"""
-    opening_moves: int = 2
+    opening_moves: Annotated[int, AtLeast(0)] = 2
     """random moves that each pair of games begins with"""
-    parallel: int = 0
+    parallel: Annotated[int, AtLeast(0)] = 0
     """games at once; 0: one a thread"""
-    threads: int = 0
+    threads: Annotated[int, AtLeast(0)] = 0
     """CPU threads of all games together; 0: one a core"""
     out: Path | None = None
     """also write the table to this JSON file"""
-    seed: int = 0
+    seed: Annotated[int, AtLeast(0)] = 0
 
 
 def main(cfg: Config) -> dict[str, Any]:
     """Play and print; returns what `--out` writes."""
-    run.within(cfg, {"games": 2, "simulations": 1, "opening_moves": 0, "parallel": 0, "threads": 0, "seed": 0})
+    check_bounds(cfg)
     if unknown := [name for name in cfg.variants if name not in VARIANTS]:
         raise ValueError(f"there is no variant {unknown[0]!r}; there are {', '.join(VARIANTS)}")
     folder = (agent_folder(str(cfg.agent)) or Agent(cfg.agent)).folder

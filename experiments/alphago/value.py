@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -27,22 +27,22 @@ from agents.alphago.value_data import Store, sample
 from envs.go.features import alphago_slab
 from envs.go.game import Go
 from experiments.alphago import outcomes, positions, stages
-from rlkit import run, runtime
+from rlkit import runtime
 from rlkit.checkpoint import checkpoints
+from rlkit.config import AtLeast, Between, Fixed, RunConfig, check_bounds
 from rlkit.data import Batches
 from rlkit.data_files import DataFiles, agent_files, located
 from rlkit.logger import Logger, say
+from rlkit.run import Deadline, Run, command
 from rlkit.trainer import TrainConfig, Trainer
 
 
 @dataclass
-class Config:
+class Config(RunConfig):
     """Learn the outcomes of games, from one of three: --policy and --rl, --data, --games."""
 
-    preset: Literal["small", "paper"] = "small"
+    preset: Annotated[Literal["small", "paper"], Fixed] = "small"
     """defaults: small (two cores), paper (Silver et al. 2016: for a GPU, and a long time)"""
-    resume: str | None = None
-    """folder of a run to go on with"""
     policy: str | None = None
     """run or agent folder of the supervised policy; `alphago_sl` makes one"""
     rl: str | None = None
@@ -52,35 +52,29 @@ class Config:
     moved when a run goes on"""
     games: str | None = None
     """SGF collection, or a folder of them; outcomes are their result fields', and games without one are left out"""
-    komi: float | None = None
+    komi: Annotated[float | None, Between(-361, 361), Fixed] = None
     """points for White in the games that are made; default: that of --rl"""
-    positions: int = 40_000
+    positions: Annotated[int, AtLeast(0), Fixed] = 40_000
     """games to make, with one position each; of those of --data and --games at most so many. 0: all of these"""
     tower_from: str | None = None
     """run or agent folder of a policy whose tower the network begins with: with less than millions of games it learns
     much more than from nothing, as the paper's did"""
-    most_moves: int = 0
+    most_moves: Annotated[int, AtLeast(0), Fixed] = 0
     """U is drawn from 1 to this; 0: 450 in 361 of the board's points, as in the paper"""
-    at_once: int = 512
+    at_once: Annotated[int, AtLeast(1), Fixed] = 512
     """games that are made in lock-step"""
-    whole_games: bool = False
+    whole_games: Annotated[bool, Fixed] = False
     """learn from all positions of fewer games"""
-    held_out: float = 0.1
+    held_out: Annotated[float, Between(0, 1), Fixed] = 0.1
     """share of the games that is measured on and not learned from"""
-    channels: int = 64
-    layers: int = 8
-    batch_size: int = 256
-    epochs: float = 8
+    channels: Annotated[int, AtLeast(1), Fixed] = 64
+    layers: Annotated[int, AtLeast(1), Fixed] = 8
+    batch_size: Annotated[int, AtLeast(1), Fixed] = 256
+    epochs: Annotated[float, AtLeast(0)] = 8
     """times that each position is seen on average, each time under one of the eight symmetries"""
-    evaluate_every: int = 500
+    evaluate_every: Annotated[int, AtLeast(1)] = 500
     """updates between evaluations; the agent's folder is saved then"""
-    seed: int = 1
-    minutes: float = 0
-    """that this process may take, its last evaluation and save included; 0: no limit"""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, ..."""
-    threads: int = 0
-    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
+    seed: Annotated[int, AtLeast(0), Fixed] = 1
     # steps=0: those of the epochs
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(
@@ -105,21 +99,13 @@ PRESETS = {
     ),
 }
 AGENTS = ("policy", "rl", "tower_from")
-FIXED = (
-    "preset", "komi", "positions", "most_moves", "at_once",
-    "whole_games", "held_out", "channels", "layers", "batch_size", "seed", "trainer.optimizer", "trainer.accumulate",
-)  # fmt: skip
-BOUNDS: dict[str, run.Bound] = {
-    "komi": (-361, 361), "positions": 0, "most_moves": 0, "at_once": 1, "held_out": (0, 1), "channels": 1, "layers": 1,
-    "batch_size": 1, "epochs": 0, "evaluate_every": 1, "seed": 0, "minutes": 0, "threads": 0,
-}  # fmt: skip
 SAVE_SECONDS = 60.0
 """between two savings of the games made so far"""
 
 
 def check(cfg: Config) -> None:
     """Raise ValueError where it does not say what to learn from, or more than once."""
-    run.within(cfg, BOUNDS)
+    check_bounds(cfg)
     ways = {"--policy and --rl": cfg.policy or cfg.rl, "--data": cfg.data, "--games": cfg.games}
     given = [flag for flag, value in ways.items() if value]
     if len(given) != 1:
@@ -156,7 +142,7 @@ def policies(cfg: Config, device: torch.device) -> tuple[Go, dict[str, Any], Cal
     return game, header, functools.partial(sample, game, encode, first, then, cfg.at_once, most)
 
 
-def make_games(cfg: Config, store: Store, make: Callable[[np.random.Generator], Any], deadline: run.Deadline) -> bool:
+def make_games(cfg: Config, store: Store, make: Callable[[np.random.Generator], Any], deadline: Deadline) -> bool:
     """Make games until there are enough, or the time is over; whether there are enough. What there is, is saved."""
     began, saved, before, said = 0.0, time.monotonic(), 0, False
     bar = Logger(None, cfg.positions, " games", store.games, cfg.trainer.progress, deadline.left)
@@ -183,10 +169,9 @@ def make_games(cfg: Config, store: Store, make: Callable[[np.random.Generator], 
 
 def main(cfg: Config) -> Path:
     """Make games if there are none, and train; returns the run's folder."""
-    deadline = run.Deadline(cfg.minutes)
     check(cfg)
-    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     cfg = located(cfg, *AGENTS, "data", "games")
+    run = Run(cfg, "alphago_value")
 
     store, make, found = Store(Path(cfg.data or "") / "games"), None, None
     if cfg.games:
@@ -199,7 +184,7 @@ def main(cfg: Config) -> Path:
         theirs = store.header["positions"]  # not one more, or other games would be held out
         found = outcomes.made(store.all(), game, min(cfg.positions or theirs, theirs))
     else:
-        game, header, make = policies(cfg, device)
+        game, header, make = policies(cfg, run.device)
     if found:
         found.split(cfg.held_out, cfg.whole_games)  # or an error, before anything is written
     size = game.height
@@ -212,30 +197,29 @@ def main(cfg: Config) -> Path:
     files["data"] = checkpoints(store.folder)[:1] if cfg.data else []
     files["games"] = positions.files(cfg.games) if cfg.games else []
     name = f"{size}x{size}{'_whole' if cfg.whole_games else ''}"
-    run_dir = run.start(cfg, "alphago_value", name, FIXED, data=DataFiles(cfg, files))
-    resume = run.command("alphago_value", "--resume", run_dir)
+    run_dir = run.open(name, DataFiles(cfg, files))
+    go_on = command("alphago_value", "--resume", run_dir)
     if make:
         store = Store(run_dir / "games", header)
         if store.load():
             say(f"{store.games:,} of {cfg.positions:,} games are there")
         try:
-            if not make_games(cfg, store, make, deadline):
-                say(f"{store.games:,} of {cfg.positions:,} games are made; go on: {resume}")
+            if not make_games(cfg, store, make, run.deadline):
+                say(f"{store.games:,} of {cfg.positions:,} games are made; go on: {go_on}")
                 return run_dir
         except KeyboardInterrupt:
-            raise ValueError(f"stopped with {store.games:,} games, which are saved; go on: {resume}") from None
+            raise ValueError(f"stopped with {store.games:,} games, which are saved; go on: {go_on}") from None
     found = found or outcomes.made(store.all(), game, cfg.positions)
     games = found.games
     learned, held_out = found.split(cfg.held_out, cfg.whole_games)
-    model.to(device)
+    model.to(run.device)
     draw = positions.drawn(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1))
-    batches = Batches.for_device(draw, device)
+    batches = Batches.for_device(draw, run.device)
     epoch = len(learned) / cfg.batch_size / cfg.trainer.accumulate
     steps = cfg.trainer.steps or max(1, round(cfg.epochs * epoch))
     limits, state = replace(cfg.trainer, steps=steps), {"batches": batches}
-    trainer = Trainer(model, value_loss, limits, run_dir, state=state, deadline=deadline)
-    if cfg.resume and not trainer.load():
-        say(f"{run_dir} holds no checkpoint: the training starts at the beginning")
+    trainer = Trainer(model, value_loss, limits, run_dir, state=state, timer=run.timer, deadline=run.deadline)
+    run.resume(trainer)
     player: Any = trainer.averaged
     again = np.random.default_rng(0).permutation(learned)[: len(held_out)]  # as many to measure what was learned
     say(
@@ -244,8 +228,8 @@ def main(cfg: Config) -> Path:
     )
 
     def evaluation() -> tuple[outcomes.Foretold, Any]:
-        with trainer.timer("evaluate"):
-            test, train = (outcomes.foretell(player, games, index, deadline.in_time) for index in (held_out, again))
+        with run.timer("evaluate"):
+            test, train = (outcomes.foretell(player, games, index, run.deadline.in_time) for index in (held_out, again))
         constant, by_colour = outcomes.constants(games, learned, test)
         score = outcomes.score(test, train, constant, by_colour)
         tens = outcomes.by_ten(test)
@@ -261,13 +245,11 @@ def main(cfg: Config) -> Path:
         stages.save(run_dir / "agent", Parts(value=player), game, trained, score | {"positions": len(test.z)})
         return test, by_colour
 
-    for step, _, _ in trainer.run(batches):
-        if step % cfg.evaluate_every == 0 and trainer.goes_on(evaluations=2):  # the last one follows the loop
+    for _ in trainer.run(batches):
+        if run.evaluation_due(cfg.evaluate_every):
             evaluation()
     last = evaluation()
-    if not trainer.stopped:
+    if not run.stopped:
         say(outcomes.table(*last))
-    trainer.close()
-    say(trainer.timer.table())
-    say(f"go on: {resume}")
+    run.close()
     return run_dir

@@ -6,10 +6,10 @@ python -m experiments bench dqn --json        # peers need the extra `bench`; on
 import importlib
 
 from experiments.bench.turns import Config
-from rlkit import run
+from rlkit.config import check_bounds
 
 
 def main(cfg: Config) -> None:
     """Run the benchmark that cfg.what names: a module beside this one."""
-    run.within(cfg, {"rounds": 1, "seconds": 0.01, "threads": 0})
+    check_bounds(cfg)
     importlib.import_module(f"experiments.bench.{cfg.what}").main(cfg)

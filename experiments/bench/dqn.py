@@ -20,6 +20,7 @@ from experiments.bench.turns import Config, in_process, in_turns, repeat, report
 from experiments.control.dqn import PRESETS, build
 from rlkit import runtime
 from rlkit.replay import Replay
+from rlkit.run import Run
 from rlkit.trainer import TrainConfig, Trainer
 
 NUM_ENVS, BATCH = 16, 128
@@ -29,7 +30,7 @@ def ours(cfg: Config, priority: float = 0.0, **trainer: Any) -> tuple[Callable[[
     """Our DQN as a contestant: the paper's network and loss, 16 envs, batch 128, 8 replayed samples a step."""
     settings = replace(
         PRESETS["fast"],
-        game=cfg.game,
+        env=cfg.env,
         num_envs=NUM_ENVS,
         batch_size=BATCH,
         replay=20_000,
@@ -37,8 +38,10 @@ def ours(cfg: Config, priority: float = 0.0, **trainer: Any) -> tuple[Callable[[
         priority=priority,
         agent=RainbowConfig(),
         trainer=TrainConfig(steps=10**9, eps=1e-4, progress=False, **trainer),
+        device=cfg.device,
+        threads=cfg.threads,
     )
-    learner, experience, agent = build(settings, runtime.setup(1, cfg.device, cfg.threads))
+    learner, experience, agent = build(settings, Run(settings, "dqn"))
     loop = learner.run(experience)
 
     def work() -> int:
@@ -80,7 +83,7 @@ def sb3(cfg: Config, num_envs: int, batch: int, every: int) -> Callable[[], int]
     It sits in a process of its own, asleep between its turns, as its users run it: ours sets malloc for the whole
     process, from which it would gain too.
     """
-    name = "ALE/" + cfg.game.title().replace("_", "") + "-v5"
+    name = "ALE/" + cfg.env.title().replace("_", "") + "-v5"
     device = runtime.setup(1, cfg.device, cfg.threads).type
     return in_process("stable_baselines3", PEER, name, num_envs, batch, every, device)
 
@@ -114,7 +117,7 @@ def main(cfg: Config) -> None:
     work, learner, experience, agent = ours(cfg)
     work()
     batch = experience.replay.sample(BATCH)
-    envs = Atari(cfg.game, NUM_ENVS, threads=cfg.threads or runtime.cores())
+    envs = Atari(cfg.env, NUM_ENVS, threads=cfg.threads or runtime.cores())
     obs, actions, rng = envs.reset(), np.zeros(NUM_ENVS, np.int64), np.random.default_rng(0)
     innermost, outermost = torch.channels_last, torch.contiguous_format
     rates = in_turns(
@@ -164,8 +167,9 @@ def main(cfg: Config) -> None:
 
 
 def _start(cfg: Config) -> float:
-    code = "from experiments.control.dqn import PRESETS, build, runtime;"
-    code += f"_, experience, _ = build(PRESETS['fast'], runtime.setup(1, {cfg.device!r}, {cfg.threads}));"
+    code = "from dataclasses import replace; from experiments.control.dqn import PRESETS, Run, build;"
+    code += f"settings = replace(PRESETS['fast'], device={cfg.device!r}, threads={cfg.threads});"
+    code += "_, experience, _ = build(settings, Run(settings, 'dqn'));"
     code += "experience._send(); experience._receive()"
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from rlkit.config import AtLeast
+
 
 @dataclass
 class Config:
@@ -21,13 +23,13 @@ class Config:
     what: Annotated[Literal["alphago", "dqn", "go", "neighbours", "nn", "search"], tyro.conf.Positional] = "dqn"
     json: bool = False
     """one JSON object a line instead of a table"""
-    game: str = "pong"
+    env: str = "pong"
     """for dqn"""
-    rounds: int = 5
+    rounds: Annotated[int, AtLeast(1)] = 5
     """turns of each; medians are reported"""
-    seconds: float = 6.0
+    seconds: Annotated[float, AtLeast(0.01)] = 6.0
     """length of a turn, about"""
-    threads: int = 0
+    threads: Annotated[int, AtLeast(0)] = 0
     """CPU threads of dqn; 0: those of idle cores. go says itself which figure has one and which two"""
     device: str = "auto"
     """for dqn"""

@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from rlkit import run
+from rlkit.config import AtLeast, check_bounds
 from rlkit.files import check_regular, read_json
 
 
@@ -21,7 +21,7 @@ class Config:
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     out: Path = Path("curves.png")
     tag: str = "charts/episodic_return"
-    smooth: int = 20
+    smooth: Annotated[int, AtLeast(1)] = 20
     """points in the running mean"""
     x_label: str = "emulator frames"
 
@@ -55,7 +55,7 @@ def preset(folder: Path) -> str:
 
 def main(cfg: Config) -> Path:
     """Draw and return the picture's path."""
-    run.within(cfg, {"smooth": 1})
+    check_bounds(cfg)
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -1,66 +1,45 @@
 """DQN's settings on Atari, and the papers' own as presets: each a few lines against the one that it grew from."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
 from agents.rainbow.network import RainbowConfig
-from rlkit import run
+from experiments.control.worlds import WorldConfig
+from rlkit.config import AtLeast, Between, Fixed
 from rlkit.trainer import TrainConfig
 
 
 @dataclass
-class Config:
-    """DQN on Atari. Frames are emulator frames: four to an agent's step (one in catch)."""
+class Config(WorldConfig):
+    """DQN on Atari."""
 
-    preset: str = "fast"
+    preset: Annotated[str, Fixed] = "fast"
     """defaults: fast (Double, dueling, 3-step, many envs), plain (without these), frugal (with more updates for each
     step), gpu (fast for a large one), nature (the 2015 paper), or a paper after it, each with its own numbers"""
-    resume: str | None = None
-    """folder of a run to go on with"""
     torso_from: str | None = None
     """agent or run folder (of `images`, say) whose torso a new run begins with, as far as it fits"""
-    game: str = "pong"
-    """any single-player game that ale-py ships, or catch; also the worlds of dqn_memory, with --backbone mlp"""
-    protocol: Literal["nature", "machado"] = "nature"
-    """machado: sticky actions, no life-loss signal"""
-    seed: int = 1
-    together: int = 1
-    """runs that learn side by side in this process, with the seeds `seed`, `seed` + 1, ...; each has its own folder"""
-    frames: int = 4_000_000
-    """emulator frames in all"""
-    minutes: float = 0
-    """that this process may take, its last evaluation and save included; 0: no limit"""
-    num_envs: int = 16
-    """emulators in lock-step"""
-    batch_size: int = 128
+    batch_size: Annotated[int, AtLeast(1), Fixed] = 128
     """transitions in an update"""
-    samples_per_step: float = 8
+    samples_per_step: Annotated[float, AtLeast(0.001), Fixed] = 8
     """transitions replayed for each agent step"""
-    replay: int = 200_000
+    replay: Annotated[int, AtLeast(1), Fixed] = 200_000
     """agent steps it holds, one stored frame each; 7.06 GB of memory a million"""
-    priority: float = 0.0
+    priority: Annotated[float, Between(0, 1), Fixed] = 0.0
     """exponent of prioritised replay: how much more often surprising transitions are replayed; 0: all as often"""
-    importance: float = 0.4
+    importance: Annotated[float, Between(0, 1)] = 0.4
     """of prioritised replay: how much of that the loss makes up for at the beginning; at the end, all of it"""
-    learning_starts: int = 5_000
+    learning_starts: Annotated[int, AtLeast(0), Fixed] = 5_000
     """agent steps, all environments together, before the first update; random play in a new run"""
-    epsilon_final: float = 0.01
-    epsilon_frames: int = 400_000
+    epsilon_final: Annotated[float, Between(0, 1)] = 0.01
+    epsilon_frames: Annotated[int, AtLeast(1)] = 400_000
     """frames over which epsilon falls from 1 to epsilon_final once learning has started"""
-    target_every: int = 500
+    target_every: Annotated[int, AtLeast(1)] = 500
     """updates between copies into the target network"""
-    eval_every: int = 1_000_000
-    """frames between evaluations; the agent's folder is saved then"""
-    eval_episodes: int = 10
     save_replay: bool = True
     """save the replay's frames too, for an exact resume: 7.06 GB on disk a million steps held, twice that at most"""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, ..."""
-    threads: int = 0
-    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
-    agent: tyro.conf.OmitArgPrefixes[RainbowConfig] = field(
+    agent: Annotated[tyro.conf.OmitArgPrefixes[RainbowConfig], Fixed] = field(
         default_factory=lambda: RainbowConfig(double=True, dueling=True, n_step=3)
     )
     # steps=0: as many updates as the frames allow
@@ -68,18 +47,6 @@ class Config:
         default_factory=lambda: TrainConfig(steps=0, lr=2e-4, eps=0.005 / 128, precision="auto")
     )
 
-
-BOUNDS: dict[str, run.Bound] = {
-    "seed": 0, "together": 1, "frames": 1, "minutes": 0, "num_envs": 1, "batch_size": 1, "samples_per_step": 1e-3,
-    "replay": 1, "learning_starts": 0, "priority": (0, 1), "importance": (0, 1), "epsilon_final": (0, 1),
-    "epsilon_frames": 1, "target_every": 1, "eval_every": 1, "eval_episodes": 1, "threads": 0, "agent.n_step": 1,
-    "agent.width": 0.01, "agent.atoms": 2, "agent.v_max": 1e-3, "agent.gamma": (0, 1),
-}  # fmt: skip
-# What turns frames into updates or shapes what is saved: changed midway, a checkpoint would not fit.
-FIXED = (
-    "preset", "game", "protocol", "num_envs", "batch_size", "samples_per_step", "learning_starts", "replay", "priority",
-    "agent", "trainer.accumulate", "trainer.optimizer",
-)  # fmt: skip
 
 NATURE = Config(
     preset="nature",

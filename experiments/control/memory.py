@@ -1,87 +1,72 @@
 """DQN with a memory, where the present observation does not tell enough.
 
-python -m experiments memory --game popgym:repeat_first_easy                    # --backbone lstm
-python -m experiments memory --game tmaze --backbone transformer
-python -m experiments memory --game hidden_cartpole --backbone none             # for comparison: no memory
-python -m experiments memory --preset flicker --game pong                       # one frame, half of them blank
-python -m experiments memory --preset r2d2 --game breakout
+python -m experiments memory --env popgym:repeat_first_easy                    # --backbone lstm
+python -m experiments memory --env tmaze --backbone transformer
+python -m experiments memory --env hidden_cartpole --backbone none             # for comparison: no memory
+python -m experiments memory --preset flicker --env pong                       # one frame, half of them blank
+python -m experiments memory --preset r2d2 --env breakout
 python -m experiments memory --resume runs/memory/<run>
 """
 
+from collections.abc import Generator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-import torch
 import tyro
 
 from agents.dqn.experience import Experience
 from agents.recurrent.agent import RecurrentConfig, RecurrentDQN
-from envs.vector import VectorEnv
-from experiments.control import worlds as games
-from experiments.control.dqn import after_update, learn, train, wire
-from rlkit import run, runtime
-from rlkit.logger import Timer
+from experiments.control.evaluation import Evaluation
+from experiments.control.worlds import WorldConfig, frame_dtype, known, make_envs
+from rlkit.checkpoint import borrow, load_agent_files
+from rlkit.config import AtLeast, Between, Fixed
+from rlkit.interleave import interleave
+from rlkit.logger import say
+from rlkit.run import Run
+from rlkit.runtime import derive_seed
+from rlkit.schedule import Schedule
 from rlkit.sequences import SequenceReplay
 from rlkit.trainer import TrainConfig, Trainer
 
 
 @dataclass
-class Config:
-    """DQN over sequences, with a memory between torso and head. A frame is a step, but in Atari a quarter of one."""
+class Config(WorldConfig):
+    """DQN over sequences, with a memory between torso and head."""
 
-    preset: Literal["small", "flicker", "r2d2"] = "small"
+    preset: Annotated[Literal["small", "flicker", "r2d2"], Fixed] = "small"
     """defaults: small (tests of memory, minutes on two cores), flicker (Hausknecht and Stone's flickering Atari of
     2015, with a newer learner), r2d2 (Kapturowski et al. 2019, its learner; 28 GB of replay)"""
-    resume: str | None = None
-    """folder of a run to go on with"""
+    env: str = "popgym:repeat_first_easy"
+    frames: int = 200_000
+    eval_every: int = 50_000
+    eval_episodes: int = 48
     torso_from: str | None = None
     """agent or run folder whose torso a new run begins with, as far as it fits"""
-    game: str = "popgym:repeat_first_easy"
-    """tmaze, hidden_cartpole, popgym:TASK, catch, or any single-player game that ale-py ships"""
-    protocol: Literal["nature", "machado"] = "nature"
-    """of Atari; machado: sticky actions, no life-loss signal"""
-    flicker: float | None = None
+    flicker: Annotated[float | None, Between(0, 1), Fixed] = None
     """show single frames instead of stacks of four, and blank them with this probability; images only"""
-    seed: int = 1
-    together: int = 1
-    """runs that learn side by side in this process, with the seeds `seed`, `seed` + 1, ...; each has its own folder"""
-    frames: int = 200_000
-    """emulator frames in all"""
-    minutes: float = 0
-    """that this process may take, its last evaluation and save included; 0: no limit"""
-    num_envs: int = 16
-    """worlds in lock-step"""
-    batch_size: int = 32
+    batch_size: Annotated[int, AtLeast(1), Fixed] = 32
     """sequences in an update"""
-    samples_per_step: float = 64
+    samples_per_step: Annotated[float, AtLeast(0.001), Fixed] = 64
     """moments after the burn-in for each agent step (a sequence's last `n_step` are only looked ahead to)"""
-    replay: int = 300_000
+    replay: Annotated[int, AtLeast(1), Fixed] = 300_000
     """agent steps it holds: where it forgets the failures of the beginning, CartPole is unlearned again"""
-    period: int = 16
+    period: Annotated[int, AtLeast(1), Fixed] = 16
     """moments from one sequence's beginning to the next one's"""
-    priority: float = 0.0
+    priority: Annotated[float, Between(0, 1), Fixed] = 0.0
     """exponent of prioritised replay; 0: every sequence is as probable"""
-    importance: float = 0.4
+    importance: Annotated[float, Between(0, 1)] = 0.4
     """of prioritised replay: how much of that the loss makes up for at the beginning; at the end, all of it"""
-    learning_starts: int = 2_000
+    learning_starts: Annotated[int, AtLeast(0), Fixed] = 2_000
     """agent steps, all worlds together, before the first update; random play in a new run"""
-    epsilon_final: float = 0.02
-    epsilon_frames: int = 50_000
+    epsilon_final: Annotated[float, Between(0, 1)] = 0.02
+    epsilon_frames: Annotated[int, AtLeast(1)] = 50_000
     """frames over which epsilon falls from 1 to epsilon_final once learning has started"""
-    target_every: int = 100
+    target_every: Annotated[int, AtLeast(1)] = 100
     """updates between copies into the target network"""
-    eval_every: int = 50_000
-    """frames between evaluations; the agent's folder is saved then"""
-    eval_episodes: int = 48
     save_replay: bool = True
     """save the replay's frames too, for an exact resume, and the states (a transformer's are larger than the frames)"""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, ..."""
-    threads: int = 0
-    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
-    agent: tyro.conf.OmitArgPrefixes[RecurrentConfig] = field(
+    agent: Annotated[tyro.conf.OmitArgPrefixes[RecurrentConfig], Fixed] = field(
         default_factory=lambda: RecurrentConfig(width=0.5, features=64, n_step=5, gamma=0.95, burn_in=4, length=56)
     )
     # steps=0: as many updates as the frames allow
@@ -127,59 +112,83 @@ PRESETS = {
         trainer=TrainConfig(steps=0, lr=1e-4, eps=1e-3, clip=40, precision="auto"),
     ),
 }
-BOUNDS: dict[str, run.Bound] = {
-    "flicker": (0, 1),
-    "seed": 0, "together": 1, "frames": 1, "minutes": 0, "num_envs": 1, "batch_size": 1, "samples_per_step": 1e-3,
-    "replay": 1, "period": 1, "priority": (0, 1), "importance": (0, 1), "epsilon_final": (0, 1), "learning_starts": 0,
-    "epsilon_frames": 1, "target_every": 1, "eval_every": 1, "eval_episodes": 1, "threads": 0, "agent.n_step": 1,
-    "agent.width": 0.01, "agent.features": 1, "agent.burn_in": 0, "agent.gamma": (0, 1), "agent.length": 2,
-}  # fmt: skip
-FIXED = (
-    "preset", "game", "protocol", "flicker", "num_envs", "batch_size", "samples_per_step", "learning_starts", "replay",
-    "period", "priority", "agent", "trainer.accumulate", "trainer.optimizer",
-)  # fmt: skip
 
 
-def make_envs(cfg: Config, num_envs: int, stream: int, training: bool) -> VectorEnv:
-    """The world that cfg.game names."""
-    seed, threads = runtime.derive_seed(cfg.seed, stream), runtime.threads()
-    return games.make(
-        cfg.game, num_envs, seed=seed, protocol=cfg.protocol, training=training, threads=threads, flicker=cfg.flicker
-    )
-
-
-def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tuple[Trainer, Experience, RecurrentDQN]:
-    """The three parts of a run, wired."""
-    timer = Timer()
+def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, RecurrentDQN]:
+    """The parts of a run: as in dqn.py, but the replay holds sequences."""
     envs = make_envs(cfg, cfg.num_envs, stream=1, training=True)
-    precision = runtime.fastest_precision(device) if cfg.trainer.precision == "auto" else cfg.trainer.precision
-    agent = RecurrentDQN(envs.obs_shape, envs.num_actions, cfg.agent, device, precision)
+    agent = RecurrentDQN(envs.obs_shape, envs.num_actions, cfg.agent, run.device, run.precision)
     replay = SequenceReplay(
-        cfg.replay,
-        cfg.num_envs,
-        agent.state_size,
-        length=cfg.agent.burn_in + cfg.agent.length,
-        period=cfg.period,
-        frame_shape=envs.obs_shape[1:],
-        dtype=games.frame_dtype(envs),
-        stack=envs.obs_shape[0],
-        gamma=cfg.agent.gamma,
-        device=device,
-        seed=runtime.derive_seed(cfg.seed, 2),
-        path=run_dir / "checkpoints" / "replay.ring" if run_dir and cfg.save_replay else None,
-        priority=cfg.priority,
+        cfg.replay, cfg.num_envs, agent.state_size, length=cfg.agent.burn_in + cfg.agent.length, period=cfg.period,
+        frame_shape=envs.obs_shape[1:], dtype=frame_dtype(envs), stack=envs.obs_shape[0], gamma=cfg.agent.gamma,
+        device=run.device, seed=derive_seed(cfg.seed, 2), priority=cfg.priority,
+        path=run.folder / "checkpoints" / "replay.ring" if run.folder and cfg.save_replay else None,
+    )  # fmt: skip
+    if cfg.learning_starts > (starts := min(cfg.learning_starts, replay.rows * cfg.num_envs)):
+        say(f"learning starts after {starts:,} steps, not {cfg.learning_starts:,}: the replay holds no more")
+    start = starts * envs.frames_per_step
+    sequences = cfg.samples_per_step / cfg.agent.length  # that are drawn for each step
+    experience = Experience(
+        envs, agent, replay, batch_size=cfg.batch_size, samples_per_step=sequences, learning_starts=starts,
+        epsilon=Schedule("frames", 1.0, cfg.epsilon_final, begin=start, over=cfg.epsilon_frames),
+        importance=Schedule("frames", cfg.importance, 1.0, begin=start, over=max(1, cfg.frames - start)),
+        clip_reward=not cfg.agent.rescale, seed=derive_seed(cfg.seed, 3), timer=run.timer,
+    )  # fmt: skip
+    updates = (cfg.frames - start) / envs.frames_per_step * sequences / cfg.batch_size
+    steps = cfg.trainer.steps or int(updates / cfg.trainer.accumulate)
+    if steps < 1:
+        raise ValueError(f"--frames {cfg.frames:,} leaves nothing to learn: {start:,} are for filling the replay")
+    trainer = Trainer(
+        agent.network,
+        agent.loss,
+        replace(cfg.trainer, steps=steps, precision=agent.precision),
+        run.folder,
+        state={"experience": experience, "target": agent.target},
+        clock=("frames", lambda: experience.frames, cfg.frames),
+        timer=run.timer,
+        deadline=run.deadline,
     )
-    # What is drawn are sequences; and rewards are clipped where values are not rescaled.
-    sequences = cfg.samples_per_step / cfg.agent.length
-    return wire(cfg, envs, agent, replay, timer, run_dir, sequences, clip_reward=not cfg.agent.rescale)
+    return trainer, experience, agent
+
+
+def learn(cfg: Config, run: Run) -> Generator[None, None, Path]:
+    """The loop; returns the run's folder. Yields after each update, for runs that take turns."""
+    if cfg.torso_from and not cfg.resume:
+        load_agent_files(Path(cfg.torso_from))  # what is not there should leave no run behind
+    eval_envs = make_envs(cfg, cfg.eval_episodes, stream=4, training=False)
+    folder = run.open(cfg.env.replace(":", "_"))
+    trainer, experience, agent = build(cfg, run)
+    if not run.resume(trainer) and cfg.torso_from:
+        say(f"torso: {borrow(agent.network.torso, Path(cfg.torso_from), 'torso.')}")
+        agent.sync(agent.network)
+    evaluation = Evaluation(run, agent, experience, eval_envs)
+
+    for step, _, aux in trainer.run(experience):
+        if cfg.priority:
+            experience.replay.prioritise(aux["index"], aux["priority"])
+        if step % cfg.target_every == 0:
+            agent.sync(trainer.model)
+        if step % cfg.trainer.log_every == 0:
+            trainer.log(experience.stats())
+            evaluation.estimate()
+        if run.evaluation_due(cfg.eval_every):
+            evaluation()
+        yield
+    evaluation.save()
+    yield  # all that learn side by side have saved before one of them plays
+    if not run.stopped:
+        evaluation()
+    run.close(evaluate=("evaluate", folder))
+    return folder
 
 
 def main(cfg: Config) -> Path:
-    """Train; returns the run's folder."""
-    run.within(cfg, BOUNDS)
+    """Train; returns the run's folder, of several the first one's."""
     if cfg.agent.n_step >= cfg.agent.length:
         raise ValueError(f"--length {cfg.agent.length} has no room for --n-step {cfg.agent.n_step}: make it longer")
     if cfg.trainer.mode == "cudagraph":
         raise ValueError("--trainer.mode cudagraph cannot hold sequences that are cut where episodes begin: take eager")
-    parts: dict[str, Any] = {"make_envs": make_envs, "build": build, "follow": after_update(cfg)}
-    return train(cfg, partial(learn, experiment="memory", fixed=FIXED, torso_from=cfg.torso_from, **parts))
+    if cfg.priority and cfg.trainer.accumulate > 1:
+        raise ValueError("--priority needs what each batch has taught: leave --trainer.accumulate at 1")
+    runs = Run.several(replace(cfg, env=known(cfg.env)), "memory")
+    return interleave([learn(run.cfg, run) for run in runs], runs)[0]

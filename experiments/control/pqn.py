@@ -1,65 +1,48 @@
 """PQN on Atari: Q-learning without replay and target network.
 
-python -m experiments pqn --game breakout                       # preset fast: for two CPU cores
-python -m experiments pqn --preset paper --game breakout        # the paper's numbers: for a GPU and many cores
+python -m experiments pqn --env breakout                       # preset fast: for two CPU cores
+python -m experiments pqn --preset paper --env breakout        # the paper's numbers: for a GPU and many cores
 python -m experiments pqn --resume runs/pqn/<run>         # goes on where the run was stopped
 """
 
+from collections.abc import Generator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-import torch
 import tyro
 
 from agents.pqn.agent import PQN, PQNConfig
 from agents.pqn.experience import Experience
-from experiments.control import dqn as dqn_atari
-from rlkit import run, runtime
-from rlkit.logger import Timer
+from experiments.control.evaluation import Evaluation
+from experiments.control.worlds import WorldConfig, known, make_envs
+from rlkit.config import AtLeast, Between, Fixed
+from rlkit.interleave import interleave
+from rlkit.run import Run
+from rlkit.runtime import derive_seed
 from rlkit.schedule import Schedule
 from rlkit.trainer import TrainConfig, Trainer
 
 
 @dataclass
-class Config:
-    """PQN on Atari. Frames are emulator frames: four to an agent's step (one in catch)."""
+class Config(WorldConfig):
+    """PQN on Atari. Frames are cut to whole rollouts."""
 
-    preset: Literal["fast", "paper"] = "fast"
+    preset: Annotated[Literal["fast", "paper"], Fixed] = "fast"
     """defaults: fast (fewer environments, a falling learning rate), paper (the authors' configuration)"""
-    resume: str | None = None
-    """folder of a run to go on with"""
-    game: str = "pong"
-    """any single-player game that ale-py ships, or catch"""
-    protocol: Literal["nature", "machado"] = "nature"
-    """machado: sticky actions, no life-loss signal"""
-    seed: int = 1
-    together: int = 1
-    """runs that learn side by side in this process, with the seeds `seed`, `seed` + 1, ...; each has its own folder"""
     frames: int = 10_000_000
-    """emulator frames in all, cut to whole rollouts"""
-    minutes: float = 0
-    """that this process may take, its last evaluation and save included; 0: no limit"""
     num_envs: int = 32
-    """emulators in lock-step"""
-    num_steps: int = 32
-    """agent steps of each environment in a rollout"""
-    minibatches: int = 8
-    """parts of a rollout, each one update in every epoch"""
-    epochs: int = 2
-    """how often each transition is learned"""
-    epsilon_final: float = 0.01
-    epsilon_share: float = 0.1
-    """share of the frames over which epsilon falls from 1 to epsilon_final"""
     eval_every: int = 2_000_000
-    """frames between evaluations; the agent's folder is saved then"""
-    eval_episodes: int = 10
-    device: str = "auto"
-    """cpu, cuda, cuda:1, ..."""
-    threads: int = 0
-    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
-    agent: tyro.conf.OmitArgPrefixes[PQNConfig] = field(default_factory=PQNConfig)
+    num_steps: Annotated[int, AtLeast(1), Fixed] = 32
+    """agent steps of each environment in a rollout"""
+    minibatches: Annotated[int, AtLeast(1), Fixed] = 8
+    """parts of a rollout, each one update in every epoch"""
+    epochs: Annotated[int, AtLeast(1), Fixed] = 2
+    """how often each transition is learned"""
+    epsilon_final: Annotated[float, Between(0, 1)] = 0.01
+    epsilon_share: Annotated[float, Between(1e-09, 1)] = 0.1
+    """share of the frames over which epsilon falls from 1 to epsilon_final"""
+    agent: Annotated[tyro.conf.OmitArgPrefixes[PQNConfig], Fixed] = field(default_factory=PQNConfig)
     # steps=0: as many updates as the frames allow
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(
@@ -67,17 +50,6 @@ class Config:
         )
     )
 
-
-BOUNDS: dict[str, run.Bound] = {
-    "seed": 0, "together": 1, "frames": 1, "minutes": 0, "num_envs": 1, "num_steps": 1, "minibatches": 1, "epochs": 1,
-    "epsilon_share": (1e-9, 1), "epsilon_final": (0, 1), "eval_every": 1, "eval_episodes": 1, "threads": 0,
-    "agent.width": 0.01, "agent.gamma": (0, 1), "agent.lambda_": (0, 1),
-}  # fmt: skip
-# What turns frames into updates or shapes what is saved: changed midway, a checkpoint would not fit.
-FIXED = (
-    "preset", "game", "protocol", "num_envs", "num_steps", "minibatches", "epochs", "agent", "trainer.accumulate",
-    "trainer.optimizer",
-)  # fmt: skip
 
 PRESETS = {
     "fast": Config(),
@@ -93,42 +65,58 @@ PRESETS = {
 }
 
 
-def build(cfg: Config, device: torch.device, run_dir: Path | None = None) -> tuple[Trainer, Experience, PQN]:
-    """The three parts of a run, wired."""
+def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, PQN]:
+    """The parts of a run: worlds, agent, experience (worlds -> rollouts -> batches) and trainer."""
     if cfg.trainer.mode == "cudagraph":
         raise ValueError("--trainer.mode cudagraph takes batches of one shape, and PQN's vary: use eager or compile")
-    timer = Timer()
-    envs = dqn_atari.make_envs(cfg, cfg.num_envs, stream=1, training=True)  # type: ignore[arg-type]
-    precision = runtime.fastest_precision(device) if cfg.trainer.precision == "auto" else cfg.trainer.precision
-    agent = PQN(envs.obs_shape, envs.num_actions, cfg.agent, device, precision)
+    envs = make_envs(cfg, cfg.num_envs, stream=1, training=True)
+    agent = PQN(envs.obs_shape, envs.num_actions, cfg.agent, run.device, run.precision)
     experience = Experience(
-        envs,
-        agent,
+        envs, agent, num_steps=cfg.num_steps, epochs=cfg.epochs, minibatches=cfg.minibatches,
         epsilon=Schedule("frames", 1.0, cfg.epsilon_final, over=cfg.epsilon_share * cfg.frames),
-        num_steps=cfg.num_steps,
-        epochs=cfg.epochs,
-        minibatches=cfg.minibatches,
-        seed=runtime.derive_seed(cfg.seed, 2),
-        timer=timer,
-    )
+        seed=derive_seed(cfg.seed, 2), timer=run.timer,
+    )  # fmt: skip
     rollout = cfg.num_envs * cfg.num_steps * envs.frames_per_step
-    steps = cfg.frames // rollout * cfg.epochs * cfg.minibatches // cfg.trainer.accumulate
-    if steps < 1 and not cfg.trainer.steps:
+    steps = cfg.trainer.steps or cfg.frames // rollout * cfg.epochs * cfg.minibatches // cfg.trainer.accumulate
+    if steps < 1:
         raise ValueError(f"--frames {cfg.frames:,} are too few: a single rollout has {rollout:,}")
     trainer = Trainer(
         agent.network,
         agent.loss,
-        replace(cfg.trainer, steps=cfg.trainer.steps or steps, precision=precision),
-        run_dir,
+        replace(cfg.trainer, steps=steps, precision=agent.precision),
+        run.folder,
         state={"experience": experience},
         clock=("frames", lambda: experience.frames, cfg.frames),
-        timer=timer,
+        timer=run.timer,
+        deadline=run.deadline,
     )
     return trainer, experience, agent
 
 
+def learn(cfg: Config, run: Run) -> Generator[None, None, Path]:
+    """The loop; returns the run's folder. Yields after each update, for runs that take turns."""
+    eval_envs = make_envs(cfg, cfg.eval_episodes, stream=4, training=False)
+    folder = run.open(cfg.env.replace(":", "_"))
+    trainer, experience, agent = build(cfg, run)
+    run.resume(trainer)
+    evaluation = Evaluation(run, agent, experience, eval_envs)
+
+    for step, _, _ in trainer.run(experience):
+        if step % cfg.trainer.log_every == 0:
+            trainer.log(experience.stats())
+            evaluation.estimate()
+        if run.evaluation_due(cfg.eval_every):
+            evaluation()
+        yield
+    evaluation.save()
+    yield  # all that learn side by side have saved before one of them plays
+    if not run.stopped:
+        evaluation()
+    run.close(evaluate=("evaluate", folder))
+    return folder
+
+
 def main(cfg: Config) -> Path:
-    """Train; returns the run's folder."""
-    run.within(cfg, BOUNDS)
-    parts: dict[str, Any] = {"make_envs": dqn_atari.make_envs, "build": build, "follow": lambda *_: None}
-    return dqn_atari.train(cfg, partial(dqn_atari.learn, experiment="pqn", fixed=FIXED, **parts))
+    """Train; returns the run's folder, of several the first one's."""
+    runs = Run.several(replace(cfg, env=known(cfg.env)), "pqn")
+    return interleave([learn(run.cfg, run) for run in runs], runs)[0]

@@ -1,6 +1,6 @@
 """Many games, several seeds, one page: `dqn` on all of them.
 
-python -m experiments suite --games pong breakout --seeds 1 2 3 --preset fast        # needs the extra `plot`
+python -m experiments suite --envs pong breakout --seeds 1 2 3 --preset fast        # needs the extra `plot`
 python -m experiments suite --agents fast nature --frames 10000000 -- --protocol machado --num-envs 8
 python -m experiments suite --resume runs/suite/<suite>                  # goes on; finished runs stay
 python -m experiments suite --resume runs/suite/<suite> --report-only    # draws what is there so far
@@ -26,9 +26,11 @@ from experiments.control import suite_page
 from experiments.control import suite_runs as suite
 from experiments.control import worlds as games
 from experiments.control.suite_runs import Run, Suite
-from rlkit import processes, run
+from rlkit import processes
+from rlkit.config import AtLeast, Fixed, check_bounds, parse
 from rlkit.files import read_json, write_atomically
 from rlkit.logger import say
+from rlkit.run import command, open_run
 
 
 @dataclass
@@ -43,33 +45,32 @@ class Config:
     """train nothing: draw what the suite that --resume names has so far"""
     name: str = "suite"
     """of the suite's folder"""
-    games: tuple[str, ...] = ("pong", "breakout")
+    envs: tuple[str, ...] = ("pong", "breakout")
     seeds: tuple[int, ...] = (1, 2, 3)
-    frames: int = 4_000_000
+    frames: Annotated[int, Fixed] = 4_000_000
     """emulator frames of each run"""
-    together: int = 1
+    together: Annotated[int, AtLeast(1)] = 1
     """seeds of a game that learn side by side in one process, where each is one more than that before"""
-    extra: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    extra: Annotated[tuple[str, ...], tyro.conf.Positional, Fixed] = ()
     """after `--`: flags of `dqn` for every run"""
 
     @property
     def seed(self) -> int:
-        """What `run.start` names the folder by."""
+        """What `open_run` names the folder by."""
         return self.seeds[0]
 
 
 PRESETS = dict.fromkeys(dqn_atari.PRESETS, Config())
-FIXED = ("frames", "extra")
 # What the suite itself says, or what would end its runs elsewhere than at `frames`.
 OWN = (
-    "--preset", "--game", "--seed", "--together", "--frames", "--minutes", "--resume", "--trainer.steps",
+    "--preset", "--env", "--seed", "--together", "--frames", "--minutes", "--resume", "--trainer.steps",
     "--torso-from",
 )  # fmt: skip
 
 
 def checked(cfg: Config) -> Config:
     """Names as the runs have them, nothing twice. Raises ValueError for what no run would take."""
-    for name in ("games", "seeds", "preset"):
+    for name in ("envs", "seeds", "preset"):
         if not getattr(cfg, name):
             raise ValueError(f"--{name} is empty: name at least one")
     if unknown := [name for name in cfg.preset if name not in dqn_atari.PRESETS]:
@@ -77,18 +78,18 @@ def checked(cfg: Config) -> Config:
     for word in cfg.extra:
         if (flag := word.partition("=")[0].replace("_", "-")) in OWN:
             raise ValueError(f"{flag} cannot follow `--` in a suite")
-    run.within(cfg, {"together": 1})
-    cfg.games = tuple(dict.fromkeys(map(games.known, cfg.games)))
+    check_bounds(cfg)
+    cfg.envs = tuple(dict.fromkeys(map(games.known, cfg.envs)))
     cfg.preset, cfg.seeds = tuple(dict.fromkeys(cfg.preset)), tuple(dict.fromkeys(cfg.seeds))
     for preset in cfg.preset:
-        words = arguments(cfg, Run(preset, cfg.games[0], min(cfg.seeds)))
-        run.within(run.parse(dqn_atari.PRESETS, words), dqn_atari.BOUNDS)
+        words = arguments(cfg, Run(preset, cfg.envs[0], min(cfg.seeds)))
+        check_bounds(parse(dqn_atari.PRESETS, words))
     return cfg
 
 
 def arguments(cfg: Config, cell: Run, together: int = 1) -> list[str]:
     """The command line of a new run, and of those after it that learn together with it."""
-    own = [f"--preset={cell.preset}", f"--game={cell.game}", f"--seed={cell.seed}", f"--frames={cfg.frames}"]
+    own = [f"--preset={cell.preset}", f"--env={cell.game}", f"--seed={cell.seed}", f"--frames={cfg.frames}"]
     return [*own, *([f"--together={together}"] if together > 1 else []), *cfg.extra]
 
 
@@ -103,7 +104,7 @@ def companions(todo: list[Run], most: int) -> list[Run]:
 
 def collect(cfg: Config, suite_dir: Path) -> list[Run]:
     """All planned runs, as far as they are there."""
-    return suite.collect(suite_dir, suite.cells(cfg.preset, cfg.games, cfg.seeds))
+    return suite.collect(suite_dir, suite.cells(cfg.preset, cfg.envs, cfg.seeds))
 
 
 def train(cfg: Config, suite_dir: Path) -> None:
@@ -172,14 +173,14 @@ def main(cfg: Config) -> Path:
     if cfg.report_only:
         suite_dir = Path(cfg.resume or "")
     else:
-        suite_dir = run.start(cfg, "suite", cfg.name, FIXED)
+        suite_dir = open_run(cfg, "suite", cfg.name)
         machines = suite_dir / "hardware.json"
         known = read_json(machines, list) if machines.exists() else []
         write_atomically(machines, json.dumps(list(dict.fromkeys([*known, suite.hardware()])), indent=1).encode())
         try:
             train(cfg, suite_dir)
         except KeyboardInterrupt:
-            say(f"stopped; go on: {run.command('suite', '--resume', suite_dir)}")
+            say(f"stopped; go on: {command('suite', '--resume', suite_dir)}")
             return suite_dir
     runs = report(cfg, suite_dir).runs
     say(f"report: {suite_dir / 'report.html'}")

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from envs.atari import FRAME_SKIP, HUMANS
 from experiments.control.curves import curve
 from experiments.control.worlds import normalised
+from rlkit.config import from_dict
 from rlkit.errors import DamagedFile
 from rlkit.files import read_json
 from rlkit.logger import say
-from rlkit.run import from_dict
 
 Cell = tuple[str, str, int]
 """preset, game, seed"""
@@ -106,7 +106,8 @@ def read_run(root: Path, folder: str) -> Run:
     path = root / folder / "config.json"
     try:
         config = read_json(path)
-        names = {name: config[name] for name in ("preset", "game", "seed")}
+        names = {"preset": config["preset"], "seed": config["seed"]}
+        names["game"] = config["env"] if "env" in config else config["game"]  # as older ones have it
         found = from_dict(Run, names | {"state": "unfinished", "folder": folder}, str(path))
     except (DamagedFile, KeyError) as error:
         raise DamagedFile(
@@ -131,7 +132,7 @@ def read_run(root: Path, folder: str) -> Run:
 def collect(root: Path, cells: Iterable[Cell]) -> list[Run]:
     """The planned runs in order, each as far as a run folder in `root` has it; where several do, what got farthest."""
     best: dict[Cell, Run] = {}
-    for path in sorted(root.glob("runs/dqn/*/config.json")):
+    for path in sorted(root.glob("runs/dqn*/*/config.json")):
         run = read_run(root, str(path.parent.relative_to(root)))
         cell = (run.preset, run.game, run.seed)
         if cell not in best or (run.state == "finished", run.frames) >= (

@@ -1,10 +1,36 @@
 """Where a name becomes a world of one player: Atari's games, the toy, and the worlds that need memory."""
 
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
 import torch
 
 from envs.atari import EVALUATION_EPSILON, HUMANS, Atari, game_name, human_normalised
 from envs.catch import Catch
 from envs.vector import VectorEnv
+from rlkit import runtime
+from rlkit.config import AtLeast, Fixed, RunConfig
+
+
+@dataclass
+class WorldConfig(RunConfig):
+    """What every run in a world of one player can be asked for."""
+
+    env: Annotated[str, Fixed] = "pong"
+    """any single-player game that ale-py ships, catch, tmaze, hidden_cartpole or popgym:TASK"""
+    protocol: Annotated[Literal["nature", "machado"], Fixed] = "nature"
+    """of Atari; machado: sticky actions, no life-loss signal"""
+    together: Annotated[int, AtLeast(1)] = 1
+    """runs that learn side by side in this process, with the seeds `seed`, `seed` + 1, ...; each has its own folder"""
+    frames: Annotated[int, AtLeast(1)] = 4_000_000
+    """emulator frames in all: four to an agent's step in Atari, one elsewhere"""
+    num_envs: Annotated[int, AtLeast(1), Fixed] = 16
+    """worlds in lock-step"""
+    eval_every: Annotated[int, AtLeast(1)] = 1_000_000
+    """frames between evaluations; the agent's folder is saved then"""
+    eval_episodes: Annotated[int, AtLeast(1)] = 10
+    """of an evaluation, all at once"""
+
 
 TOYS = ("catch", "tmaze", "hidden_cartpole")
 
@@ -55,6 +81,20 @@ def make(
     if len(envs.obs_shape) != 3:
         raise ValueError(f"--flicker blanks images, and {game} shows numbers: leave it out")
     return Flicker(envs, flicker, seed=seed)
+
+
+def make_envs(cfg: WorldConfig, num_envs: int, stream: int, training: bool) -> VectorEnv:
+    """So many of the world that cfg.env names. stream: of random numbers, different for each use."""
+    seed, threads = runtime.derive_seed(cfg.seed, stream), runtime.threads()
+    return make(
+        cfg.env,
+        num_envs,
+        seed=seed,
+        protocol=cfg.protocol,
+        training=training,
+        threads=threads,
+        flicker=getattr(cfg, "flicker", None),
+    )
 
 
 def frame_dtype(envs: VectorEnv) -> torch.dtype:

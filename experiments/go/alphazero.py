@@ -12,7 +12,7 @@ import os
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from agents.alphazero.games import Finished, SelfPlayConfig
 from agents.alphazero.network import BoardNetwork, alphazero_loss
@@ -21,9 +21,11 @@ from agents.alphazero.selfplay import SelfPlay
 from experiments.go.board_games import World
 from experiments.go.ladder import Ladder
 from experiments.go.players import agent_folder
-from rlkit import compiled, run, runtime
+from rlkit import compiled, runtime
 from rlkit.checkpoint import checkpoints, load_agent_files, save_agent
-from rlkit.logger import Timer, say
+from rlkit.config import AtLeast, Between, Fixed, RunConfig, check_bounds
+from rlkit.logger import say
+from rlkit.run import Run
 from rlkit.trainer import TrainConfig, Trainer
 
 BASE = TrainConfig(
@@ -33,45 +35,36 @@ BASE = TrainConfig(
 
 
 @dataclass
-class Config:
+class Config(RunConfig):
     """Train a policy and value network on its own games. Numbers of 0 stand for what suits the board."""
 
-    preset: Literal["cpu", "gpu", "tictactoe"] = "cpu"
+    preset: Annotated[Literal["cpu", "gpu", "tictactoe"], Fixed] = "cpu"
     """defaults: cpu (two cores or a few), gpu (a large one, with a core for each of its 12 parts), tictactoe (a toy)"""
-    resume: str | None = None
-    """folder of a run to go on with"""
     start_from: str | None = None
     """agent or run folder, whose weights a new run begins with; its board may be smaller"""
-    game: Literal["go", "tictactoe"] = "go"
-    size: int = 5
+    env: Annotated[Literal["go", "tictactoe"], Fixed] = "go"
+    size: Annotated[int, AtLeast(2), Fixed] = 5
     """lines of the board"""
-    komi: float | None = None
+    komi: Annotated[float | None, Between(-361, 361), Fixed] = None
     """points for White; default: the size's (24.5, 9 and 7.5 on 5x5, 7x7 and 9x9)"""
-    seed: int = 1
-    minutes: float = 0
-    """of this process, its last evaluation included; the learning rate decays over them unless trainer.steps is set"""
-    backbone: Literal["resnet", "alphago", "transformer"] = "resnet"
-    channels: int = 0
-    blocks: int = 0
-    heads: tuple[str, ...] = ("ownership", "score", "reply")
+    backbone: Annotated[Literal["resnet", "alphago", "transformer"], Fixed] = "resnet"
+    channels: Annotated[int, AtLeast(0), Fixed] = 0
+    blocks: Annotated[int, AtLeast(0), Fixed] = 0
+    heads: Annotated[tuple[str, ...], Fixed] = ("ownership", "score", "reply")
     """targets beside policy and value; each may be left out"""
     rungs: tuple[str, ...] = ("random", "mcts:100", "mcts:1000", "mcts:10000", "gnugo:10")
     """opponents by growing strength: it is measured against the one that it does not beat yet, and its past self"""
-    eval_minutes: float = 0
+    eval_minutes: Annotated[float, AtLeast(0)] = 0
     """between evaluations, which take a third of that at most; the agent's folder is saved then. 0: a fifth of all
     minutes"""
-    eval_games: int = 20
+    eval_games: Annotated[int, AtLeast(2)] = 20
     """of each match in an evaluation"""
-    eval_simulations: int = 200
+    eval_simulations: Annotated[int, AtLeast(1)] = 200
     """of the network's moves there"""
-    gate: float = 0.0
+    gate: Annotated[float, Between(0, 1)] = 0.0
     """score against its past self that the network needs to take over self-play, 0.55 say; 0: it always does"""
-    sgf_every: int = 100
+    sgf_every: Annotated[int, AtLeast(0)] = 100
     """games of self-play between those that are written to games.sgf; 0: none"""
-    threads: int = 0
-    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, ..."""
     selfplay: SelfPlayConfig = field(default_factory=SelfPlayConfig)
     trainer: TrainConfig = field(default_factory=lambda: replace(BASE))
 
@@ -90,7 +83,7 @@ PRESETS = {
     ),
     "tictactoe": Config(
         preset="tictactoe",
-        game="tictactoe",
+        env="tictactoe",
         size=3,
         komi=0.0,
         minutes=5,
@@ -105,35 +98,17 @@ PRESETS = {
 }
 BY_SIZE = {5: (24.5, 32, 3, 15.0), 7: (9.0, 48, 4, 60.0), 9: (7.5, 64, 6, 600.0)}
 """komi, channels, blocks, minutes"""
-FIXED = (
-    "game", "size", "backbone", "channels", "blocks", "heads", "komi", "selfplay.games", "selfplay.parts",
-    "selfplay.simulations", "selfplay.fast_simulations", "trainer.optimizer", "trainer.accumulate",
-)  # fmt: skip
-BOUNDS: dict[str, run.Bound] = {
-    "size": 2, "komi": (-361, 361), "seed": 0, "minutes": 0, "channels": 0, "blocks": 0, "eval_minutes": 0,
-    "eval_games": 2, "gate": (0, 1),
-    "eval_simulations": 1, "sgf_every": 0, "threads": 0, "selfplay.games": 1, "selfplay.parts": 1,
-    "selfplay.simulations": 2, "selfplay.fast_simulations": 0, "selfplay.window": 1, "selfplay.batch_size": 1,
-    "selfplay.reuse": 1e-3, "selfplay.alpha": 1e-3, "selfplay.root_temperature": 0.01, "selfplay.c_puct": 0,
-    "selfplay.forced": 0, "selfplay.temperature_moves": 0, "selfplay.considered": 1, "selfplay.opening_moves": 1,
-    "selfplay.start": 0,
-}  # fmt: skip
-SHARES = ("noise", "full_share", "opening_share", "resign", "surprise")
-"""of SelfPlayConfig: numbers in 0 .. 1"""
 
 
 def settled(cfg: Config) -> Config:
     """With the numbers that suit the board. Raises ValueError for those that make no sense."""
-    run.within(cfg, BOUNDS)
-    for name in SHARES:
-        if not 0 <= (value := getattr(cfg.selfplay, name)) <= 1:
-            raise ValueError(f"--selfplay.{name.replace('_', '-')} is a share in 0 to 1, not {value:g}")
+    check_bounds(cfg)
     if cfg.selfplay.fast_simulations and not cfg.selfplay.full_share:
         raise ValueError("--selfplay.full-share 0 leaves nothing to learn from; 0.25, say")
     if cfg.selfplay.opening_moves > cfg.size**2:
         raise ValueError(f"--selfplay.opening-moves can be {cfg.size**2} at most on this board")
     komi, channels, blocks, minutes = BY_SIZE[min(BY_SIZE, key=lambda size: abs(size - cfg.size))]
-    if cfg.game == "tictactoe" and cfg.size != 3:
+    if cfg.env == "tictactoe" and cfg.size != 3:
         raise ValueError(f"tic-tac-toe has 3 lines, not {cfg.size}: use --preset tictactoe")
     return replace(
         cfg,
@@ -199,48 +174,46 @@ class Elapsed:
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
     elapsed, cfg = Elapsed(), settled(cfg)
-    deadline = run.Deadline(cfg.minutes)
+    run = Run(cfg, "alphazero")
     assert cfg.komi is not None
-    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     compiled.set_threads(1)  # self-play has a thread a part
-    world = World(cfg.game, cfg.size, cfg.komi, cfg.eval_games // 2, cfg.seed)
+    world = World(cfg.env, cfg.size, cfg.komi, cfg.eval_games // 2, cfg.seed)
     network = BoardNetwork(
-        world.game.planes, cfg.channels, cfg.blocks, cfg.backbone, cfg.heads, cfg.game == "go", cfg.size
-    ).to(device)
+        world.game.planes, cfg.channels, cfg.blocks, cfg.backbone, cfg.heads, cfg.env == "go", cfg.size
+    ).to(run.device)
     if cfg.start_from and not (cfg.resume and checkpoints(Path(cfg.resume) / "checkpoints")):
         begin_with(network, cfg.start_from)
-    timer, latest = Timer(), Finished({}, [], 0.0, False, 0.0)
+    latest = Finished({}, [], 0.0, False, 0.0)
 
     def on_game(game: Finished) -> None:
         latest.moves = game.moves
         if cfg.sgf_every and experience.finished % cfg.sgf_every == 0:
             games.append(world.record(game.moves, game.value if game.resigned else None))
 
-    run_dir = run.start(cfg, "alphazero", cfg.game if cfg.game != "go" else f"{cfg.size}x{cfg.size}", FIXED)
+    run_dir = run.open(cfg.env if cfg.env != "go" else f"{cfg.size}x{cfg.size}")
     games = Lines(run_dir / "games.sgf")
     limit, over = cfg.trainer, None
     if not limit.steps:
         limit, over = replace(limit, steps=10**9), lambda: elapsed.all / (elapsed.before + cfg.minutes)
-    trainer = Trainer(network, alphazero_loss, limit, run_dir, timer=timer, over=over, deadline=deadline)
+    trainer = Trainer(network, alphazero_loss, limit, run_dir, timer=run.timer, over=over, deadline=run.deadline)
     plays: Any = trainer.averaged
     past = copy.deepcopy(plays)  # as it was measured last, or, with a gate, as it last passed
     experience = SelfPlay(
-        world.game, past if cfg.gate else plays, cfg.selfplay, world.symmetries, cfg.seed, on_game, timer
+        world.game, past if cfg.gate else plays, cfg.selfplay, world.symmetries, cfg.seed, on_game, run.timer
     )
     say(experience.memory())
     parallel = cfg.threads or runtime.cores()
     ladder = Ladder(cfg.rungs, world.player, world.starts, cfg.eval_games, cfg.seed, parallel, world.varied)
     trainer.state |= {"experience": experience, "past": past, "ladder": ladder, "elapsed": elapsed, "games": games}
     trainer.clock = ("positions", lambda: experience.positions, 0)
-    if cfg.resume and not trainer.load():
-        say(f"{run_dir} holds no checkpoint: starting at the beginning")
+    if not run.resume(trainer):
         games.load_state_dict({"bytes": 0})
 
     def save(scores: dict[str, float] | None = None) -> None:
         info = {
             "kind": "alphazero",
             "config": network.config,
-            "env": {"game": cfg.game, "size": cfg.size, "komi": cfg.komi},
+            "env": {"game": cfg.env, "size": cfg.size, "komi": cfg.komi},
             "trained": {
                 "games": experience.finished, "positions": experience.positions, "updates": trainer.step,
                 "seed": cfg.seed, "minutes": round(elapsed.all, 1),
@@ -253,10 +226,10 @@ def main(cfg: Config) -> Path:
         save()
         name = f"game {experience.finished}"
         against = (ladder.past, functools.partial(AlphaZero, past, cfg.eval_simulations)) if ladder.past else None
-        with timer("evaluate"), runtime.torch_threads(1):  # the match has a thread a game
+        with run.timer("evaluate"), runtime.torch_threads(1):  # the match has a thread a game
             ours = functools.partial(AlphaZero, plays, cfg.eval_simulations)
-            scores = ladder.play(name, ours, against, stop=lambda: trainer.stopped, end=end)
-        if trainer.stopped:
+            scores = ladder.play(name, ours, against, stop=lambda: run.stopped, end=end)
+        if run.stopped:
             return
         # Where there is a past self, but no time was left for its match, nothing says that the new one is better.
         if not cfg.gate or scores.get("eval/against_past", 0.0 if against and against[0] != name else 1.0) >= cfg.gate:
@@ -271,7 +244,7 @@ def main(cfg: Config) -> Path:
     next_eval, before = cfg.eval_minutes, (0, 0, 0.0)
     for step, _, _ in trainer.run(experience):
         if step % cfg.trainer.log_every == 0:
-            now = experience.evaluations, experience.simulations, timer.seconds["selfplay"]
+            now = experience.evaluations, experience.simulations, run.timer.seconds["selfplay"]
             evaluations, simulations, seconds = (b - a for a, b in zip(before, now, strict=True))
             if before[2] and seconds:
                 trainer.log({"search/evaluations_per_second": evaluations / seconds})
@@ -282,16 +255,12 @@ def main(cfg: Config) -> Path:
             trainer.save()  # the games take a while, and all should outlive a kill
             evaluation(time.monotonic() + 60 * cfg.eval_minutes / 3)  # a quarter of all time at most
             next_eval = elapsed.here + cfg.eval_minutes
-    if trainer.stopped:  # whoever stops a run does not want to wait for games
+    if run.stopped:
         save()
     else:
         with contextlib.suppress(KeyboardInterrupt):
-            evaluation(deadline.end)
+            evaluation(run.deadline.end)
             trainer.save()  # with its result
             say(ladder.table())
-    trainer.close()
-    say(timer.table())
-    say(f"go on: {run.command('alphazero', '--resume', run_dir)}")
-    if cfg.game == "go":
-        say(f"play:  {run.command('match', run_dir, 'mcts:10000')}")
+    run.close(**({"play": ("match", run_dir, "mcts:10000")} if cfg.env == "go" else {}))
     return run_dir

@@ -14,12 +14,12 @@ import os
 import sys
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import Annotated, Any
 
 from envs.go.gtp import Engine
 from envs.go.position import Position
 from experiments.go.players import agent_folder, board_for, go_player
-from rlkit import run
+from rlkit.config import AtLeast, Between, check_bounds
 
 
 @dataclass
@@ -30,25 +30,25 @@ class Config:
     """who plays: random, mcts:SIMULATIONS, gnugo:LEVEL, gtp:COMMAND, an agent's or run's folder, or alphazero:NAME"""
     size: int | None = None
     """lines of the first board, 1 to 19; default: what the agent was trained on, else 9"""
-    komi: float | None = None
+    komi: Annotated[float | None, Between(-361, 361)] = None
     """points for White; default: what the agent was trained with, else 7.5"""
-    simulations: int = 0
+    simulations: Annotated[int, AtLeast(0)] = 0
     """of an agent with a network for each move; 0: its default, or as many as --seconds allow"""
-    seconds: float = 0.0
+    seconds: Annotated[float, AtLeast(0)] = 0.0
     """for each move, until the clock of the protocol says otherwise; 0: no limit"""
-    resign: float | None = None
+    resign: Annotated[float | None, Between(0, 1)] = None
     """an agent with a network resigns where its best move's value, in -1 to 1, is below minus this; default: never"""
     device: str = "cpu"
     """where its network is: cpu, cuda or auto"""
-    threads: int = 0
+    threads: Annotated[int, AtLeast(0)] = 0
     """CPU threads of an agent with a network; 0: as many as pay, of the cores that are idle"""
-    seed: int = 0
+    seed: Annotated[int, AtLeast(0)] = 0
     """of the player's randomness"""
 
 
 def main(cfg: Config) -> None:
     """Answer until `quit`, the end of the input, or Ctrl-C."""
-    run.within(cfg, {"komi": (-361, 361), "resign": (0, 1), "seed": 0, "threads": 0, "simulations": 0, "seconds": 0})
+    check_bounds(cfg)
     options: dict[str, Any] = {name: value for name in ("simulations", "seconds") if (value := getattr(cfg, name))}
     if cfg.resign is not None:
         options["resign"] = cfg.resign

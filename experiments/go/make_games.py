@@ -21,7 +21,8 @@ from envs.go.record import GameRecord
 from envs.go.sgf import read_collection, to_sgf
 from experiments.go.match import RULES, at_once, play_match, random_openings
 from experiments.go.players import board_for, go_player
-from rlkit import run, runtime
+from rlkit import runtime
+from rlkit.config import AtLeast, Between, check_bounds
 from rlkit.files import write_atomically
 
 
@@ -35,33 +36,25 @@ class Config:
     """a player as in `match`; Black in every other game"""
     b: str = ""
     """its opponent; by default the same"""
-    games: int = 1000
+    games: Annotated[int, AtLeast(1)] = 1000
     size: int | None = None
     """lines of the board, 1 to 19; default: what A was trained on, else 9"""
-    komi: float | None = None
+    komi: Annotated[float | None, Between(-361, 361)] = None
     """default: what A was trained with, else 7.5"""
-    opening_moves: int = 2
+    opening_moves: Annotated[int, AtLeast(0)] = 2
     """random moves that each pair of games begins with"""
-    time_limit: float = 60.0
+    time_limit: Annotated[float, AtLeast(0.1)] = 60.0
     """seconds that a program may take for a move; after that its game is left out"""
-    parallel: int = 0
+    parallel: Annotated[int, AtLeast(0)] = 0
     """games at once; 0: one a thread"""
-    threads: int = 0
+    threads: Annotated[int, AtLeast(0)] = 0
     """CPU threads of all games together; 0: one a core"""
-    seed: int = 0
+    seed: Annotated[int, AtLeast(0)] = 0
 
 
 def main(cfg: Config) -> Path:
     """Play what is missing; returns the collection's path."""
-    bounds: dict[str, run.Bound] = {
-        "games": 1,
-        "opening_moves": 0,
-        "parallel": 0,
-        "threads": 0,
-        "seed": 0,
-        "time_limit": 0.1,
-    }
-    run.within(cfg, bounds | {"komi": (-361, 361)})
+    check_bounds(cfg)
     if not cfg.out.absolute().parent.is_dir():
         raise FileNotFoundError(f"{cfg.out}: there is no folder {cfg.out.parent}")
     specs = (cfg.a, cfg.b or cfg.a)

@@ -31,7 +31,8 @@ from envs.go.random_player import RandomPlayer
 from envs.go.record import GameRecord, Node, result_text
 from envs.go.sgf import write_sgf
 from experiments.go.players import board_for, go_player
-from rlkit import compiled, processes, run, runtime
+from rlkit import compiled, processes, runtime
+from rlkit.config import AtLeast, Between, check_bounds
 from rlkit.evaluate import elo_difference, elo_interval, wilson_interval
 
 Player = Callable[[Position], int]
@@ -48,34 +49,28 @@ class Config:
     without :SIMULATIONS"""
     b: Annotated[str, tyro.conf.Positional]
     """its opponent, of the same kinds"""
-    games: int = 100
+    games: Annotated[int, AtLeast(1)] = 100
     size: int | None = None
     """lines of the board, 1 to 19; default: what A (or B) was trained on, else 9"""
-    komi: float | None = None
+    komi: Annotated[float | None, Between(-361, 361)] = None
     """default: what A (or B) was trained with, else 7.5"""
-    openings: int = 50
+    openings: Annotated[int, AtLeast(0)] = 50
     """random openings, each played twice with changed colours; 0: all games begin on the empty board"""
-    opening_moves: int | None = None
+    opening_moves: Annotated[int | None, AtLeast(0)] = None
     """their length; default: 2 on small boards, 4 on 9x9, 8 on 19x19"""
-    time_limit: float = 60.0
+    time_limit: Annotated[float, AtLeast(0.1)] = 60.0
     """seconds that a program may take for a move; after that it loses"""
-    parallel: int = 0
+    parallel: Annotated[int, AtLeast(0)] = 0
     """games at once; 0: one a thread"""
-    threads: int = 0
+    threads: Annotated[int, AtLeast(0)] = 0
     """CPU threads of all games together; 0: one a core"""
     device: str = "cpu"
     """of agents with a network: cpu, cuda or auto"""
-    seed: int = 0
+    seed: Annotated[int, AtLeast(0)] = 0
     sgf: Path | None = None
     """write all games to this file"""
     json: bool = False
     """print one JSON object"""
-
-
-BOUNDS: dict[str, run.Bound] = {
-    "games": 1, "komi": (-361, 361), "openings": 0, "opening_moves": 0, "parallel": 0, "threads": 0, "seed": 0,
-    "time_limit": 0.1,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -122,7 +117,7 @@ class Game:
 
 def main(cfg: Config) -> dict[str, Any]:
     """Play and print; returns what `--json` prints. Raises KeyboardInterrupt where one came, once all is written."""
-    run.within(cfg, BOUNDS)
+    check_bounds(cfg)
     if cfg.sgf and not cfg.sgf.absolute().parent.is_dir():
         raise FileNotFoundError(f"--sgf {cfg.sgf}: there is no folder {cfg.sgf.parent}")
     size, komi = board_for((cfg.a, cfg.b), cfg.size, cfg.komi)

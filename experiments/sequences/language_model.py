@@ -10,7 +10,7 @@ python -m experiments language_model --resume runs/language_model/<run> # goes o
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -20,14 +20,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from experiments.sequences.texts import Corpus, decode, draw_table, encode, ngram_floor, read_corpus, visible
-from rlkit import run, runtime
+from rlkit import runtime
 from rlkit.checkpoint import described, load_agent_files, rebuild, save_agent
+from rlkit.config import AtLeast, Between, Fixed, RunConfig, check_bounds
 from rlkit.data import Batches, windows
 from rlkit.data_files import DataFiles, located, named
 from rlkit.logger import say
 from rlkit.nn.language import GPT, CoreLanguageModel
 from rlkit.nn.recurrent import Recurrent
 from rlkit.nn.transformer import Past, Shape
+from rlkit.run import Run
 from rlkit.trainer import Batch, TrainConfig, Trainer
 
 BASE = TrainConfig(
@@ -37,54 +39,45 @@ BASE = TrainConfig(
 
 
 @dataclass
-class Config:
+class Config(RunConfig):
     """Train a language model on a text, or write with one. Numbers of 0 stand for what suits the model."""
 
-    preset: Literal["cpu", "hello"] = "cpu"
+    preset: Annotated[Literal["cpu", "hello"], Fixed] = "cpu"
     """defaults: cpu (minutes on two cores), hello (learns h -> e, e -> l, l -> l, l -> o)"""
-    resume: str | None = None
-    """folder of a run to go on with"""
     text: str | None = None
     """file of UTF-8 text, which may have moved when a run goes on; None: the source of Python's own standard library"""
-    literal: str = ""
+    literal: Annotated[str, Fixed] = ""
     """a text itself, in place of a file: too short to hold any of it back, it is validated on as well"""
-    symbols: Literal["characters", "bytes"] = "characters"
+    symbols: Annotated[Literal["characters", "bytes"], Fixed] = "characters"
     """what is predicted, one at a time: the text's characters, or any of 256 bytes"""
-    model: Literal["transformer", "lstm", "gru", "rnn"] = "transformer"
+    model: Annotated[Literal["transformer", "lstm", "gru", "rnn"], Fixed] = "transformer"
     """decoder-only as GPT-2, with rotary positions; or recurrent cells"""
-    layers: int = 0
+    layers: Annotated[int, AtLeast(0), Fixed] = 0
     """blocks of a Transformer, or recurrent layers on end"""
-    width: int = 0
+    width: Annotated[int, AtLeast(0), Fixed] = 0
     """channels of a Transformer, units of a recurrent layer"""
-    heads: int = 4
+    heads: Annotated[int, AtLeast(1), Fixed] = 4
     """of a Transformer's attentions"""
-    context: int = 128
+    context: Annotated[int, AtLeast(1), Fixed] = 128
     """symbols in a training example; a Transformer sees no further back"""
-    dropout: float = 0.0
+    dropout: Annotated[float, Between(0, 0.99)] = 0.0
     """share of units left out in training"""
-    batch_size: int = 0
+    batch_size: Annotated[int, AtLeast(0), Fixed] = 0
     """examples in an update"""
-    seed: int = 1
-    minutes: float = 0
-    """that this process may take, its last evaluation and save included; 0: no limit"""
-    eval_every: int = 500
+    eval_every: Annotated[int, AtLeast(1)] = 500
     """updates between evaluations; the agent's folder is saved then"""
-    eval_symbols: int = 200_000
+    eval_symbols: Annotated[int, AtLeast(0)] = 200_000
     """of the validation text's beginning that are predicted in an evaluation; 0: all of it"""
     sample: str | None = None
     """run or agent folder: write with that model, and train none"""
     prompt: str = ""
     """what the sample begins with"""
-    tokens: int = 300
+    tokens: Annotated[int, AtLeast(1)] = 300
     """symbols in a sample"""
-    temperature: float = 0.8
+    temperature: Annotated[float, AtLeast(0)] = 0.8
     """logits are divided by it; 0: always the most probable symbol"""
-    top_k: int = 0
+    top_k: Annotated[int, AtLeast(0)] = 0
     """only so many of the most probable symbols are drawn from; 0: all"""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, ..."""
-    threads: int = 0
-    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
     trainer: TrainConfig = field(default_factory=lambda: replace(BASE))
 
 
@@ -113,19 +106,11 @@ BY_MODEL = {
     "rnn": (2, 256, 32, 1500, 1e-3),
 }
 """layers, width, batch_size, steps and lr that suit: five minutes on two cores"""
-FIXED = (
-    "preset", "literal", "symbols", "model", "layers", "width", "heads", "context", "batch_size",
-    "trainer.optimizer", "trainer.accumulate",
-)  # fmt: skip
-BOUNDS: dict[str, run.Bound] = {
-    "layers": 0, "width": 0, "heads": 1, "context": 1, "dropout": (0, 0.99), "batch_size": 0, "seed": 0, "minutes": 0,
-    "eval_every": 1, "eval_symbols": 0, "tokens": 1, "temperature": 0, "top_k": 0, "threads": 0,
-}  # fmt: skip
 
 
 def settled(cfg: Config) -> Config:
     """With the numbers that suit the model. Raises ValueError for those that make no sense."""
-    run.within(cfg, BOUNDS)
+    check_bounds(cfg)
     layers, width, batch_size, steps, lr = BY_MODEL[cfg.model]
     cfg = replace(
         cfg,
@@ -281,25 +266,23 @@ def sample(cfg: Config) -> Path:
 
 def main(cfg: Config) -> Path:
     """Train, or write with a trained model; returns the run's folder."""
-    deadline = run.Deadline(cfg.minutes)
     cfg = settled(cfg)
     if cfg.sample:
         return sample(cfg)
     cfg = located(cfg, "text")
-    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    run = Run(cfg, "language_model")
     corpus = read_corpus(cfg.text, cfg.literal, cfg.symbols, cfg.context + 1, cfg.eval_symbols)
     prompt = opening(cfg.prompt, corpus.vocabulary)
     config = {name: getattr(cfg, name) for name in ("model", "layers", "width", "heads", "context", "dropout")}
     config["vocabulary"] = corpus.vocabulary
-    model = build(config).to(device)
+    model = build(config).to(run.device)
     make = windows(corpus.train, cfg.context + 1, cfg.batch_size, runtime.derive_seed(cfg.seed, 1))
-    batches = Batches.for_device(make, device)
-    run_dir = run.start(
-        cfg, "language_model", f"{corpus.name}_{cfg.model}", FIXED, data=DataFiles(cfg, named(cfg, "text"))
+    batches = Batches.for_device(make, run.device)
+    run_dir = run.open(f"{corpus.name}_{cfg.model}", DataFiles(cfg, named(cfg, "text")))
+    trainer = Trainer(
+        model, loss_fn, cfg.trainer, run_dir, state={"batches": batches}, timer=run.timer, deadline=run.deadline
     )
-    trainer = Trainer(model, loss_fn, cfg.trainer, run_dir, state={"batches": batches}, deadline=deadline)
-    if cfg.resume and not trainer.load():
-        say(f"{run_dir} holds no checkpoint: starting at the beginning")
+    run.resume(trainer)
 
     names = {1: "unigram", 2: "bigram", 3: "trigram"}
     floors = {name: ngram_floor(corpus.train, corpus.valid, order, corpus.size) for order, name in names.items()}
@@ -321,7 +304,7 @@ def main(cfg: Config) -> Path:
         save_agent(run_dir / "agent", info, player.state_dict())
 
     def evaluation() -> None:
-        with trainer.timer("evaluate"):
+        with run.timer("evaluate"):
             nats, pictures = evaluate(player, corpus.valid, cfg.context), picture(player, corpus)
             out = write(player, prompt, cfg.tokens, cfg.temperature, cfg.top_k, trainer.step)
         trainer.log({"eval/nats": nats, "eval/bits": nats / math.log(2)})
@@ -332,17 +315,14 @@ def main(cfg: Config) -> Path:
             Image.fromarray(image).save(run_dir / f"{name}.png")
         save({"nats": nats})
 
-    for step, _, _ in trainer.run(batches):
-        if step % cfg.eval_every == 0 and trainer.goes_on(evaluations=2):  # the last one follows the loop
+    for _ in trainer.run(batches):
+        if run.evaluation_due(cfg.eval_every):
             evaluation()
-    if trainer.stopped:  # whoever stops a run does not want to wait
+    if run.stopped:
         save(None)
     else:
         evaluation()
         if cfg.literal:
             say("\n".join(guesses(player, cfg.literal, corpus.vocabulary)))
-    trainer.close()
-    say(trainer.timer.table())
-    say(f"go on: {run.command('language_model', '--resume', run_dir)}")
-    say(f"write: {run.command('language_model', '--sample', run_dir, '--prompt', cfg.prompt)}")
+    run.close(write=("language_model", "--sample", run_dir, "--prompt", cfg.prompt))
     return run_dir

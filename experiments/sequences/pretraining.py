@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -41,60 +41,53 @@ from experiments.sequences.objectives import (
     loss_fn,
 )
 from experiments.sequences.texts import Corpus, read_corpus
-from rlkit import run, runtime
+from rlkit import runtime
 from rlkit.checkpoint import save_agent
+from rlkit.config import AtLeast, Fixed, RunConfig, check_bounds
 from rlkit.data import Batches, rows, windows
 from rlkit.data_files import DataFiles, agent_files, located, named
 from rlkit.logger import say
 from rlkit.nn.heads import LinearHead
 from rlkit.nn.transformer import Shape
+from rlkit.run import Deadline, Run, command
 from rlkit.trainer import Batch, TrainConfig, Trainer
 
 
 @dataclass
-class Config:
+class Config(RunConfig):
     """Learn from a text without labels, then from few labels."""
 
-    preset: Literal["cpu"] = "cpu"
+    preset: Annotated[Literal["cpu"], Fixed] = "cpu"
     """defaults: cpu (all four objectives in minutes on two cores)"""
-    resume: str | None = None
-    """folder of a run to go on with"""
-    objective: Literal["all", "masked", "causal", "denoising", "permutation"] = "all"
+    objective: Annotated[Literal["all", "masked", "causal", "denoising", "permutation"], Fixed] = "all"
     """what is learned without labels: as BERT, GPT, BART or XLNet, or by one after the other"""
     text: str | None = None
     """file of UTF-8 text, which may have moved when a run goes on; None: the source of Python's own standard library"""
     start_from: str | None = None
     """agent folder of an earlier run, or that run's if it had one objective: no pre-training, its weights are
     fine-tuned"""
-    window: int = 64
+    window: Annotated[int, AtLeast(4), Fixed] = 64
     """bytes in a piece of text"""
-    layers: int = 2
+    layers: Annotated[int, AtLeast(1), Fixed] = 2
     """blocks of the Transformer"""
-    width: int = 64
+    width: Annotated[int, AtLeast(1), Fixed] = 64
     """its channels"""
-    heads: int = 4
+    heads: Annotated[int, AtLeast(1), Fixed] = 4
     """of its attentions"""
-    batch_size: int = 32
+    batch_size: Annotated[int, AtLeast(1), Fixed] = 32
     """pieces in an update of the pre-training"""
-    labels: int = 256
+    labels: Annotated[int, AtLeast(8)] = 256
     """labelled gaps to learn from, equally many of each word"""
-    tests: int = 800
+    tests: Annotated[int, AtLeast(8)] = 800
     """gaps that the accuracy is measured on"""
-    tune_steps: int = 100
+    tune_steps: Annotated[int, AtLeast(1)] = 100
     """updates of each fine-tuning and of each training from scratch"""
-    tune_batch: int = 32
+    tune_batch: Annotated[int, AtLeast(1)] = 32
     """gaps in such an update"""
-    tune_lr: float = 3e-3
+    tune_lr: Annotated[float, AtLeast(0)] = 3e-3
     """its learning rate at most"""
-    repeats: int = 5
+    repeats: Annotated[int, AtLeast(2)] = 5
     """fine-tunings of each, with other labelled gaps; as many from scratch with the same ones"""
-    seed: int = 1
-    minutes: float = 0
-    """for all of it; each objective gets its share for pre-training and fine-tuning. 0: no limit"""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, ..."""
-    threads: int = 0
-    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             steps=1200, optimizer="adamw", lr=3e-3, weight_decay=0.01, lr_warmup=50, lr_decay="cosine", clip=1.0,
@@ -107,15 +100,6 @@ class Config:
 PRESETS = {"cpu": Config()}
 CLASSES = 8
 """words to tell apart"""
-FIXED = (
-    "objective", "window", "layers", "width", "heads", "batch_size", "trainer.optimizer",
-    "trainer.accumulate",
-)  # fmt: skip
-BOUNDS: dict[str, run.Bound] = {
-    "window": 4, "layers": 1, "width": 1, "heads": 1, "batch_size": 1, "labels": CLASSES, "tests": CLASSES,
-    "tune_steps": 1, "tune_batch": 1, "tune_lr": 0, "repeats": 2, "seed": 0, "minutes": 0, "threads": 0,
-    "trainer.steps": 1,
-}  # fmt: skip
 
 
 # -- the task ----------------------------------------------------------------------------------------------------------
@@ -263,7 +247,7 @@ def draw_bars(results: dict[str, Result], chance: float) -> NDArray[np.uint8]:
 
 
 def pretrained(
-    name: str, cfg: Config, corpus: Corpus, folder: Path, device: torch.device, deadline: run.Deadline
+    name: str, cfg: Config, corpus: Corpus, folder: Path, device: torch.device, deadline: Deadline
 ) -> tuple[Trainer, float]:
     """(a trainer that has done its work, nats a predicted token on the text's last tenth)."""
     # From the seed and the objective alone: it comes out the same by itself and among all.
@@ -312,7 +296,7 @@ def reader_folder(path: str) -> Path:
 
 def settled(cfg: Config) -> Config:
     """With the shape of the reader that it starts from. Raises ValueError for numbers that make no sense."""
-    run.within(cfg, BOUNDS)
+    check_bounds(cfg)
     if cfg.trainer.mode == "cudagraph":
         raise ValueError("mode cudagraph wants batches of one shape, and texts with holes differ: use eager or compile")
     if cfg.start_from:
@@ -325,16 +309,15 @@ def settled(cfg: Config) -> Config:
 
 def main(cfg: Config) -> Path:
     """Pre-train, fine-tune, compare; returns the run's folder."""
-    deadline = run.Deadline(cfg.minutes)
     cfg = settled(located(cfg, "text", "start_from"))
-    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
+    run = Run(cfg, "pretraining")
     corpus = read_corpus(cfg.text, "", "bytes", cfg.window + 1)
     text, last = (part.astype(np.uint8).tobytes() for part in (corpus.train, corpus.valid))
     words = frequent_words(text, CLASSES)
     tests = gaps(last, words, cfg.tests, cfg.window, 0)
     examples = [gaps(text, words, cfg.labels, cfg.window, runtime.derive_seed(cfg.seed, i)) for i in range(cfg.repeats)]
     data = DataFiles(cfg, {**named(cfg, "text"), "start_from": agent_files(cfg.start_from)})
-    run_dir = run.start(cfg, "pretraining", f"{corpus.name}_{cfg.objective}", FIXED, data=data)
+    run_dir = run.open(f"{corpus.name}_{cfg.objective}", data)
     say(
         f"{corpus.name}: {len(text):,} bytes to learn from; then {len(examples[0]['label'])} gaps with their words "
         f"({b', '.join(words).decode(errors='replace')}), {cfg.tune_steps} updates, {cfg.repeats} times"
@@ -343,7 +326,7 @@ def main(cfg: Config) -> Path:
     losses: dict[str, float] = {}
     results: dict[str, Result] = {}
 
-    def accuracies(reader: Reader, objective: str, deadline: run.Deadline) -> tuple[list[float], list[float]]:
+    def accuracies(reader: Reader, objective: str, deadline: Deadline) -> tuple[list[float], list[float]]:
         """Of `cfg.repeats` classifiers, time allowing, that begin with a reader, and of as many with random weights."""
         after: list[float] = []
         scratch: list[float] = []
@@ -351,7 +334,7 @@ def main(cfg: Config) -> Path:
             left = deadline.left()
             for found, start in ((after, reader), (scratch, None)):
                 runtime.seed_everything(runtime.derive_seed(cfg.seed, 1000 + i))
-                begun = start or Reader(Shape(cfg.width, cfg.heads, cfg.layers)).to(device)
+                begun = start or Reader(Shape(cfg.width, cfg.heads, cfg.layers)).to(run.device)
                 found.append(tuned(begun, objective, chosen, tests, cfg, runtime.derive_seed(cfg.seed, 2000 + i)))
             if 0 < i < len(examples) - 1 and deadline.left() < left - deadline.left():
                 say(f"{i + 1} of {len(examples)} fine-tunings, as the time is over")
@@ -360,9 +343,9 @@ def main(cfg: Config) -> Path:
 
     try:
         for number, name in enumerate(names):
-            share = deadline.share(len(names) - number)
+            share = run.deadline.share(len(names) - number)
             (run_dir / name).mkdir(exist_ok=True)
-            trainer, losses[name] = pretrained(name, cfg, corpus, run_dir / name, device, share.share(2))
+            trainer, losses[name] = pretrained(name, cfg, corpus, run_dir / name, run.device, share.share(2))
             reader: Any = trainer.averaged
             save_reader(run_dir / name / "agent", name, reader, cfg, {"nats": losses[name]})
             if trainer.stopped:
@@ -380,9 +363,9 @@ def main(cfg: Config) -> Path:
             Image.fromarray(bars).save(run_dir / "accuracy.png")
             trainer.close()
     except KeyboardInterrupt:
-        say(f"stopped; go on: {run.command('pretraining', '--resume', run_dir)}")
+        say(f"stopped; go on: {command('pretraining', '--resume', run_dir)}")
         return run_dir
     print(table(losses, results))
-    again = run.command("pretraining", "--start-from", run_dir / name, "--labels", 64)
+    again = command("pretraining", "--start-from", run_dir / name, "--labels", 64)
     say(f"with fewer labels: {again}")
     return run_dir

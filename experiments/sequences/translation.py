@@ -11,7 +11,7 @@ python -m experiments translation --translate runs/translation/<run> "forty-eigh
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import sacrebleu
@@ -38,24 +38,24 @@ from experiments.sequences.translator import (
     load_bpe,
     network,
 )  # fmt: skip
-from rlkit import run, runtime
+from rlkit import runtime
+from rlkit.config import AtLeast, Fixed, RunConfig, check_bounds
 from rlkit.data import Batch, Batches, padded, pairs
 from rlkit.data_files import DataFiles, located, named
 from rlkit.files import read_bytes, write_atomically
 from rlkit.logger import say
+from rlkit.run import Run
 from rlkit.text_files import decoded, read_pairs
 from rlkit.trainer import TrainConfig, Trainer
 
 
 @dataclass
-class Config:
+class Config(RunConfig):
     """A translator from sentence pairs. Without files: numbers in words, English and Korean."""
 
-    preset: Literal["numbers", "multi30k", "multi30k-cpu"] = "numbers"
+    preset: Annotated[Literal["numbers", "multi30k", "multi30k-cpu"], Fixed] = "numbers"
     """defaults: numbers (minutes on two cores), multi30k (a Transformer of 7.6 M parameters, for a GPU), multi30k-cpu
     (2.8 M parameters, a quarter of an hour on two cores)"""
-    resume: str | None = None
-    """folder of a run to go on with"""
     translate: tuple[str, ...] = ()
     """instead of training: folder of a run or agent, then sentences; without them, the lines of stdin"""
     source: str | None = None
@@ -72,55 +72,49 @@ class Config:
     """scored at the end; likewise"""
     test_target: str | None = None
     """their translations"""
-    reverse: bool = False
+    reverse: Annotated[bool, Fixed] = False
     """from the second language to the first"""
-    lowercase: bool = False
+    lowercase: Annotated[bool, Fixed] = False
     """everything, references too"""
-    limit: int = 0
+    limit: Annotated[int, AtLeast(0), Fixed] = 0
     """training pairs, chosen by the seed; 0: all"""
-    held: int = 500
+    held: Annotated[int, AtLeast(1), Fixed] = 500
     """sentences held out of training for each of validation and test"""
-    numbers: int = 20_000
+    numbers: Annotated[int, AtLeast(1), Fixed] = 20_000
     """numbers to train on, where no file is given"""
-    vocabulary: int = 400
+    vocabulary: Annotated[int, AtLeast(LEAST_VOCABULARY), Fixed] = 400
     """byte pairs, bytes and special tokens together, of both languages"""
-    model: Literal["rnn", "attention", "transformer"] = "transformer"
+    model: Annotated[Literal["rnn", "attention", "transformer"], Fixed] = "transformer"
     """encoder-decoder without and with attention, and the Transformer"""
-    kind: Literal["gru", "lstm", "rnn"] = "gru"
+    kind: Annotated[Literal["gru", "lstm", "rnn"], Fixed] = "gru"
     """cells of the first two"""
-    attention: Literal["additive", "dot"] = "additive"
+    attention: Annotated[Literal["additive", "dot"], Fixed] = "additive"
     """of the second"""
-    channels: int = 128
+    channels: Annotated[int, AtLeast(1), Fixed] = 128
     """of a token's vector, and of the recurrent cells"""
-    heads: int = 4
+    heads: Annotated[int, AtLeast(1), Fixed] = 4
     """of the Transformer, as the next two"""
-    layers: int = 2
+    layers: Annotated[int, AtLeast(1), Fixed] = 2
     """in the encoder, and as many in the decoder"""
-    hidden: int = 0
+    hidden: Annotated[int, AtLeast(0), Fixed] = 0
     """units between the dense layers of a block; 0: four times the channels"""
-    dropout: float = 0.1
+    dropout: Annotated[float, AtLeast(0), Fixed] = 0.1
     """share of units left out in training"""
-    context: int = 64
+    context: Annotated[int, AtLeast(2), Fixed] = 64
     """tokens of a sentence, its end counted, at the most; longer ones are not learned from"""
-    smoothing: float = 0.1
+    smoothing: Annotated[float, AtLeast(0)] = 0.1
     """share of each label that is spread over all tokens"""
-    batch_tokens: int = 1500
+    batch_tokens: Annotated[int, AtLeast(1), Fixed] = 1500
     """on a batch's longer side, with padding"""
-    eval_every: int = 250
+    eval_every: Annotated[int, AtLeast(1)] = 250
     """updates between evaluations by greedy decoding; the agent's folder is saved then"""
-    beam: int = 4
+    beam: Annotated[int, AtLeast(1)] = 4
     """translations kept at each token in the last test and by --translate; 1: greedy"""
-    length_power: float = 1.0
+    length_power: Annotated[float, AtLeast(0)] = 1.0
     """the beam goes by log-probability / tokens ** this"""
     bleu_tokenize: Literal["13a", "intl", "char", "zh", "none"] = "13a"
     """what sacrebleu takes for words"""
-    seed: int = 1
-    minutes: float = 0
-    """that this process may take, its last evaluation and save included; 0: no limit"""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, ..."""
-    threads: int = 0
-    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
+    seed: Annotated[int, AtLeast(0), Fixed] = 1
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             steps=1000, lr=1e-3, lr_warmup=100, lr_decay="cosine", clip=1.0, log_every=50, save_every=500
@@ -128,16 +122,7 @@ class Config:
     )
 
 
-BOUNDS: dict[str, run.Bound] = {
-    "limit": 0, "held": 1, "numbers": 1, "vocabulary": LEAST_VOCABULARY, "channels": 1, "heads": 1, "layers": 1,
-    "hidden": 0, "dropout": 0, "context": 2, "smoothing": 0, "batch_tokens": 1, "eval_every": 1, "beam": 1,
-    "length_power": 0, "seed": 0, "minutes": 0, "threads": 0, "trainer.steps": 1,
-}  # fmt: skip
 FILES = ("source", "target", "pairs", "valid_source", "valid_target", "test_source", "test_target")
-FIXED = (
-    "preset", *FIELDS, "seed", "reverse", "limit", "held", "numbers", "vocabulary", "batch_tokens",
-    "trainer.accumulate", "trainer.optimizer",
-)  # fmt: skip
 
 MULTI30K = Config(
     preset="multi30k",
@@ -270,9 +255,7 @@ def score(hypotheses: list[str], references: list[str], tokenize: str = "13a") -
     return {"bleu": value, "exact": exact, "signature": str(bleu.get_signature())}
 
 
-def build(
-    cfg: Config, model: nn.Module, rows: Rows, run_dir: Path | None, deadline: run.Deadline | None = None
-) -> Trainer:
+def build(cfg: Config, model: nn.Module, rows: Rows, run_dir: Path | None, run: Run | None = None) -> Trainer:
     """The trainer, with its batches in its state."""
     seed, device = runtime.derive_seed(cfg.seed, 2), next(model.parameters()).device
     batches = Batches.for_device(pairs(rows, cfg.batch_tokens, seed), device)
@@ -280,7 +263,8 @@ def build(
     def smoothed(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return loss(model, batch, cfg.smoothing)
 
-    return Trainer(model, smoothed, cfg.trainer, run_dir, state={"batches": batches}, deadline=deadline)
+    shared: dict[str, Any] = {"timer": run.timer, "deadline": run.deadline} if run else {}
+    return Trainer(model, smoothed, cfg.trainer, run_dir, state={"batches": batches}, **shared)
 
 
 def translate(cfg: Config) -> Path:
@@ -305,8 +289,7 @@ def translate(cfg: Config) -> Path:
 
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
-    deadline = run.Deadline(cfg.minutes)
-    run.within(cfg, BOUNDS)
+    check_bounds(cfg)
     for name in ("dropout", "smoothing"):
         if getattr(cfg, name) >= 1:
             raise ValueError(f"--{name} must be below 1, not {getattr(cfg, name)}")
@@ -314,8 +297,8 @@ def main(cfg: Config) -> Path:
         raise ValueError("mode cudagraph wants batches of one shape, and sentences differ: use eager or compile")
     if cfg.translate:
         return translate(cfg)
-    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     cfg = located(cfg, *FILES)
+    run = Run(cfg, "translation")
     splits = read(cfg)
     kept = Path(cfg.resume or "") / "tokenizer.json"
     if cfg.resume and kept.exists():
@@ -324,11 +307,10 @@ def main(cfg: Config) -> Path:
         tokenizer = learn_bpe((sentence for pair in splits["train"] for sentence in pair), cfg.vocabulary)
     data = {name: fitting(name, part, tokenizer, cfg.context) for name, part in splits.items()}
     config = {name: getattr(cfg, name) for name in FIELDS}
-    model: Any = network(config, tokenizer.get_vocab_size()).to(device)
-    run_dir = run.start(cfg, "translation", f"{cfg.preset}-{cfg.model}", FIXED, data=DataFiles(cfg, named(cfg, *FILES)))
-    trainer = build(cfg, model, data["train"][1], run_dir, deadline)
-    if cfg.resume and not trainer.load():
-        say(f"{run_dir} holds no checkpoint: starting at the beginning")
+    model: Any = network(config, tokenizer.get_vocab_size()).to(run.device)
+    run_dir = run.open(f"{cfg.preset}-{cfg.model}", DataFiles(cfg, named(cfg, *FILES)))
+    trainer = build(cfg, model, data["train"][1], run_dir, run)
+    run.resume(trainer)
     write_atomically(run_dir / "tokenizer.json", tokenizer.to_str().encode())
 
     parameters = sum(p.numel() for p in model.parameters())
@@ -347,12 +329,12 @@ def main(cfg: Config) -> Path:
     def evaluation(name: str, *beams: int) -> dict[int, dict[str, Any]]:
         """Score a split with each number of beams, draw where the model looks, and save it."""
         part, rows = data[name]
-        with trainer.timer("evaluate"):
+        with run.timer("evaluate"):
             nats = nats_per_token(model, rows)
             scores = {}
             for beam in beams:
                 written: list[str] = []
-                for begin in deadline.in_time(range(0, len(part), 100)):
+                for begin in run.deadline.in_time(range(0, len(part), 100)):
                     written += translator([s for s, _ in part[begin : begin + 100]], beam, cfg.length_power)
                 scores[beam] = score(written, [target for _, target in part[: len(written)]], cfg.bleu_tokenize)
                 if len(written) < len(part):
@@ -371,10 +353,10 @@ def main(cfg: Config) -> Path:
         return scores
 
     for step, _, _ in trainer.run(trainer.state["batches"]):
-        if step % cfg.eval_every == 0 and trainer.goes_on(evaluations=2):  # the last one follows the loop
+        if run.evaluation_due(cfg.eval_every):
             (one,) = evaluation("valid", 1).values()
             say(f"step {step:,}: BLEU {one['bleu']:.2f}, exact {one['exact']:.3f}")
-    if trainer.stopped:  # whoever stops a run does not want to wait for translations
+    if run.stopped:
         save(None)
     else:
         evaluation("valid", 1)
@@ -383,8 +365,5 @@ def main(cfg: Config) -> Path:
             say(f"test {how}: BLEU {one['bleu']:.2f}, exact {one['exact']:.3f}   {one['signature']}")
         for source, target in data["test"][0][:3]:
             say(f"  {source}\n  -> {translator([source], cfg.beam, cfg.length_power)[0]}\n  =  {target}")
-    trainer.close()
-    say(trainer.timer.table())
-    say(f"go on:     {run.command('translation', '--resume', run_dir)}")
-    say(f"translate: {run.command('translation', '--translate', run_dir, shown)}")
+    run.close(translate=("translation", "--translate", run_dir, shown))
     return run_dir

@@ -11,7 +11,7 @@ Least squares twice: in closed form, and by gradient descent, which ends at the 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from experiments.supervised.tables import Table, read_table
-from rlkit import run, runtime
 from rlkit.checkpoint import described, load_agent_files, rebuild, save_agent
+from rlkit.config import AtLeast, Fixed, RunConfig, check_bounds
 from rlkit.data import Batches
 from rlkit.data_files import DataFiles, located, named
 from rlkit.logger import say
+from rlkit.run import Run
 from rlkit.trainer import Batch, LossFn, TrainConfig, Trainer
 
 if TYPE_CHECKING:
@@ -35,41 +36,35 @@ BASE = TrainConfig(steps=1000, optimizer="sgd", lr=0.05, momentum=0.9, clip=0, l
 
 
 @dataclass
-class Config:
+class Config(RunConfig):
     """Regress heights on heights, by least squares."""
 
-    preset: Literal["galton"] = "galton"
-    resume: str | None = None
-    """folder of a run to go on with"""
+    preset: Annotated[Literal["galton"], Fixed] = "galton"
     data: str | None = None
     """a CSV file with a header, which may have moved when a run goes on; default: Galton's table, in inches"""
-    target: str = "child"
+    target: Annotated[str, Fixed] = "child"
     """column to be explained"""
-    predictors: tuple[str, ...] = ("parent",)
+    predictors: Annotated[tuple[str, ...], Fixed] = ("parent",)
     """columns that explain it; one of two words becomes 0 and 1"""
-    weight: str | None = None
+    weight: Annotated[str | None, Fixed] = None
     """column that says how often a row counts"""
-    where: tuple[str, ...] = ()
+    where: Annotated[tuple[str, ...], Fixed] = ()
     """COLUMN=VALUE: only rows that have it"""
     predict: str | None = None
     """run or agent folder whose line is to be used; nothing is learned then"""
     values: tuple[float, ...] = ()
     """of its predictors, for --predict"""
-    seed: int = 0
+    seed: Annotated[int, AtLeast(0)] = 0
     """in the folder's name alone: the descent begins at zero and sees all rows at every step"""
-    minutes: float = 0
-    """that this process may take, its last evaluation and save included; 0: no limit"""
     device: str = "cpu"
     """cpu, cuda, cuda:1, ..."""
-    threads: int = 1
+    threads: Annotated[int, AtLeast(0)] = 1
     """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
     trainer: TrainConfig = field(default_factory=lambda: replace(BASE))
 
 
 PRESETS = {"galton": Config()}
 COLUMNS = ("target", "predictors", "weight", "where")
-FIXED = ("preset", *COLUMNS, "trainer.optimizer", "trainer.accumulate")
-BOUNDS: dict[str, run.Bound] = {"seed": 0, "minutes": 0, "threads": 0, "trainer.steps": 1}
 
 GALTON_CHILDREN = (61.7, 62.2, 63.2, 64.2, 65.2, 66.2, 67.2, 68.2, 69.2, 70.2, 71.2, 72.2, 73.2, 73.7)
 GALTON_TABLE = {
@@ -284,8 +279,7 @@ def predict(folder: str, values: Sequence[float]) -> float:
 
 def main(cfg: Config) -> Path:
     """Regress; returns the run's folder."""
-    deadline = run.Deadline(cfg.minutes)
-    run.within(cfg, BOUNDS)
+    check_bounds(cfg)
     if not np.isfinite(cfg.values).all():
         raise ValueError("--values must be finite numbers")
     if cfg.values and not cfg.predict:
@@ -297,8 +291,8 @@ def main(cfg: Config) -> Path:
         return Path(cfg.predict)
     if not cfg.data and any(getattr(cfg, name) != getattr(PRESETS["galton"], name) for name in COLUMNS):
         raise ValueError("Galton's table has the columns child and parent alone: name a CSV file by --data")
-    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     cfg = located(cfg, "data")
+    run = Run(cfg, "heights")
     table = read_table(cfg.data, cfg.target, cfg.predictors, cfg.weight, cfg.where) if cfg.data else galton()
     target, predictors, weight = table.target, table.predictors, table.weight
     exact = least_squares(table.x, table.y, weight)
@@ -306,12 +300,13 @@ def main(cfg: Config) -> Path:
     spread = np.sqrt(np.average((table.x - mean) ** 2, axis=0, weights=weight))
 
     name = Path(cfg.data).stem if cfg.data else "galton"
-    run_dir = run.start(cfg, "heights", name, FIXED, data=DataFiles(cfg, named(cfg, "data")))
-    line, batch = Line(mean, spread).to(device), table.batch()
+    run_dir = run.open(name, DataFiles(cfg, named(cfg, "data")))
+    line, batch = Line(mean, spread).to(run.device), table.batch()
     batches = Batches(lambda _: batch)
-    trainer = Trainer(line, squared_error, cfg.trainer, run_dir, state={"batches": batches}, deadline=deadline)
-    if cfg.resume and not trainer.load():
-        say(f"{run_dir} holds no checkpoint: starting at the beginning")
+    trainer = Trainer(
+        line, squared_error, cfg.trainer, run_dir, state={"batches": batches}, timer=run.timer, deadline=run.deadline
+    )
+    run.resume(trainer)
     path = [line.coefficients()]  # in a resumed run from there on
     for _ in trainer.run(batches):
         path.append(line.coefficients())
@@ -345,14 +340,13 @@ def main(cfg: Config) -> Path:
     paths = {"plain": roll(0.0), "momentum 0.9": roll(0.9)}
     for name, way in paths.items():
         say(f"down the camel, {name}: to {np.round(way[-1], 4) + 0.0}, value {camel(*way[-1]):.4f}")
-    if not trainer.stopped:
+    if not run.stopped:
         try:
             figures = {"line": draw_line(table, exact, np.stack(path)), "minima": draw_surface(paths)}
             show(trainer, figures, run_dir)
             say(f"drawn: {run_dir}/line.png, {run_dir}/minima.png")
         except ImportError:
             say("no pictures: they need the extra `plot`, pip install -e '.[plot]'")
-    trainer.close()
     values = [f"{value:g}" for value in np.round(mean, 1)]
-    say(f"predict: {run.command('heights', '--predict', run_dir, '--values', *values)}")
+    run.close(predict=("heights", "--predict", run_dir, "--values", *values))
     return run_dir

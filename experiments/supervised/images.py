@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -24,15 +24,17 @@ from torch import Tensor, nn
 
 from experiments.supervised import image_data, image_pictures
 from experiments.supervised.image_data import Labelled
-from rlkit import run, runtime
+from rlkit import runtime
 from rlkit.augmentations import augment, cut_out, flipped, shifted, turned
 from rlkit.checkpoint import described, load_agent_files, rebuild, save_agent
+from rlkit.config import AtLeast, Between, Fixed, RunConfig, check_bounds
 from rlkit.data import Batches, rows
 from rlkit.data_files import DataFiles, located
-from rlkit.logger import Timer, say
+from rlkit.logger import say
 from rlkit.nn.convolution import BACKBONES, VGG, ResNet
 from rlkit.nn.dense import ACTIVATIONS, MLP
 from rlkit.nn.heads import Classifier
+from rlkit.run import Run
 from rlkit.trainer import Batch, LossFn, TrainConfig, Trainer
 
 TORSOS: dict[str, Any] = {
@@ -58,61 +60,52 @@ TORSOS: dict[str, Any] = {
 
 
 @dataclass
-class Config:
+class Config(RunConfig):
     """Classify images."""
 
-    preset: Literal["digits", "fashion", "fashion-gpu"] = "digits"
+    preset: Annotated[Literal["digits", "fashion", "fashion-gpu"], Fixed] = "digits"
     """defaults: digits, fashion (Fashion-MNIST on two cores), fashion-gpu (the same with a wide ResNet)"""
-    resume: str | None = None
-    """folder of a run to go on with"""
     evaluate: str | None = None
     """run or agent folder of a classifier that is to be measured; nothing is learned then"""
     predict: tuple[str, ...] = ()
     """files of images, for the classifier of --evaluate to name"""
-    data: Literal["digits", "fashion-mnist", "folder"] = "digits"
+    data: Annotated[Literal["digits", "fashion-mnist", "folder"], Fixed] = "digits"
     """scikit-learn's digits, Fashion-MNIST, or the images of --path"""
     path: str | None = None
     """folder of the four idx files (default: that of Debian's package dataset-fashion-mnist), or one that has a folder
     of images for each class, or train/ and test/ with those. All formats that Pillow reads, also in folders inside a
     class; what is transparent becomes white, and 12 or 16 bits become 8. May have moved when a run goes on"""
-    image_size: int = 0
+    image_size: Annotated[int, AtLeast(0), Fixed] = 0
     """pixels of a side that all images are scaled to; 0: their own (of a folder: 32)"""
-    channels: int = 0
+    channels: Annotated[int, AtLeast(0), Fixed] = 0
     """grey images are repeated to so many, as an agent's stack of frames; 0: one (of a folder: three, in colour)"""
-    held_out: float = 0.2
+    held_out: Annotated[float, Between(0, 1), Fixed] = 0.2
     """share that is measured on and not learned from, where the data have no test part"""
-    split: int = 0
+    split: Annotated[int, AtLeast(0), Fixed] = 0
     """seed of what is held out: the same images whatever `seed` is"""
-    backbone: str = "cnn"
+    backbone: Annotated[str, Fixed] = "cnn"
     """mlp, cnn, vgg-a to vgg-e, resnet-18 to -152, resnet-20 to -110 (for small images), or an agent's: nature, impala,
     resnet, vgg"""
-    width: float = 1.0
+    width: Annotated[float, AtLeast(0.001), Fixed] = 1.0
     """times all channels and dense units"""
-    hidden: tuple[int, ...] = (256, 128)
+    hidden: Annotated[tuple[int, ...], Fixed] = (256, 128)
     """units of the layers of mlp"""
-    activation: str = "relu"
+    activation: Annotated[str, Fixed] = "relu"
     """relu, gelu, tanh, sigmoid or none, in mlp, cnn and vgg-a to vgg-e"""
-    dropout: float = 0.0
+    dropout: Annotated[float, AtLeast(0), Fixed] = 0.0
     """share of units left out: of dense layers in mlp and vgg-a to vgg-e, of what the head sees in the others"""
-    loss: Literal["cross-entropy", "squared-error"] = "cross-entropy"
+    loss: Annotated[Literal["cross-entropy", "squared-error"], Fixed] = "cross-entropy"
     """squared-error: against 1 for the class and 0 for the others"""
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, AtLeast(0), Fixed] = 0.0
     """share of the target that is spread over all classes"""
-    augment: tuple[Literal["flipped", "shifted", "cut_out", "turned"], ...] = ("shifted",)
+    augment: Annotated[tuple[Literal["flipped", "shifted", "cut_out", "turned"], ...], Fixed] = ("shifted",)
     """changes of the images learned from; shifts go up to an eighth of a side, cuts are a quarter"""
-    batch_size: int = 64
+    batch_size: Annotated[int, AtLeast(1), Fixed] = 64
     """images in an update"""
-    epochs: int = 20
+    epochs: Annotated[int, AtLeast(1)] = 20
     """times that the images are seen"""
-    eval_every: int = 2
+    eval_every: Annotated[int, AtLeast(1)] = 2
     """epochs between evaluations; the agent's folder is saved then"""
-    seed: int = 1
-    minutes: float = 0
-    """that this process may take, its last evaluation and save included; 0: no limit"""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, ..."""
-    threads: int = 0
-    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
     # steps=0: those of the epochs
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(
@@ -148,15 +141,6 @@ PRESETS = {
     ),
 }
 DATA = ("data", "path", "image_size", "channels", "held_out", "split")
-FIXED = (
-    "preset", "data", "image_size", "channels", "held_out", "split",
-    "backbone", "width", "hidden", "activation", "dropout", "loss", "label_smoothing", "augment",
-    "batch_size", "trainer.accumulate", "trainer.optimizer",
-)  # fmt: skip
-BOUNDS: dict[str, run.Bound] = {
-    "seed": 0, "split": 0, "minutes": 0, "threads": 0, "batch_size": 1, "epochs": 1, "eval_every": 1, "width": 1e-3,
-    "dropout": 0, "label_smoothing": 0, "image_size": 0, "channels": 0, "held_out": (0, 1),
-}  # fmt: skip
 
 
 # -- the network and its loss ------------------------------------------------------------------------------------------
@@ -267,19 +251,18 @@ def use(cfg: Config, device: torch.device) -> None:
 
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
-    deadline = run.Deadline(cfg.minutes)
-    run.within(cfg, BOUNDS)
+    check_bounds(cfg)
     cfg = located(cfg, "path")
     if not (cfg.dropout < 1 and cfg.label_smoothing < 1):
         raise ValueError("--dropout and --label-smoothing are shares below 1")
-    device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     if min(cfg.hidden, default=1) < 1:
         raise ValueError(f"--hidden must be at least 1, not {min(cfg.hidden)}")
     if cfg.predict and not cfg.evaluate:
         raise ValueError("--predict needs a classifier: name its run by --evaluate")
     if cfg.evaluate:
-        use(cfg, device)
+        use(cfg, runtime.setup(cfg.seed, cfg.device, cfg.threads))
         return Path(cfg.evaluate)
+    run = Run(cfg, "images")
     where: dict[str, Any] = {name: getattr(cfg, name) for name in DATA}
     learned, held_out, names = image_data.load(**where)
     data = DataFiles(cfg, {"path": image_data.files(cfg.data, cfg.path)})
@@ -287,7 +270,7 @@ def main(cfg: Config) -> Path:
     in_shape = (channels, height, width)
     knobs = {name: getattr(cfg, name) for name in ("backbone", "width", "hidden", "activation", "dropout", "loss")}
     config = knobs | {"in_shape": in_shape, "classes": len(names), "names": names}
-    model = build(config).to(device)
+    model = build(config).to(run.device)
     side = min(height, width)
     changes: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
         "flipped": flipped,
@@ -301,21 +284,20 @@ def main(cfg: Config) -> Path:
         runtime.derive_seed(cfg.seed, 1),
         augment(*(changes[name] for name in cfg.augment)) if cfg.augment else None,
     )
-    batches = Batches.for_device(make, device)
+    batches = Batches.for_device(make, run.device)
     epoch = max(1, len(learned[1]) // cfg.batch_size // cfg.trainer.accumulate)
-    steps, timer = cfg.trainer.steps or cfg.epochs * epoch, Timer()
-    run_dir = run.start(cfg, "images", f"{cfg.data}_{cfg.backbone}", FIXED, data=data)
+    steps = cfg.trainer.steps or cfg.epochs * epoch
+    run_dir = run.open(f"{cfg.data}_{cfg.backbone}", data)
     trainer = Trainer(
         model,
         loss_of(cfg),
         replace(cfg.trainer, steps=steps),
         run_dir,
         state={"batches": batches},
-        timer=timer,
-        deadline=deadline,
+        timer=run.timer,
+        deadline=run.deadline,
     )
-    if cfg.resume and not trainer.load():
-        say(f"{run_dir} holds no checkpoint: starting at the beginning")
+    run.resume(trainer)
     count, sizes = sum(p.numel() for p in model.parameters()), (len(learned[1]), len(held_out[1]))
     say(f"{cfg.backbone}: {count:,} parameters; images {in_shape}, {sizes[0]:,} and {sizes[1]:,} held out")
     player = trainer.averaged
@@ -331,19 +313,19 @@ def main(cfg: Config) -> Path:
         save_agent(run_dir / "agent", info, player.state_dict())
 
     def evaluation() -> Tensor:
-        with timer("evaluate"):
+        with run.timer("evaluate"):
             score, logits = measure(player, held_out, cfg.loss)
         trainer.log({f"eval/{name}": value for name, value in score.items()})
         save(score)
         say(f"epoch {trainer.step / epoch:.1f}: accuracy {score['accuracy']:.4f}, loss {score['loss']:.4f}")
         return logits
 
-    for step, _, _ in trainer.run(batches):
+    for _ in trainer.run(batches):
         # An update is forward and backward, which take two thirds of it.
-        deadline.evaluation = timer.latest["update"] / 3 * sizes[1] / cfg.batch_size
-        if step % (cfg.eval_every * epoch) == 0 and trainer.goes_on(evaluations=2):  # the last one follows the loop
+        run.deadline.evaluation = run.timer.latest["update"] / 3 * sizes[1] / cfg.batch_size
+        if run.evaluation_due(cfg.eval_every * epoch):
             evaluation()
-    if trainer.stopped:  # whoever stops a run does not want to wait
+    if run.stopped:
         save()
     else:
         logits, labels = evaluation(), held_out[1].numpy()
@@ -359,8 +341,5 @@ def main(cfg: Config) -> Path:
             Image.fromarray(picture).save(run_dir / f"{name}.png")
         say(image_pictures.table(counts, names))
         say(f"drawn: {', '.join(f'{run_dir}/{name}.png' for name in pictures)}")
-    trainer.close()
-    say(timer.table())
-    say(f"go on:    {run.command('images', '--resume', run_dir)}")
-    say(f"use:      {run.command('images', '--evaluate', run_dir, '--predict', 'FILES')}")
+    run.close(use=("images", "--evaluate", run_dir, "--predict", "FILES"))
     return run_dir

@@ -5,18 +5,32 @@ import json
 import os
 import signal
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
 from test_dqn import tiny
 
 from experiments.control import dqn as dqn_atari
-from rlkit import checkpoint, run
+from rlkit import checkpoint
+from rlkit.config import load_config
 from rlkit.errors import NonFiniteLoss, SaveFailed
-from rlkit.together import together
+from rlkit.interleave import interleave
+from rlkit.logger import Timer
 from rlkit.trainer import Trainer
 
-CPU = torch.device("cpu")
+
+class Beside:
+    """One of several runs, without a folder."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, seed=1, stopped=lambda: False):
+        self.cfg, self.timer, self._stopped = SimpleNamespace(seed=seed), Timer(), stopped
+
+    @property
+    def stopped(self):
+        return self._stopped()
 
 
 def settings(**more):
@@ -28,7 +42,7 @@ def settings(**more):
 
 
 def folders(tmp_path):
-    return {run.load_config(type(settings()), path).seed: path for path in (tmp_path / "runs" / "dqn").iterdir()}
+    return {load_config(type(settings()), path).seed: path for path in (tmp_path / "runs" / "dqn").iterdir()}
 
 
 def end(folder):
@@ -59,25 +73,22 @@ def test_runs_together_are_bit_for_bit_those_that_each_would_be_alone(tmp_path, 
 def test_a_signal_stops_all_and_each_goes_on_by_itself(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = signal.getsignal(signal.SIGINT)
-    follow = dqn_atari.after_update
+    update = Trainer.update
 
-    def interrupted(cfg):
-        def after(trainer, *args):
-            if trainer.step == 25 and "__1__" in trainer.run_dir.name:
-                os.kill(os.getpid(), signal.SIGINT)
-            return follow(cfg)(trainer, *args)
+    def interrupted(trainer, batch):
+        if trainer.step == 24 and "__1__" in trainer.run_dir.name:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(trainer, batch)
 
-        return after
-
-    monkeypatch.setattr(dqn_atari, "after_update", interrupted)
+    monkeypatch.setattr(Trainer, "update", interrupted)
     dqn_atari.main(settings(together=2))
     assert signal.getsignal(signal.SIGINT) is before
     stopped = folders(tmp_path)
     assert {seed: end(folder)["step"] for seed, folder in stopped.items()} == {1: 25, 2: 24}
     assert all((folder / "agent" / "weights.safetensors").exists() for folder in stopped.values())
-    monkeypatch.setattr(dqn_atari, "after_update", follow)
+    monkeypatch.setattr(Trainer, "update", update)
     for folder in stopped.values():
-        dqn_atari.main(dataclasses.replace(run.load_config(type(settings()), folder), resume=str(folder)))
+        dqn_atari.main(dataclasses.replace(load_config(type(settings()), folder), resume=str(folder)))
     monkeypatch.chdir((tmp_path / "whole").mkdir() or tmp_path / "whole")
     dqn_atari.main(settings(together=2))
     for seed, folder in folders(tmp_path / "whole").items():
@@ -101,12 +112,13 @@ def test_a_signal_while_one_is_built_stops_it_too(tmp_path, monkeypatch):
 def test_who_has_not_begun_when_a_signal_comes_does_not_begin():
     begun = []
 
-    def learner(name, stopped):
+    def learner(name):
         begun.append(name)
-        yield stopped
+        yield
         return name
 
-    assert together([learner("a", False), learner("b", True), learner("c", False)], CPU) == ["a", "b"]
+    runs = [Beside(seed, lambda: "b" in begun) for seed in range(3)]
+    assert interleave([learner("a"), learner("b"), learner("c")], runs) == ["a", "b"]
     assert begun == ["a", "b"]
 
 
@@ -119,14 +131,17 @@ def test_one_that_fails_does_not_end_the_others_nor_keep_its_memory(capfd):
         replay = Replay()
         held.append(weakref.ref(replay))
         for _ in range(steps):
-            yield False
+            yield
         if error:
             raise error
         done.append((steps, [number for number, ref in enumerate(held) if ref() is not None]))
 
     held, done = [], []
     with pytest.raises(NonFiniteLoss, match="first"):
-        together([learner(5), learner(2, NonFiniteLoss("first")), learner(9), learner(7, ValueError("second"))], CPU)
+        interleave(
+            [learner(5), learner(2, NonFiniteLoss("first")), learner(9), learner(7, ValueError("second"))],
+            [Beside() for _ in range(4)],
+        )
     assert done == [(5, [0, 2, 3]), (9, [2])]
     said = capfd.readouterr().err
     assert "run 2 of 4 failed, the others go on: NonFiniteLoss('first')" in said and "run 4 of 4 failed" in said
@@ -140,31 +155,33 @@ def test_nor_does_an_error_that_led_to_another_keep_memory():
     def learner():
         replay = Replay()
         held.append(weakref.ref(replay))
-        yield False
+        yield
         try:
             replay.save()
         except OSError as error:
             raise SaveFailed("could not write") from error
 
     def other():
-        yield False
-        yield False
-        yield False
+        yield
+        yield
+        yield
 
     held = []
     with pytest.raises(SaveFailed):
-        together([learner(), other()], CPU)
+        interleave([learner(), other()], [Beside() for _ in range(2)])
     assert held[0]() is None
 
 
 def test_each_failure_is_said(capfd):
     def learner(steps, error):
         for _ in range(steps):
-            yield False
+            yield
         raise error
 
     with pytest.raises(ValueError, match="first"):
-        together([learner(1, ValueError("first")), learner(3, ValueError("the last one"))], CPU)
+        interleave(
+            [learner(1, ValueError("first")), learner(3, ValueError("the last one"))], [Beside() for _ in range(2)]
+        )
     said = capfd.readouterr().err
     assert "run 1 of 2 failed, the others go on: ValueError('first')" in said
     assert "run 2 of 2 failed: ValueError('the last one')" in said

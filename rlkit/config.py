@@ -1,0 +1,219 @@
+"""Settings: a dataclass for each command, whose fields carry help and bounds, and whether a run may change them.
+
+@dataclass
+class Config(RunConfig):
+    batch_size: Annotated[int, AtLeast(1), Fixed] = 128
+    \"\"\"transitions in an update\"\"\"
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import inspect
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import tyro
+
+from rlkit.errors import DamagedFile
+from rlkit.files import read_json, write_atomically
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Between:
+    """A number must lie here, both ends included."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class AtLeast(Between):
+    """A number must not be less."""
+
+    high: float = math.inf
+
+
+class Fixed:
+    """A field that must stay what it was when a run goes on: its checkpoints would not fit, or its numbers mislead."""
+
+
+@dataclass
+class RunConfig:
+    """What every run of every command can be asked for."""
+
+    preset: Annotated[str, Fixed] = ""
+    """the defaults of all other settings"""
+    resume: str | None = None
+    """folder of a run to go on with"""
+    seed: Annotated[int, AtLeast(0)] = 1
+    """of all random numbers"""
+    minutes: Annotated[float, AtLeast(0)] = 0
+    """that this process may take, its last evaluation and save included; 0: no limit"""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ..."""
+    threads: Annotated[int, AtLeast(0)] = 0
+    """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
+
+
+# -- fields ------------------------------------------------------------------------------------------------------------
+
+
+class Field(NamedTuple):
+    flag: str
+    """how the command line calls it"""
+    value: Any
+    marks: tuple
+    """what its annotation says beside the type"""
+
+
+def fields(cfg: Any, prefix: str = "", fixed: bool = False) -> Iterator[Field]:
+    """The fields of a configuration and of the dataclasses in it."""
+    kind: Any = type(cfg)
+    for name, marks in _marks(kind).items():
+        value, marks = getattr(cfg, name), (*marks, Fixed) if fixed else marks
+        if dataclasses.is_dataclass(value):
+            inner = prefix if tyro.conf.OmitArgPrefixes in marks else f"{prefix}{name}."
+            yield from fields(value, inner, Fixed in marks)
+        else:
+            yield Field(flag(prefix + name), value, marks)
+
+
+@functools.cache
+def _marks(kind: Any) -> dict[str, tuple]:
+    """Of each field, also where a subclass only gives it another default."""
+    marks: dict[str, tuple] = {}
+    for base in reversed(kind.__mro__):
+        if base is not object:
+            hints = get_type_hints(base, include_extras=True)
+            for name in inspect.get_annotations(base):
+                marks[name] = marks.get(name, ()) + getattr(hints[name], "__metadata__", ())
+    return marks
+
+
+def flag(name: str) -> str:
+    """`trainer.log_every` as the command line has it: --trainer.log-every."""
+    return "--" + re.sub("_(?=.)", "-", name)
+
+
+def check_bounds(cfg: Any) -> None:
+    """Raise ValueError where a number is not finite or not within its field's bounds. None, which stands for a default,
+    is within every bound.
+    """
+    for name, value, marks in fields(cfg):
+        numbers = value if isinstance(value, tuple) else (value,)
+        for x in (x for x in numbers if isinstance(x, (int, float))):
+            if isinstance(x, float) and not math.isfinite(x):
+                raise ValueError(f"{name} must be finite, not {x}")
+            for bound in (mark for mark in marks if isinstance(mark, Between)):
+                if not bound.low <= x <= bound.high:
+                    wanted = f"at least {bound.low:g}"
+                    if bound.high < math.inf:
+                        wanted = f"between {bound.low:g} and {bound.high:g}"
+                    raise ValueError(f"{name} must be {wanted}, not {x}")
+
+
+def check_fixed(cfg: Any, before: Any, run_dir: Path) -> None:
+    """Raise ValueError where a resumed run would change a fixed field."""
+    for new, old in zip(fields(cfg), fields(before), strict=True):
+        if Fixed in new.marks and new.value != old.value:
+            raise ValueError(f"{new.flag} cannot change when a run goes on: {run_dir} has {old.value}; begin a new run")
+
+
+# -- from the command line ---------------------------------------------------------------------------------------------
+
+
+def parse(presets: dict[str, C], args: list[str] | None = None) -> C:
+    """The configuration that a command line asks for.
+
+    `--preset NAME` chooses the defaults (the first preset where it is left out), `--resume PATH` takes those of a
+    run; all other flags override them. Unknown flags are refused.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", choices=list(presets), default=next(iter(presets)))
+    first.add_argument("--resume", type=Path)
+    known, _ = first.parse_known_args(args)
+    default = presets[known.preset]
+    if known.resume:
+        default = load_config(type(default), known.resume)
+    return tyro.cli(type(default), args=args, default=default)
+
+
+# -- from config.json --------------------------------------------------------------------------------------------------
+
+RENAMED = {"game": "env", "games": "envs"}
+"""keys of older files"""
+
+
+def load_config(kind: type[C], run_dir: Path) -> C:
+    """The configuration of a run; a lost config.json is written anew from the newest whole checkpoint.
+
+    Raises FileNotFoundError, DamagedFile, and ValueError for keys that `kind` does not have.
+    """
+    path = Path(run_dir) / "config.json"
+    try:
+        return _config_from(kind, read_json(path), path)
+    except (DamagedFile, OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        if found := _recovered(kind, path, f"{path} is missing" if missing else str(error)):
+            return found
+        raise FileNotFoundError(f"{run_dir} is no run: it has no config.json") if missing else error from None
+
+
+def _config_from(kind: type[C], values: dict[str, Any], path: Path) -> C:
+    names = get_type_hints(kind)
+    values = {name if name in names else RENAMED.get(name, name): value for name, value in values.items()}
+    values.pop("threads_in_use", None)
+    return from_dict(kind, values, str(path))
+
+
+def _recovered(kind: type[C], path: Path, why: str) -> C | None:
+    """Write config.json anew from a checkpoint of its run, and say so; None where none has a fitting one."""
+    from rlkit.checkpoint import checkpoints, load_checkpoint  # torch comes with it
+    from rlkit.logger import say
+
+    for folder in [*path.parent.glob("checkpoints"), *path.parent.glob("*/checkpoints")]:
+        for saved in checkpoints(folder):
+            with contextlib.suppress(DamagedFile, ValueError):
+                if text := load_checkpoint(saved).get("config"):
+                    cfg = _config_from(kind, json.loads(text), saved)
+                    write_atomically(path, text.encode())
+                    say(f"{why}; written anew from {saved}")
+                    return cfg
+    return None
+
+
+def from_dict(kind: type[C], values: dict[str, Any], where: str) -> C:
+    """A dataclass (and the dataclasses in it) from plain values. Raises DamagedFile for values of other types than its
+    fields', ValueError for unknown keys.
+    """
+    hints = get_type_hints(kind)
+    if unknown := set(values) - set(hints):
+        raise ValueError(
+            f"{where} has unknown keys: {', '.join(sorted(unknown))}; is it a run of another experiment, or version?"
+        )
+    return kind(**{key: _restored(hints[key], value, f"{where}: {key}") for key, value in values.items()})
+
+
+def _restored(hint: Any, value: Any, where: str) -> Any:
+    """What JSON has for a field of this type."""
+    kind, inner = get_origin(hint), get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return from_dict(hint, value, where)  # type: ignore[arg-type]
+    if kind is tuple and isinstance(value, list):  # JSON has lists only
+        return tuple(_restored(inner[0], item, where) for item in value)
+    for one in inner if kind in (Union, UnionType) else ():
+        with contextlib.suppress(DamagedFile):
+            return _restored(one, value, where)
+    if type(value) is hint or (hint is float and type(value) is int) or (kind is Literal and value in inner):
+        return value
+    raise DamagedFile(f"{where} cannot be {value!r}")
