@@ -16,12 +16,12 @@ ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("RLKIT_DATA", ROOT.parent / "shared" / "data"))
 EVERY_RUN = "--seed 1 --device cpu --threads 1 --trainer.no-progress --trainer.precision fp32"
 RUNS = {
-    "dqn": "experiments.dqn_atari --game catch --frames 6000 --num-envs 8 --batch-size 32 --samples-per-step 2"
+    "dqn": "experiments dqn --env catch --frames 6000 --num-envs 8 --batch-size 32 --samples-per-step 2"
     " --replay 2000 --learning-starts 400 --epsilon-frames 2000 --target-every 50 --eval-every 3000 --eval-episodes 4",
-    "alphazero": "experiments.alphazero_go --preset tictactoe --trainer.steps 300 --minutes 60 --eval-games 2",
-    "alphago_sl": f"experiments.alphago_sl --games {DATA / 'go/goquest_rated_9x9.sgf'} --channels 16 --layers 4"
+    "alphazero": "experiments alphazero --preset tictactoe --trainer.steps 300 --minutes 60 --eval-games 2",
+    "alphago_sl": f"experiments alphago_sl --games {DATA / 'go/goquest_rated_9x9.sgf'} --channels 16 --layers 4"
     " --batch-size 32 --trainer.steps 300 --eval-every 150 --eval-positions 200",
-    "language_model": f"experiments.language_model --text {DATA / 'ml/tinyshakespeare.txt'} --layers 2 --width 64"
+    "language_model": f"experiments language_model --text {DATA / 'ml/tinyshakespeare.txt'} --layers 2 --width 64"
     " --context 64 --batch-size 8 --trainer.steps 300 --eval-every 150 --eval-symbols 5000",
 }
 """command lines: the only place to edit where commands or flags are renamed"""

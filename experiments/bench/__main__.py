@@ -5,11 +5,15 @@ python -m experiments bench dqn --json        # peers need the extra `bench`; on
 
 import importlib
 
+from experiments.bench import against
 from experiments.bench.turns import Config
 from rlkit.config import check_bounds
 
 
 def main(cfg: Config) -> None:
-    """Run the benchmark that cfg.what names: a module beside this one."""
+    """Run the benchmark that cfg.what names, a module beside this one; in turns with cfg.against, if given."""
     check_bounds(cfg)
-    importlib.import_module(f"experiments.bench.{cfg.what}").main(cfg)
+    if cfg.against:
+        against.main(cfg)
+    else:
+        importlib.import_module(f"experiments.bench.{cfg.what}").main(cfg)

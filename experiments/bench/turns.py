@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -21,12 +22,14 @@ class Config:
     """Measure speed. Peers (the extra `bench`) run in turns with ours."""
 
     what: Annotated[Literal["alphago", "dqn", "go", "neighbours", "nn", "search"], tyro.conf.Positional] = "dqn"
+    against: Path | None = None
+    """another checkout of this project: rows in turns with its own, without peers; exit status 1: one is slower here"""
     json: bool = False
     """one JSON object a line instead of a table"""
     env: str = "pong"
     """for dqn"""
     rounds: Annotated[int, AtLeast(1)] = 5
-    """turns of each; medians are reported"""
+    """turns of each; medians are reported. With --against at least 15"""
     seconds: Annotated[float, AtLeast(0.01)] = 6.0
     """length of a turn, about"""
     threads: Annotated[int, AtLeast(0)] = 0
