@@ -15,6 +15,7 @@ people's programs and the starts of processes are left out.
 
 A row is a contestant of that name in the same group of both. Its ratio is the median over TURNS pairs of turns of
 this checkout's speed / the other's; it is not slower if the bootstrapped 95 % interval of that median reaches REACHED.
+On a busy machine one row of a dozen comes out slower where nothing has changed: measure it again, with longer turns.
 """
 
 import contextlib
