@@ -25,7 +25,7 @@ class TicTacToe:
     """The verbs, each on many games at once; values are those of the side to move."""
 
     num_actions, state_size, game_size, planes = 9, 10, 10, 2
-    max_moves = 9
+    moves_cap = 9
 
     def reset(self, games: int) -> States:
         """Empty boards: [games, 10]."""

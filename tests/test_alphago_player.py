@@ -15,13 +15,13 @@ from agents.alphago.network import PolicyNetwork, ValueNetwork
 from agents.alphago.parts import Parts, describe, evaluators, from_files
 from agents.alphago.player import VARIANTS, AlphaGo, World
 from agents.alphago.search import SearchConfig, first_priors
-from agents.alphazero.player import RESIGN
 from envs.go import features, patterns
 from envs.go.pattern_playouts import playouts, policy_of
 from envs.go.position import Position
 from envs.tictactoe import SYMMETRIES, Board, PerfectPlayer, RandomTicTacToe, TicTacToe, values
 from experiments.go import gtp
 from rlkit.checkpoint import save_agent
+from rlkit.search.game import RESIGN
 
 GAME = TicTacToe()
 
@@ -240,7 +240,7 @@ def test_what_is_known_after_moves_stays_known():
     child = trees.child[0, 0, line[0]]
     node = trees.child[0, child, line[1]]
     visits, evaluations = trees.N[0, node].copy(), trees.Nv[0, node]
-    kept = player.tree(position.play(line[0]).play(line[1]), 400)
+    kept = player.kept.at(position.play(line[0]).play(line[1]), 400)
     assert kept is trees and visits.sum() > 2
     np.testing.assert_array_equal(kept.N[0, 0], visits)
     assert kept.Nv[0, 0] == evaluations
@@ -260,13 +260,13 @@ def test_pondering_grows_the_tree_of_the_game_and_stops():
     player.new_game(0)
     move = player(position)
     until = time.monotonic() + 20
-    while player._trees.total[0, 0] < 150 and time.monotonic() < until:
+    while player.kept.trees.total[0, 0] < 150 and time.monotonic() < until:
         time.sleep(0.01)
     player._stop_pondering()
     after = position.play(move)
-    reply = int(player._trees.ranked()[0])
-    visits = int(player._trees.N[0, 0, reply])
-    trees = player.tree(after.play(reply), player._room)
+    reply = int(player.kept.trees.ranked()[0])
+    visits = int(player.kept.trees.N[0, 0, reply])
+    trees = player.tree(after.play(reply))
     assert trees.total[0, 0] == visits - 1 > 10
     assert player(after.play(reply)) in range(10)
     game = after.play(reply)

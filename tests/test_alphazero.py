@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from agents.alphazero.games import Games, SelfPlayConfig
-from agents.alphazero.inference import Inference, priors_of
 from agents.alphazero.network import BoardNetwork, alphazero_loss
 from agents.alphazero.selfplay import SelfPlay
 from agents.alphazero.window import Window, pack
@@ -19,6 +18,7 @@ from envs.go.position import Position
 from envs.tictactoe import SYMMETRIES, TicTacToe
 from rlkit.errors import NonFiniteLoss
 from rlkit.search import root
+from rlkit.search.inference import Inference, priors_of
 from rlkit.trainer import TrainConfig, Trainer
 
 SMALL = {"games": 8, "simulations": 8, "window": 500, "batch_size": 32, "start": 50}

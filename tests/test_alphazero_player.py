@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from agents.alphazero import player as module
 from agents.alphazero.network import BoardNetwork
-from agents.alphazero.player import RESIGN, AlphaZero
+from agents.alphazero.player import AlphaZero
 from agents.uct.player import UCTPlayer
 from envs.go import position as rules
 from envs.go.gtp import Engine
 from envs.go.position import BLACK, Position
 from envs.tictactoe import Board
+from rlkit.search import kept_tree
+from rlkit.search.game import RESIGN
 
 ALL = ("ownership", "score", "reply")
 
@@ -21,7 +22,7 @@ ALL = ("ownership", "score", "reply")
 @pytest.fixture(autouse=True)
 def small_trees(monkeypatch):
     """Memory that other tests have used has to be cleared first, a gigabyte of it in half a second."""
-    monkeypatch.setattr(module, "MEMORY", 10**7)
+    monkeypatch.setattr(kept_tree, "MEMORY", 10**7)
 
 
 def network(planes=17, heads=ALL, **options):
@@ -63,7 +64,7 @@ def test_what_is_known_of_the_position_after_moves_stays_known(start):
     node = trees.child[0, child, line[1]]
     expected, below = statistics(trees, node), trees.child[0, node] != 0
     after = start.play(line[0]).play(line[1])
-    kept = player.tree(after, 200)
+    kept = player.kept.at(after, 200)
     assert kept is trees and expected["total"] > 2
     for name, value in statistics(kept).items():
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
@@ -119,10 +120,10 @@ def test_in_a_long_game_the_end_by_the_cap_never_comes_near():
     ends = []
     for _ in range(12):
         trees = player.search(position)
-        ends.append(player._last_end - position.move_number)
+        ends.append(player.kept._last_end - position.move_number)
         moves = [a for a in trees.ranked() if trees.P[0, 0, a] >= 0 and not position.play(int(a)).is_over]
         position = position.play(int(moves[0]))
-    assert min(ends) >= 8 - 2 - 1 and player._last_end > 8  # twice the points, less half the actions
+    assert min(ends) >= 8 - 2 - 1 and player.kept._last_end > 8  # twice the points, less half the actions
 
 
 def test_an_evaluation_that_fails_leaves_no_trace():
@@ -147,12 +148,13 @@ def test_an_evaluation_that_fails_leaves_no_trace():
 def test_a_full_tree_plays_from_what_it_has(monkeypatch):
     position = Position.empty(4, 0.5)
     game, _ = position.states()
-    monkeypatch.setattr(module, "MEMORY", 20 * (2 * game.state_size + 16 * game.num_actions))
+    monkeypatch.setattr(kept_tree, "MEMORY", 20 * (2 * game.state_size + 16 * game.num_actions))
     for simulations in (1000, None):
         player = AlphaZero(network(), simulations)
         player.seconds = None if simulations else 60
         assert legal(position, player)
-        assert player._trees.used[0] == 20 and 19 <= player._trees.total[0, 0] < 1000  # ended games need no node
+        trees = player.kept.trees
+        assert trees.used[0] == 20 and 19 <= trees.total[0, 0] < 1000  # ended games need no node
 
 
 def test_a_time_limit_shorter_than_an_evaluation():
@@ -180,7 +182,7 @@ def test_time_alone_is_no_bound_on_simulations_and_both_bind():
     position = Position.empty(3, 0.5)
     player = AlphaZero(network(), None)
     player.seconds = 0.3
-    assert legal(position, player) and player._trees.total[0, 0] > 50
+    assert legal(position, player) and player.kept.trees.total[0, 0] > 50
     player = AlphaZero(network(), 10)
     player.seconds = 60
     assert player.search(position).total[0, 0] == 10
@@ -257,7 +259,7 @@ def test_the_toy_goes_on_in_its_tree_too():
     trees = player.search(board)
     move = int(trees.ranked()[0])
     visits = trees.N[0, 0, move]
-    assert player.tree(board.play(move), 100).total[0, 0] == visits - 1 > 0
+    assert player.kept.at(board.play(move), 100).total[0, 0] == visits - 1 > 0
 
 
 # -- analysis
@@ -268,7 +270,7 @@ def test_what_an_analysis_says():
     player = AlphaZero(net, 60)
     moves = player.analyze(position)
     assert sum(m["visits"] for m in moves) == 60
-    trees, heads = player._trees, player.evaluate.heads
+    trees, heads = player.kept.trees, player.evaluate.heads
     game, games = position.states()
     here = heads(game.encode(games))
     for m in moves:

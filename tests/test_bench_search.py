@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from agents.alphazero.inference import Inference
 from experiments.bench import search, turns
 from rlkit import compiled, runtime
+from rlkit.search.inference import Inference
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 

@@ -43,6 +43,19 @@ def test_imports_follow_the_arrows(path):
         assert within(name, allowed) or not within(name, MAY_IMPORT), f"{path} imports {name}"
 
 
+PAPERS = ("uct", "dqn", "alphago", "rainbow", "alphazero", "recurrent", "pqn")
+"""by the year of the latest paper in each folder: 2006, 2015, 2016, 2017, 2017, 2018, 2024"""
+
+
+def test_no_paper_imports_a_later_one():
+    folders = {path.parent.name for path in (ROOT / "agents").glob("*/__init__.py")}
+    assert folders == set(PAPERS)
+    for i, paper in enumerate(PAPERS):
+        later = {f"agents.{name}" for name in PAPERS[i + 1 :]}
+        for path in (ROOT / "agents" / paper).glob("*.py"):
+            assert not [name for name in imports(path) if within(name, later)], path
+
+
 @pytest.mark.slow
 def test_the_worlds_start_without_torch():
     """envs import rlkit.compiled, and Python then imports rlkit itself: neither brings more of rlkit with it."""

@@ -34,7 +34,7 @@ def test_the_game_has_its_known_number_of_positions(reachable):
     black_lost = GAME.to_play(reachable) == BLACK
     counts = [len(reachable), over.sum(), (value[~black_lost] < 0).sum(), (value[black_lost] < 0).sum()]
     assert counts == [5478, 958, 626, 316]
-    assert GAME.max_moves == (reachable[:, :9] != EMPTY).sum(1).max()
+    assert GAME.moves_cap == (reachable[:, :9] != EMPTY).sum(1).max()
 
 
 def test_values_are_those_that_everybody_knows():

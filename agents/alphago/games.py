@@ -7,14 +7,13 @@ games 2, 3     b  a  b  a  b        go through its network together, then the ot
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlkit.errors import NonFiniteLoss
+from rlkit.search.game import Game, States, moves_of
 
-States = NDArray[np.int16]
 Policy = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """planes [B, C, H, W] -> logits [B, A], or [B, A - 1] of a network that never passes"""
 Encode = Callable[[States], NDArray[np.uint8]]
@@ -56,12 +55,7 @@ def sides(first: NDArray[np.integer]) -> Turn:
     return lambda ply, to_play, games: (to_play != first[games]).astype(np.int64)
 
 
-def _sensible(game: Any, states: States) -> NDArray[np.bool_]:
-    """[B, num_actions]: the legal actions that fill no own true eye, if the game knows of eyes."""
-    return getattr(game, "sensible", game.legal)(states)
-
-
-def _points_first(game: Any, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _points_first(game: Game, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The allowed actions [B, num_actions] but for the pass, where there is a point to play on."""
     points, allowed = getattr(game, "points", game.num_actions), allowed.copy()
     allowed[:, points:] &= ~allowed[:, :points].any(1, keepdims=True)
@@ -73,21 +67,21 @@ def _draw(rng: np.random.Generator, logits: NDArray[np.floating], allowed: NDArr
     return np.where(allowed, logits + rng.gumbel(size=allowed.shape), -np.inf).argmax(1)
 
 
-def openings(game: Any, games: int, moves: int, rng: np.random.Generator) -> States:
+def openings(game: Game, games: int, moves: int, rng: np.random.Generator) -> States:
     """States [games, game_size] after so many random sensible moves, which end no game.
 
     The second half begins as the first: with `colours`, each side has each opening once with both colours.
     """
     states = game.reset((games + 1) // 2)
     for _ in range(moves):
-        after, allowed = states.copy(), _points_first(game, _sensible(game, states))
+        after, allowed = states.copy(), _points_first(game, moves_of(game, states))
         game.play(after, _draw(rng, np.zeros(allowed.shape), allowed))
         states = np.where(game.is_over(after)[:, None], states, after)
     return np.concatenate([states, states])[:games]
 
 
 def play(
-    game: Any,
+    game: Game,
     encode: Encode,
     states: States,
     policies: Sequence[Policy | None],
@@ -120,7 +114,7 @@ def play(
                 allowed = _points_first(game, game.legal(rows[here]))
                 actions[here] = _draw(rng, np.zeros(allowed.shape), allowed)
                 continue
-            planes, allowed = encode(rows[here]), _sensible(game, rows[here])
+            planes, allowed = encode(rows[here]), moves_of(game, rows[here])
             logits = policy(planes)
             if not np.isfinite(logits).all():
                 raise NonFiniteLoss("the policy's logits are not finite: go back to a checkpoint before that")
@@ -132,8 +126,8 @@ def play(
             if i == keep:
                 choice = np.flatnonzero(allowed.sum(1) > 1)
                 at = here[choice]
-                seen = (planes[choice], allowed[choice, :given], actions[at], to_play[at], live[at])
-                for name, array in zip(("planes", "legal", "action", "colour", "game"), seen, strict=True):
+                seen = {"planes": planes[choice], "legal": allowed[choice, :given], "action": actions[at]}
+                for name, array in (seen | {"colour": to_play[at], "game": live[at]}).items():
                     kept.setdefault(name, []).append(array)
         for g, action in zip(live.tolist(), actions.tolist(), strict=True):
             moves[g].append(action)

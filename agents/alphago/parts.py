@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from agents.alphago.network import PolicyNetwork, ValueNetwork
-from agents.alphazero.inference import Inference
 from rlkit.checkpoint import rebuild
+from rlkit.search.inference import NetworkFunction
 
 
 @dataclass
@@ -59,34 +59,14 @@ def from_files(info: Mapping[str, Any], weights: dict[str, Tensor], device: torc
     return parts
 
 
-class _Named(nn.Module):
-    """A network's one output under the two names that `Inference` asks for."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, planes: Tensor) -> dict[str, Tensor]:
-        out = self.network(planes)
-        return {"policy": out, "value": out}
-
-
-class Evaluator:
-    """A policy or a value network as a function: planes uint8 [B, C, H, W] -> logits [B, A] or values [B], float32.
-
-    It works on a copy of the weights, in the precision that is fastest; `refresh` takes the network's present ones.
-    """
-
-    def __init__(self, network: nn.Module, precision: str = "auto"):
-        self._inference = Inference(_Named(network), precision)
+class Evaluator(NetworkFunction):
+    """A policy or a value network as a function: planes uint8 [B, C, H, W] -> logits [B, A] or values [B], float32."""
 
     def __call__(self, planes: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self._inference(planes)[0]
-
-    def refresh(self) -> None:
-        self._inference.refresh()
+        return self.outputs(planes)[0]
 
 
 def evaluators(parts: Parts, precision: str = "auto") -> tuple[Evaluator | None, Evaluator | None]:
     """(policy, value) as functions; None for a part that is not there."""
-    return tuple(net and Evaluator(net, precision) for net in (parts.policy, parts.value))  # type: ignore[return-value]
+    policy, value = (None if net is None else Evaluator(net, precision) for net in (parts.policy, parts.value))
+    return policy, value

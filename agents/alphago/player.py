@@ -1,6 +1,5 @@
 """AlphaGo as a player: what the four learners left, in one search, or some of it (Silver et al. 2016, Figure 4b)."""
 
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,12 +13,13 @@ from torch import Tensor
 
 from agents.alphago import parts as on_disk
 from agents.alphago.parts import Parts
-from agents.alphago.search import Search, SearchConfig, moves_of
+from agents.alphago.search import Search, SearchConfig
 from agents.alphago.trees import DoubleTrees
-from agents.alphazero.inference import priors_of
-from agents.alphazero.player import RESIGN, UNLIMITED, AlphaZero
+from rlkit.search.game import RESIGN, Game, Position, States, moves_of
+from rlkit.search.inference import priors_of
+from rlkit.search.kept_tree import UNLIMITED, KeptTree, check_limits, end_after
 from rlkit.search.root import table
-from rlkit.search.trees import OPEN, Trees
+from rlkit.search.trees import OPEN
 
 VARIANTS = {
     "rvp": ("rollout", "value", "policy"),
@@ -39,30 +39,30 @@ SHARE = 0.1
 class World:
     """What an AlphaGo asks of its game beside the verbs that a search calls."""
 
-    encode: Callable[[NDArray[np.int16]], NDArray[np.uint8]]
+    encode: Callable[[States], NDArray[np.uint8]]
     """whole games [B, game_size] -> planes [B, C, H, W]"""
-    rollouts: Callable[[NDArray[np.float32]], Callable[[NDArray[np.int16], int], NDArray[np.float32]]]
+    rollouts: Callable[[NDArray[np.float32]], Callable[[States, int], NDArray[np.float32]]]
     """a rollout policy's weights -> ((states, seed) -> [B], +1 where a rollout is won by the side to move)"""
-    features: Callable[[NDArray[np.int16]], tuple[NDArray[np.int32], NDArray[np.bool_]]] | None = None
+    features: Callable[[States], tuple[NDArray[np.int32], NDArray[np.bool_]]] | None = None
     """states -> (numbers of each move's features [B, A, slots], 0 for none; which moves are candidates [B, A])"""
     symmetries: Callable[[int], NDArray[np.int64]] | None = None
     """lines of the board -> where each point comes from under each symmetry [K, A]"""
 
-    def tree_policy(self, weights: NDArray[np.float32]) -> Callable[[NDArray[np.int16]], NDArray[np.float32]] | None:
+    def tree_policy(self, weights: NDArray[np.float32]) -> Callable[[States], NDArray[np.float32]] | None:
         """The linear softmax as a function: states -> probabilities of the candidates, -1 of other moves [B, A]."""
         if self.features is None:
             return None
         features, known = self.features, np.append(np.float32(0), weights[1:])
 
-        def policy(states: NDArray[np.int16]) -> NDArray[np.float32]:
+        def policy(states: States) -> NDArray[np.float32]:
             numbers, candidates = features(states)
             return priors_of(known[numbers].sum(2), candidates)
 
         return policy
 
 
-class AlphaGo(AlphaZero):
-    """Plays the most visited move; its tree is kept from move to move as AlphaZero's is.
+class AlphaGo:
+    """Plays the most visited move, by a search whose tree is kept from move to move.
 
     Equal games with equal seeds get equal moves, unless `seconds` is set or it ponders.
 
@@ -87,10 +87,7 @@ class AlphaGo(AlphaZero):
         threads: int = 1,
         info: Mapping[str, Any] | None = None,
     ):
-        if simulations is not None and simulations < 1:
-            raise ValueError(f"a search needs 1 simulation at least, not {simulations}")
-        if resign is not None and not 0 <= resign <= 1:
-            raise ValueError(f"resign is a value in 0 .. 1, not {resign}")
+        check_limits(simulations, resign)
         there = {name for name in VARIANTS["rvp"] if getattr(parts, name) is not None}
         variant = variant or next((name for name, on in VARIANTS.items() if there == set(on)), "rvp")
         if variant not in VARIANTS:
@@ -101,7 +98,9 @@ class AlphaGo(AlphaZero):
             )
         self.parts = Parts(**{name: getattr(parts, name) for name in VARIANTS[variant]})
         self.world, self.variant, self.ponder, self.resign, self.info = world, variant, ponder, resign, info or {}
-        self.simulations, self.seconds = simulations, None
+        self.simulations = simulations
+        self.seconds: float | None = None
+        """a limit for each move, which still gets one batch of evaluations"""
         self.name = f"alphago:{variant}" + ("" if variant == "p" else f":{simulations or 'time'}")
         self.policy, self.value = on_disk.evaluators(self.parts)
         self._networks = [net for net in (self.parts.policy, self.parts.value) if net is not None]
@@ -117,7 +116,7 @@ class AlphaGo(AlphaZero):
                 world.symmetries(self._networks[0].config["size"]) if self._networks and world.symmetries else None,
                 threads,
             )
-        self._trees = None
+        self.kept = KeptTree(self._plant, self._grow)
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._trouble: BaseException | None = None
@@ -126,8 +125,8 @@ class AlphaGo(AlphaZero):
     def new_game(self, seed: int) -> None:
         """Forget what is known; from here on rollouts and symmetries are those of this seed."""
         self._stop_pondering()
-        super().new_game(seed)
-        self._said: tuple[Any, list[dict[str, Any]]] | None = None  # of the last move, where its tree went on
+        self.kept.forget()
+        self._said: tuple[Position, list[dict[str, Any]]] | None = None  # of the last move, where its tree went on
         if self._search:
             self._search.rng = np.random.default_rng(seed)
 
@@ -139,19 +138,29 @@ class AlphaGo(AlphaZero):
 
     # the search
 
-    def _planted(self, trees: Trees | None, nodes: int, game: Any, games: NDArray[np.int16]) -> Trees:
-        assert self._search and (trees is None or isinstance(trees, DoubleTrees))
+    def _plant(self, trees: DoubleTrees | None, nodes: int, game: Game, games: States) -> DoubleTrees:
+        assert self._search
         self._check(game, games)
         if trees is None:
             trees = self._search.trees(1, nodes, game, self.simulations)
         self._search.plant(trees, game, games)
         return trees
 
+    def _grow(self, trees: DoubleTrees, game: Game, games: States, goal: int, end: float) -> None:
+        assert self._search
+        self._search.grow(trees, game, games, goal, end)
+
+    def tree(self, position: Position) -> DoubleTrees:
+        """The tree of this position with all that is known, also from pondering, and room for the next search."""
+        if self.ponder:
+            self._recognise(position)
+        return self.kept.at(position, self.simulations and self.simulations * (10 if self.ponder else 2))
+
     def can_play(self, height: int, width: int) -> bool:
         """Whether it plays on a board of so many lines: its networks know those of one size."""
         return all(height == width == network.config["size"] for network in self._networks)
 
-    def _check(self, game: Any, games: NDArray[np.int16]) -> None:
+    def _check(self, game: Game, games: States) -> None:
         """Raises ValueError where the networks were made for another game."""
         if not self._networks:
             return
@@ -165,7 +174,7 @@ class AlphaGo(AlphaZero):
                     f" {actions} moves; here are {height} x {width}, {planes} and {game.num_actions}"
                 )
 
-    def use_threads(self, most: int, position: Any) -> None:
+    def use_threads(self, most: int, position: Position) -> None:
         """Let the search have threads, up to `most`, and torch one in each; at most one for 200 simulations, as their
         leaves are chosen without the others' answers. Raises ValueError where the position is not the networks'.
         """
@@ -174,47 +183,31 @@ class AlphaGo(AlphaZero):
         if self._search:
             self._search.use_threads(max(1, min(most, (self.simulations or UNLIMITED) // 200)))
 
-    def grow(self, trees: Trees, position: Any, goal: int, end: float = math.inf) -> None:
-        """As `AlphaZero.grow`."""
-        assert self._search and isinstance(trees, DoubleTrees)
-        try:
-            game, games = position.states()
-            self._search.grow(trees, game, games, goal, end)
-        except BaseException:
-            self._position = None  # some edges still have their virtual losses
-            raise
-
-    def search(self, position: Any) -> DoubleTrees:
+    def search(self, position: Position) -> DoubleTrees:
         """The tree that the move comes from. The next search may go on in it. Raises ValueError for variant p."""
         if self._search is None:
             raise ValueError("variant p plays by its policy network alone: it has no search")
         if self.simulations is None and self.seconds is None:
             raise ValueError("a move needs a limit: set simulations, or seconds")
         self._stop_pondering()
-        most, end = self.simulations or UNLIMITED, self._end(self.seconds)
-        trees = self.tree(position, self._room)
-        assert isinstance(trees, DoubleTrees)
-        self.grow(trees, position, most, end)
+        end = end_after(self.seconds)
+        trees = self.tree(position)
+        self.kept.grow(position, self.simulations or UNLIMITED, end)
         if self.simulations:
             self._agree(trees, position, end)
         return trees
 
-    @property
-    def _room(self) -> int | None:
-        """Simulations that a tree has room for."""
-        return self.simulations and self.simulations * (10 if self.ponder else 2)
-
-    def _agree(self, trees: DoubleTrees, position: Any, end: float) -> None:
+    def _agree(self, trees: DoubleTrees, position: Position, end: float) -> None:
         """Search on, up to as many simulations again, while the most visited move is not that of the highest Q."""
         assert self.simulations
         now, limit = int(trees.total[0, 0]), 2 * self.simulations
         while now < limit and time.monotonic() < end and best_by_value(trees) != trees.ranked()[0]:
-            self.grow(trees, position, min(limit, now + max(1, self.simulations // 8)), end)
+            self.kept.grow(position, min(limit, now + max(1, self.simulations // 8)), end)
             before, now = now, int(trees.total[0, 0])
             if now == before:
                 return
 
-    def __call__(self, position: Any) -> int:
+    def __call__(self, position: Position) -> int:
         """The move, or RESIGN. Raises ValueError where the game is over, or is not the networks'."""
         if self._search is None:
             priors = self._alone(position)
@@ -231,7 +224,7 @@ class AlphaGo(AlphaZero):
             self._begin_pondering(position, move)
         return move
 
-    def _alone(self, position: Any) -> NDArray[np.float32]:
+    def _alone(self, position: Position) -> NDArray[np.float32]:
         """The policy network's probabilities [A] of the sensible moves, -1 of others."""
         game, games = position.states()
         self._check(game, games)
@@ -239,8 +232,13 @@ class AlphaGo(AlphaZero):
         moves = moves_of(game, games) & ~game.is_over(games)[:, None]
         return priors_of(self.policy(self.world.encode(games)), moves)[0]
 
-    def analyze(self, position: Any, seconds: float | None = None) -> list[dict[str, Any]]:
-        """As `AlphaZero.analyze`; the win rate is by Q. Variant p has no visits to show: it counts each move once."""
+    def analyze(self, position: Position, seconds: float | None = None) -> list[dict[str, Any]]:
+        """The moves by visits, with win rate (0 to 1, by Q), prior and principal variation.
+
+        seconds: None for as many simulations as a move gets; 0 for what is known, as after a move was chosen here.
+        Asked about the same position again, or about one that moves lead to, it goes on where it was. Variant p has no
+        visits to show: it counts each move once.
+        """
         self._stop_pondering()
         if self._search is None:
             priors = self._alone(position)
@@ -248,35 +246,31 @@ class AlphaGo(AlphaZero):
             return [{"move": a, "visits": 1, "winrate": 0.5, "prior": float(priors[a]), "pv": [a]} for a in order]
         if seconds == 0 and self._said is not None and self._said[0] is position:
             return self._said[1]
-        return super().analyze(position, seconds)
-
-    def _add_heads(self, moves: list[dict[str, Any]], trees: Trees, position: Any) -> None:
-        """Put Q where the table has the mean of the rollouts."""
-        assert isinstance(trees, DoubleTrees)
-        for move in moves:
-            move["winrate"] = float(trees.Q()[move["move"]] + 1) / 2
+        if self.ponder:
+            self._recognise(position)
+        end = None if seconds == 0 else end_after(self.seconds if seconds is None else seconds)
+        return _table(self.kept.analyze(position, self.simulations if seconds is None else None, end))
 
     # pondering
 
-    def _begin_pondering(self, position: Any, move: int) -> None:
-        assert self._trees is not None
-        moves = table(self._trees)
-        self._add_heads(moves, self._trees, position)
-        self._said = position, moves
+    def _begin_pondering(self, position: Position, move: int) -> None:
+        assert self.kept.trees is not None
+        self._said = position, _table(self.kept.trees)
         after = position.play(move)
         if not after.is_over:
             self._stop.clear()
             self._thread = threading.Thread(target=self._ponder, args=(after,), daemon=True)
             self._thread.start()
 
-    def _ponder(self, position: Any) -> None:
+    def _ponder(self, position: Position) -> None:
         try:
-            trees, before = self.tree(position, self._room), -1
+            trees, before = self.tree(position), -1
             while not self._stop.is_set() and trees.total[0, 0] > before:
                 before = int(trees.total[0, 0])
-                self.grow(trees, position, before + 32)
+                self.kept.grow(position, before + 32)
         except BaseException as error:
-            self._position, self._trouble = None, error
+            self.kept.forget()
+            self._trouble = error
 
     def _stop_pondering(self) -> None:
         """Nobody else may touch the tree before. Raises what went wrong meanwhile."""
@@ -288,14 +282,14 @@ class AlphaGo(AlphaZero):
                 self._trouble = None
                 raise error
 
-    def _went_on(self, trees: Trees, position: Any) -> bool:
-        """As `AlphaZero._went_on`. The position that was pondered is our own; the game's stands for it."""
-        ours, game = self._position, position
-        if self.ponder and ours is not None and ours.parent is not None:
+    def _recognise(self, position: Position) -> None:
+        """The position that was pondered is our own: where the game came by it, the game's stands for it."""
+        ours = self.kept.position
+        game: Position | None = position
+        if ours is not None and ours.parent is not None:
             while game is not None and not (game.parent is ours.parent and game.last_move == ours.last_move):
                 game = game.parent
-            self._position = game or ours
-        return super()._went_on(trees, position)
+            self.kept.position = game or ours
 
     # on disk
 
@@ -314,6 +308,12 @@ class AlphaGo(AlphaZero):
         """
         search = SearchConfig(**info["config"].get("search", {}))
         return cls(on_disk.from_files(info, weights, device), info=info, **{"search": search, **options})
+
+
+def _table(trees: DoubleTrees) -> list[dict[str, Any]]:
+    """The visited moves as `table` has them, with Q where it has the mean of the rollouts."""
+    Q, moves = trees.Q(), table(trees)
+    return [move | {"winrate": float(Q[move["move"]] + 1) / 2} for move in moves]
 
 
 def best_by_value(trees: DoubleTrees) -> int:

@@ -24,6 +24,7 @@ from agents.alphago.games import Encode, Played
 from agents.alphago.parts import Evaluator
 from rlkit import runtime
 from rlkit.logger import Timer
+from rlkit.search.game import Game
 
 Value = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
@@ -45,7 +46,7 @@ class PoolPlay:
 
     def __init__(
         self,
-        game: Any,
+        game: Game,
         encode: Encode,
         network: nn.Module,
         size: int = 128,

@@ -24,13 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.alphago.trees import DoubleTrees
-from agents.alphazero.inference import priors_of
 from rlkit.errors import NonFiniteLoss
+from rlkit.search.game import Game, States, moves_of
+from rlkit.search.inference import priors_of
 from rlkit.search.root import deepen
 from rlkit.search.trees import Edges
 
 Floats = NDArray[np.float32]
-States = NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,6 @@ class SearchConfig:
 
 
 PAPER = SearchConfig(n_thr=40, late=True)
-
-
-def moves_of(game: Any, states: States) -> NDArray[np.bool_]:
-    """The moves that are worth a look, [B, num_actions]: `sensible` ones where a game can tell, else all legal ones."""
-    return getattr(game, "sensible", game.legal)(states)
 
 
 def first_priors(moves: NDArray[np.bool_], priors: Floats | None) -> Floats:
@@ -127,7 +122,7 @@ class Search:
         self.close()
         self._begin(threads)
 
-    def trees(self, trees: int, nodes: int, game: Any, simulations: int | None = None) -> DoubleTrees:
+    def trees(self, trees: int, nodes: int, game: Game, simulations: int | None = None) -> DoubleTrees:
         """Empty trees for searches of so many simulations."""
         cfg, n_thr = self.cfg, self.cfg.threshold(simulations) if self.rollouts else 0
         return DoubleTrees(
@@ -135,7 +130,7 @@ class Search:
             unvisited=cfg.unvisited,
         )  # fmt: skip
 
-    def plant(self, trees: DoubleTrees, game: Any, games: States) -> None:
+    def plant(self, trees: DoubleTrees, game: Game, games: States) -> None:
         """Begin the trees anew from games [G, game_size]; waits for the networks."""
         moves = np.where(game.is_over(games)[:, None], False, moves_of(game, games))
         trees.plant(games, first_priors(moves, self._guess(games)))
@@ -144,7 +139,7 @@ class Search:
             logits, value = self._think(games[going], self._turns(len(going)))
             self._answer(trees, going, 0 * going, moves[going], logits, value)
 
-    def grow(self, trees: DoubleTrees, game: Any, games: States, goal: int, end: float = np.inf) -> None:
+    def grow(self, trees: DoubleTrees, game: Game, games: States, goal: int, end: float = np.inf) -> None:
         """Search on until each root has had `goal` simulations, nothing can grow, or `time.monotonic()` is `end`."""
         thinks, late = bool(self.policy or self.value), self.cfg.late and self.rollouts is not None
         answers: deque[Callable[[], None]] = deque()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from agents.alphago.games import Encode, Policy, play
 from rlkit.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from rlkit.errors import DamagedFile
+from rlkit.search.game import Game
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Harvest:
 
 
 def sample(
-    game: Any, encode: Encode, supervised: Policy, learned: Policy, games: int, most: int, rng: np.random.Generator
+    game: Game, encode: Encode, supervised: Policy, learned: Policy, games: int, most: int, rng: np.random.Generator
 ) -> Harvest:
     """Play games in lock-step, with U drawn from 1 .. most in each: U - 1 moves by the supervised policy, a uniformly
     random legal one, the rest by the learned policy.

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agents.alphazero.inference import Evaluate, open_edges
 from agents.alphazero.window import pack
 from rlkit.config import AtLeast, Between, Fixed
 from rlkit.search import root
+from rlkit.search.game import Game
+from rlkit.search.inference import Evaluate, open_edges
 from rlkit.search.trees import Trees
 
 
@@ -84,7 +85,7 @@ class Games:
     A game whose search is done plays its move at once, so that every call of the network has a position of each.
     """
 
-    def __init__(self, game: Any, cfg: SelfPlayConfig, games: int, seed: int):
+    def __init__(self, game: Game, cfg: SelfPlayConfig, games: int, seed: int):
         self.game, self.cfg, self.rng = game, cfg, np.random.default_rng(seed)
         nodes = max(cfg.simulations, cfg.fast_simulations) + 2  # a kept subtree's nodes count among the simulations
         self.trees = Trees(games, nodes, game.num_actions, game.state_size, c=cfg.c_puct, fpu=cfg.fpu)
@@ -95,8 +96,8 @@ class Games:
         self.shape: tuple[int, int, int] = planes.shape[1:]
         """(C, H, W)"""
         self.ended: list[Finished] = []
-        shape = (games, game.max_moves + 1)
-        self.open = {
+        shape = (games, game.moves_cap + 1)
+        self.open: dict[str, NDArray] = {
             "planes": np.zeros((*shape, pack(planes).shape[-1]), np.uint8),
             "policy": np.zeros((*shape, game.num_actions), np.float16),
             "action": np.zeros(shape, np.int16),
@@ -214,7 +215,7 @@ class Games:
         _, value = game.outcome(states)
         mover = game.to_play(states)  # who would play next: after a resignation the winner
         value = np.where(resigned, 1.0, value)
-        if hasattr(game, "ownership"):
+        if hasattr(game, "ownership") and hasattr(game, "score"):
             owner, score = game.ownership(states), game.score(states) / np.prod(self.shape[1:])
         else:
             owner, score = np.zeros((len(which), *self.shape[1:]), np.int8), np.zeros(len(which))
@@ -255,7 +256,7 @@ class Games:
     _ARRAYS = "states", "length", "fresh", "goal", "prior", "to_the_end"
 
     def _begun(self) -> NDArray[np.bool_]:
-        """Which rows of `open` hold something, those of the present searches included: [games, max_moves + 1]."""
+        """Which rows of `open` hold something, those of the present searches included: [games, moves_cap + 1]."""
         return np.arange(self.open["full"].shape[1]) <= self.length[:, None]
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,18 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.alphazero.inference import Inference, open_edges, priors_of
 from agents.alphazero.network import BoardNetwork
 from rlkit import runtime
 from rlkit.checkpoint import rebuild
+from rlkit.search.game import RESIGN, Game, Position, States
+from rlkit.search.inference import Inference, open_edges, priors_of
+from rlkit.search.kept_tree import UNLIMITED, KeptTree, check_limits, end_after
 from rlkit.search.root import deepen, table
 from rlkit.search.trees import OPEN, Edges, Trees
-
-RESIGN = -1
-"""What a player answers instead of a move, as the worlds have it."""
-MEMORY = 10**9
-"""bytes of the largest tree, which those have that only time ends"""
-UNLIMITED = 1 << 30
 
 
 class AlphaZero:
@@ -45,49 +41,24 @@ class AlphaZero:
         resign: float | None = None,
         info: Mapping[str, Any] | None = None,
     ):
-        if simulations is not None and simulations < 1:
-            raise ValueError(f"a search needs 1 simulation at least, not {simulations}")
-        if resign is not None and not 0 <= resign <= 1:
-            raise ValueError(f"resign is a value in 0 .. 1, not {resign}")
+        check_limits(simulations, resign)
         self.network, self.evaluate = network, Inference(network)
-        self.simulations, self.c_puct, self.leaves, self.resign, self.info = (
-            simulations,
-            c_puct,
-            leaves,
-            resign,
-            info or {},
-        )
+        self.simulations, self.c_puct, self.leaves, self.resign = simulations, c_puct, leaves, resign
+        self.info = info or {}
         self.seconds: float | None = None
         """a limit for each move, which still gets one batch of evaluations"""
         self.name = f"alphazero:{simulations or 'time'}"
-        self._trees: Trees | None = None
+        self.kept = KeptTree(self._plant, self._grow)
         self.new_game(0)
 
     def new_game(self, seed: int) -> None:
         """Forget what is known, so that no game depends on those before it. No move depends on the seed."""
-        self._position: Any = None  # that the tree's root stands for; None: none that counts
-        self._last_end = 0
-        self._heads: dict[str, Any] = {}
+        self.kept.forget()
+        self._asked: Position | None = None  # about which the heads below have been
+        self._heads: dict[str, NDArray[np.float32]] = {}
         self._leads: dict[int, float] = {}
 
-    def tree(self, position: Any, simulations: int | None) -> Trees:
-        """The tree of this position with all that is known in it, and room for so many simulations (None: MEMORY)."""
-        game, games = position.states()
-        most = MEMORY // (2 * game.state_size + 16 * game.num_actions)
-        nodes = max(2, most if simulations is None else min(simulations + 1, most))
-        trees = self._trees
-        if trees is not None and trees.N.shape[1] >= nodes and self._went_on(trees, position):
-            return trees
-        shape = game.num_actions, game.state_size
-        if trees is not None and (trees.N.shape[1] < nodes or (trees.N.shape[2], trees.states.shape[2]) != shape):
-            trees = None
-        trees = self._planted(trees, nodes, game, games)
-        self._position, self._trees, self._last_end = position, trees, game.max_moves
-        self._heads, self._leads = {}, {}
-        return trees
-
-    def _planted(self, trees: Trees | None, nodes: int, game: Any, games: NDArray[np.int16]) -> Trees:
-        """The tree, None for a new one, begun anew from games [1, game_size]."""
+    def _plant(self, trees: Trees | None, nodes: int, game: Game, games: States) -> Trees:
         planes = self._checked(game, game.encode(games))
         if trees is None:
             trees = Trees(1, nodes, game.num_actions, game.state_size, exploration="puct", c=self.c_puct)
@@ -95,29 +66,12 @@ class AlphaZero:
         trees.plant(games, priors_of(logits, game.legal(games)), value)
         return trees
 
-    def _went_on(self, trees: Trees, position: Any) -> bool:
-        """Bring the tree from the position searched before to this one, if moves lead there; else it may be spoilt."""
-        moves, before = [], position
-        while before is not None and before is not self._position:
-            moves.append(before.last_move)
-            before = before.parent
-        if before is None:
-            return False
-        if not moves:
-            return True
-        self._position, self._heads, self._leads = None, {}, {}
-        game, games = position.states()
-        # A game without a near end gets one, later with every move: below an old root it would come too early.
-        if game.max_moves > self._last_end + game.num_actions // 2:
-            return False
-        if not all(trees.advance(np.array([move]))[0] for move in reversed(moves)):
-            return False
-        # Komi or the side to move may have been changed on the way, or a side has moved twice.
-        same = getattr(before, "komi", None) == getattr(position, "komi", None)
-        if not same or not np.array_equal(game.encode(games), game.encode(trees.states[:, 0])):
-            return False
-        self._position = position
-        return True
+    def _grow(self, trees: Trees, game: Game, games: States, goal: int, end: float) -> None:
+        def opened(edges: Edges) -> None:
+            runtime.share_cores()
+            open_edges(trees, game, games, edges, self.evaluate)
+
+        deepen(trees, opened, goal, end, self.leaves)
 
     @property
     def _most_lines(self) -> float:
@@ -131,7 +85,7 @@ class AlphaZero:
         """Whether it plays on a board of so many lines."""
         return max(height, width) <= self._most_lines
 
-    def _checked(self, game: Any, planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _checked(self, game: Game, planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The planes [1, C, H, W]. Raises ValueError where they are not what the network was made for."""
         channels, height, width = planes.shape[1:]
         config = self.network.config
@@ -148,7 +102,7 @@ class AlphaZero:
             )
         return planes
 
-    def use_threads(self, most: int, position: Any) -> None:
+    def use_threads(self, most: int, position: Position) -> None:
         """Let torch have as many threads, up to `most`, as make the network fastest on the machine as it is now: on
         small boards, or with company, one. Raises ValueError where the position is not the network's.
         """
@@ -168,34 +122,16 @@ class AlphaZero:
             threads, least = 2 * threads, took
         runtime.limit_threads(threads)
 
-    def grow(self, trees: Trees, position: Any, goal: int, end: float = np.inf) -> None:
-        """Search on until the root has had `goal` simulations, the tree is full, or `time.monotonic()` is `end`."""
-        game, games = position.states()
-
-        def opened(edges: Edges) -> None:
-            runtime.share_cores()
-            open_edges(trees, game, games, edges, self.evaluate)
-
-        try:
-            deepen(trees, opened, goal, end, self.leaves)
-        except BaseException:
-            self._position = None  # edges wait for their values, and would for ever
-            raise
-
-    @staticmethod
-    def _end(seconds: float | None) -> float:
-        return np.inf if seconds is None else time.monotonic() + seconds
-
-    def search(self, position: Any) -> Trees:
+    def search(self, position: Position) -> Trees:
         """The tree that the move comes from. The next search may go on in it."""
         if self.simulations is None and self.seconds is None:
             raise ValueError("a move needs a limit: set simulations, or seconds")
-        end = self._end(self.seconds)
-        trees = self.tree(position, self.simulations)
-        self.grow(trees, position, self.simulations or UNLIMITED, end)
+        end = end_after(self.seconds)
+        trees = self.kept.at(position, self.simulations)
+        self.kept.grow(position, self.simulations or UNLIMITED, end)
         return trees
 
-    def __call__(self, position: Any) -> int:
+    def __call__(self, position: Position) -> int:
         """The move, or RESIGN. Raises ValueError where the game is over, or is not the network's."""
         trees = self.search(position)
         if trees.status[0, 0] != OPEN:
@@ -205,7 +141,7 @@ class AlphaZero:
             return RESIGN
         return int(trees.ranked()[0])
 
-    def analyze(self, position: Any, seconds: float | None = None) -> list[dict[str, Any]]:
+    def analyze(self, position: Position, seconds: float | None = None) -> list[dict[str, Any]]:
         """The moves by visits, with win rate (0 to 1), prior and principal variation, and where the network has these
         heads, "score", the lead in points after that move, and "ownership" [H, W], the same for all moves; all of
         the side to move.
@@ -213,23 +149,18 @@ class AlphaZero:
         seconds: None for as many simulations as a move gets; 0 for what is known, as after a move was chosen here.
         Asked about the same position again, or about one that moves lead to, it goes on where it was.
         """
-        if seconds == 0:
-            trees = self.tree(position, 0)
-        else:
-            end = self._end(self.seconds if seconds is None else seconds)
-            trees = self.tree(position, None)
-            most = self.simulations if seconds is None else None
-            self.grow(trees, position, int(trees.total[0, 0]) + most if most else UNLIMITED, end)
+        end = None if seconds == 0 else end_after(self.seconds if seconds is None else seconds)
+        trees = self.kept.analyze(position, self.simulations if seconds is None else None, end)
         moves = table(trees)
         if moves:
-            self._add_heads(moves, trees, position)
+            self._add_heads(moves, position, trees)
         return moves
 
-    def _add_heads(self, moves: list[dict[str, Any]], trees: Trees, position: Any) -> None:
+    def _add_heads(self, moves: list[dict[str, Any]], position: Position, trees: Trees) -> None:
         """What the other heads say of the position and of those after its moves: each is asked once."""
         game, games = position.states()
-        if not self._heads:
-            self._heads = self.evaluate.heads(game.encode(games))
+        if self._asked is not position:
+            self._asked, self._leads, self._heads = position, {}, self.evaluate.heads(game.encode(games))
         new = np.array([move["move"] for move in moves if move["move"] not in self._leads])
         if "score" in self._heads and len(new):
             planes = game.encode(game.follow(games, trees, 0 * new, 0 * new, new))

@@ -18,24 +18,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.alphazero.games import Finished, Games, SelfPlayConfig
-from agents.alphazero.inference import Inference
 from agents.alphazero.window import Window
 from rlkit import runtime
 from rlkit.logger import Timer
+from rlkit.search.game import Game
+from rlkit.search.inference import Inference
 
 
 class SelfPlay:
     """An iterator of batches, each position under a random symmetry (see `agents.alphazero.window`).
 
     Args:
-        game: with the verbs of a game, `is_over`, `max_moves`, and, for those targets, `ownership` and `score`.
+        game: if it has them, `ownership` and `score` are targets too.
         network: plays as it is at the moment. symmetries [K, num_actions]: see `Window`.
         on_game: told of every game that ends.
     """
 
     def __init__(
         self,
-        game: Any,
+        game: Game,
         network: torch.nn.Module,
         cfg: SelfPlayConfig,
         symmetries: NDArray[np.int64],

@@ -24,7 +24,6 @@ import torch
 from torch import nn
 
 from agents.alphazero.games import Games, SelfPlayConfig
-from agents.alphazero.inference import Evaluate, Inference
 from agents.alphazero.network import BoardNetwork
 from agents.alphazero.player import AlphaZero
 from agents.alphazero.selfplay import SelfPlay
@@ -36,6 +35,7 @@ from experiments.bench.turns import Config, in_process, in_turns, repeat, report
 from experiments.go.alphazero import PRESETS
 from rlkit import compiled, runtime
 from rlkit.checkpoint import save_agent
+from rlkit.search.inference import Evaluate, Inference
 
 CHANNELS, BLOCKS = 64, 6
 ROWS = 128
@@ -147,7 +147,7 @@ import pyspiel
 import torch
 from open_spiel.python.algorithms import mcts
 from open_spiel.python.utils.lru_cache import LRUCache
-from agents.alphazero.inference import Inference, priors_of
+from rlkit.search.inference import Inference, priors_of
 from experiments.bench.search import board_network
 
 simulations, channels, blocks, threads = map(int, sys.argv[1:])

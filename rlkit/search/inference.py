@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from rlkit import runtime
 from rlkit.errors import NonFiniteLoss
 from rlkit.nn.board import pack_
+from rlkit.search.game import Game, States
 from rlkit.search.trees import Edges, Trees
 
 Evaluate = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
-class Inference:
-    """A network as a function planes uint8 [B, C, H, W] -> (logits [B, A], value [B]), both float32.
+class NetworkFunction:
+    """A network as a function of planes uint8 [B, C, H, W], for whoever only asks it.
 
     It works on a copy of the weights, so that a learner may change the network meanwhile; `refresh` takes the present
     ones. Their precision is the one that the device multiplies fastest: bf16, where it is native, does 1.9 times fp32
@@ -45,22 +46,20 @@ class Inference:
         if self.device.type == "cuda":  # the streams of other threads do not wait for this one
             torch.cuda.current_stream(self.device).synchronize()
 
-    def __call__(self, planes: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(logits [B, A], value [B]) of the sides to move."""
+    def read(self, out: Any) -> tuple[Tensor, ...]:
+        """The outputs that are asked for, of those that the network has: here the only one."""
+        return (out,)
+
+    def outputs(self, planes: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        """What the network says of these positions, as `read` takes it: float32 arrays."""
         if self.device.type == "cuda":
             with torch.cuda.device(self.device):  # a thread begins with the first
                 return self._captured(planes)
         with torch.inference_mode():
-            out = self._copy(torch.from_numpy(planes))
-        return out["policy"].numpy(), out["value"].numpy()
+            out = self.read(self._copy(torch.from_numpy(planes)))
+        return tuple(tensor.numpy() for tensor in out)
 
-    def heads(self, planes: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """All that the network says about these positions, by head."""
-        with torch.inference_mode():
-            out = self._copy(torch.from_numpy(planes).to(self.device))
-        return {name: tensor.cpu().numpy() for name, tensor in out.items()}
-
-    def _captured(self, planes: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _captured(self, planes: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         rows = len(planes)
         size = max(8, 1 << (rows - 1).bit_length())
         own = self._own
@@ -69,8 +68,26 @@ class Inference:
         key = size, *planes.shape[1:]
         if key not in own.graphs:
             with _CAPTURING:
-                own.graphs[key] = _Graph(self._copy, key, own.stream)
+                own.graphs[key] = _Graph(self._copy, self.read, key, own.stream)
         return own.graphs[key](planes, rows)
+
+
+class Inference(NetworkFunction):
+    """A network of the heads "policy" and "value", and perhaps others: planes -> (logits [B, A], value [B])."""
+
+    def __call__(self, planes: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(logits [B, A], value [B]) of the sides to move."""
+        logits, value = self.outputs(planes)
+        return logits, value
+
+    def read(self, out: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        return out["policy"], out["value"]
+
+    def heads(self, planes: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """All that the network says about these positions, by head."""
+        with torch.inference_mode():
+            out = self._copy(torch.from_numpy(planes).to(self.device))
+        return {name: tensor.cpu().numpy() for name, tensor in out.items()}
 
 
 _CAPTURING = threading.Lock()
@@ -80,21 +97,26 @@ _CAPTURING = threading.Lock()
 class _Graph:
     """One forward pass of a fixed shape, with its input and outputs in pinned memory."""
 
-    def __init__(self, network: nn.Module, shape: tuple[int, ...], stream: torch.cuda.Stream):
+    def __init__(
+        self,
+        network: nn.Module,
+        read: Callable[[Any], tuple[Tensor, ...]],
+        shape: tuple[int, ...],
+        stream: torch.cuda.Stream,
+    ):
         self.stream = stream
         self.host = torch.zeros(shape, dtype=torch.uint8, pin_memory=True)
         self.input = self.host.to(stream.device)
         with torch.inference_mode(), torch.cuda.stream(self.stream):
             for _ in range(3):  # cuDNN chooses its kernels before the capture
-                out: dict[str, Tensor] = network(self.input)
+                network(self.input)
             self.stream.synchronize()
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
-                out = network(self.input)
-        self.out = out["policy"], out["value"]
+                self.out = read(network(self.input))
         self.hosts = [torch.empty_like(tensor, device="cpu").pin_memory() for tensor in self.out]
 
-    def __call__(self, planes: NDArray[np.uint8], rows: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __call__(self, planes: NDArray[np.uint8], rows: int) -> tuple[NDArray[np.float32], ...]:
         self.host[:rows].copy_(torch.from_numpy(planes))
         with torch.inference_mode(), torch.cuda.stream(self.stream):
             self.input.copy_(self.host, non_blocking=True)
@@ -102,8 +124,7 @@ class _Graph:
             for host, tensor in zip(self.hosts, self.out, strict=True):
                 host.copy_(tensor, non_blocking=True)
         self.stream.synchronize()
-        logits, value = (host[:rows].numpy().copy() for host in self.hosts)
-        return logits, value
+        return tuple(host[:rows].numpy().copy() for host in self.hosts)
 
 
 def priors_of(logits: NDArray[np.float32], legal: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -116,7 +137,7 @@ def priors_of(logits: NDArray[np.float32], legal: NDArray[np.bool_]) -> NDArray[
 
 
 def open_edges(
-    trees: Trees, game: Any, games: NDArray, edges: Edges, evaluate: Evaluate, more: NDArray | None = None
+    trees: Trees, game: Game, games: States, edges: Edges, evaluate: Evaluate, more: States | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
     """Play the edges, evaluate what is not the end of a game, and expand.
 
