@@ -1,4 +1,4 @@
-"""Tic-tac-toe with the verbs of a game: a toy that a search solves in a blink, and the contract in its smallest form.
+"""Tic-tac-toe: a toy that a search solves in a blink, and the verbs of `rlkit/search/game.py` in their smallest form.
 
 A state is 10 numbers: the nine points (0, 1 or 2) from the top left, and the side to move (1 or 2). `Board` is one
 position of it for people and matches, `values` solves it.
@@ -10,15 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.go.features import symmetries
-from envs.go.position import BLACK, EMPTY, NAMES, SIGNS, IllegalMove
-
 States = NDArray[np.int16]
+EMPTY, BLACK, WHITE = 0, 1, 2
+NAMES, SIGNS = {BLACK: "Black", WHITE: "White"}, ".XO"
 LINES = np.array(
     [[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]]
 )  # fmt: skip
-SYMMETRIES = symmetries(3)[:, :-1]
-"""Where each point comes from, [8, 9]: as `symmetries` of a Go board, without the pass."""
+POINTS = np.arange(9).reshape(3, 3)
+SYMMETRIES = np.stack([np.rot90(board, k).ravel() for board in (POINTS, POINTS[:, ::-1]) for k in range(4)])
+"""Where each point comes from, [8, 9]: turned anticlockwise k times, then the same after a left-right reflection."""
+
+
+class IllegalMove(ValueError):
+    """A move that the rules forbid."""
 
 
 class TicTacToe:

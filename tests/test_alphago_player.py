@@ -13,8 +13,9 @@ from test_alphago_search import random_playouts
 from agents.alphago import player as module
 from agents.alphago.network import PolicyNetwork, ValueNetwork
 from agents.alphago.parts import Parts, describe, evaluators, from_files
-from agents.alphago.player import VARIANTS, AlphaGo, World
+from agents.alphago.player import AlphaGo, World
 from agents.alphago.search import SearchConfig, first_priors
+from agents.alphago.variants import VARIANTS
 from envs.go import features, patterns
 from envs.go.pattern_playouts import playouts, policy_of
 from envs.go.position import Position

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from agents.alphago import player as alphago_player
 from agents.alphago.network import PolicyNetwork, policy_loss
 from agents.alphago.parts import Parts
 from agents.alphago.rollout import RolloutPolicy, rollout_loss
@@ -277,7 +276,6 @@ def test_a_stage_that_goes_on_hears_again_where_its_data_lie(tmp_path, monkeypat
 
 def test_the_table_of_variants(collection, tmp_path, monkeypatch, capsys):
     """Two players who answer by rule: the one that passes loses every game to the one that plays."""
-    from experiments.go import players
 
     monkeypatch.chdir(tmp_path)
     info = {"kind": "alphago", "env": {"size": 3, "komi": 0.5}}
@@ -290,7 +288,6 @@ def test_the_table_of_variants(collection, tmp_path, monkeypatch, capsys):
         )
 
     monkeypatch.setattr(alphago_match, "go_player", player)
-    assert tuple(alphago_player.VARIANTS) == players.VARIANTS
     cfg = alphago_match.Config(tmp_path / "agent", ("p", "r"), games=4, simulations=1, opening_moves=0, parallel=1)
     out = alphago_match.main(cfg)
     assert out["played"] == [[0, 4], [4, 0]] and out["score"][0][1] + out["score"][1][0] == 4

@@ -1,8 +1,19 @@
 import numpy as np
 import pytest
 
-from envs.go.position import BLACK, EMPTY, WHITE, IllegalMove
-from envs.tictactoe import SYMMETRIES, Board, PerfectPlayer, RandomTicTacToe, TicTacToe, values
+from envs.go import features
+from envs.tictactoe import (
+    BLACK,
+    EMPTY,
+    SYMMETRIES,
+    WHITE,
+    Board,
+    IllegalMove,
+    PerfectPlayer,
+    RandomTicTacToe,
+    TicTacToe,
+    values,
+)
 from experiments.go.match import play_game, play_match, random_openings, summary
 
 GAME = TicTacToe()
@@ -56,6 +67,7 @@ def test_values_are_those_that_everybody_knows():
 
 def test_values_are_equal_under_the_symmetries(reachable):
     assert len(np.unique(SYMMETRIES, axis=0)) == 8 and (np.sort(SYMMETRIES) == np.arange(9)).all()
+    assert (features.symmetries(3)[:, :-1] == SYMMETRIES).all()
     assert SYMMETRIES[1].reshape(3, 3).tolist() == [[2, 5, 8], [1, 4, 7], [0, 3, 6]]  # anticlockwise
     some = reachable[::17]
     for table in SYMMETRIES:

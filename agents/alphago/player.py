@@ -15,22 +15,13 @@ from agents.alphago import parts as on_disk
 from agents.alphago.parts import Parts
 from agents.alphago.search import Search, SearchConfig
 from agents.alphago.trees import DoubleTrees
+from agents.alphago.variants import VARIANTS
 from rlkit.search.game import RESIGN, Game, Position, States, moves_of
 from rlkit.search.inference import priors_of
 from rlkit.search.kept_tree import UNLIMITED, KeptTree, check_limits, end_after
 from rlkit.search.root import table
 from rlkit.search.trees import OPEN
 
-VARIANTS = {
-    "rvp": ("rollout", "value", "policy"),
-    "vp": ("value", "policy"),
-    "rp": ("rollout", "policy"),
-    "rv": ("rollout", "value"),
-    "v": ("value",),
-    "p": ("policy",),
-    "r": ("rollout",),
-}
-"""the paper's names, and the parts that each plays by; without a policy network the priors are the tree policy's"""
 SHARE = 0.1
 """of the most visited move's visits: a move with fewer says nothing by its Q, which may be one lucky rollout's"""
 

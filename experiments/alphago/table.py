@@ -19,9 +19,10 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from agents.alphago.variants import VARIANTS
 from envs.go.position import Position
 from experiments.go.match import at_once, play_match, random_openings
-from experiments.go.players import VARIANTS, Agent, agent_folder, go_player, trained_board
+from experiments.go.players import Agent, agent_folder, go_player, trained_board
 from rlkit import runtime
 from rlkit.config import AtLeast, check_bounds
 from rlkit.evaluate import elo_ratings
@@ -34,7 +35,7 @@ class Config:
 
     agent: Annotated[Path, tyro.conf.Positional]
     """run or agent folder of an AlphaGo with all its parts"""
-    variants: tuple[str, ...] = VARIANTS
+    variants: tuple[str, ...] = tuple(VARIANTS)
     opponents: tuple[str, ...] = ()
     """players as in `match`, who play too; the first one has Elo 0, or, without any, the last variant"""
     games: Annotated[int, AtLeast(2)] = 20

@@ -25,6 +25,7 @@ from typing import Annotated, Any
 import tyro
 from tqdm import tqdm
 
+from envs import tictactoe
 from envs.go.gtp_client import PlayerFailed
 from envs.go.position import BLACK, EMPTY, RESIGN, WHITE, IllegalMove, Position
 from envs.go.random_player import RandomPlayer
@@ -191,7 +192,7 @@ def play_game(black: Player, white: Player, start: Position) -> Game:
             position = position.play(move)
         except PlayerFailed as failure:
             return ended(other, f"{won}+F", failure.reason, str(failure))
-        except IllegalMove as error:
+        except (IllegalMove, tictactoe.IllegalMove) as error:
             return ended(other, f"{won}+F", "illegal move", f"illegal move: {error}")
     score = position.score()
     capped = position.pass_move is not None and position.passes < 2

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import agents.alphazero
+from agents.alphago.variants import VARIANTS
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +23,6 @@ GO_PLAYERS = (
     "random, mcts:SIMULATIONS, gnugo:LEVEL, gtp:COMMAND, an agent's or run's folder, or alphazero:NAME, one that ships"
     " (as alphazero:5x5); the last two may end in :SIMULATIONS, an AlphaGo's also in :VARIANT or :VARIANT:SIMULATIONS"
 )
-VARIANTS = ("rvp", "vp", "rp", "rv", "v", "p", "r")
-"""of AlphaGo, as `agents/alphago/player.py` has them: rollouts, value network, policy network"""
 PRETRAINED = Path(agents.alphazero.__file__).parent / "pretrained"
 
 
@@ -189,9 +188,8 @@ def _board_agent(spec: str, folder: Path, options: dict[str, Any]) -> Any:
     if game != "go":
         raise ValueError(f"{spec} holds an agent for {game}, which does not play Go")
     if "variant" in options:
-        from agents.alphago import player
-
-        if missing := [part for part in player.VARIANTS[options["variant"]] if not info["config"].get(part)]:
+        missing = [part for part in VARIANTS[options["variant"]] if not info["config"].get(part)]
+        if missing:
             raise ValueError(f"{spec} needs what this agent does not have: {' and '.join(missing)}")
     return load_agent(folder, **options)[0]
 
