@@ -21,7 +21,6 @@ from envs.go.features import (
     SELF_ATARI,
     SENSIBLE,
     TURNS,
-    alphago_planes,
     alphago_slab,
     alphagozero_planes,
     alphagozero_slab,
@@ -34,6 +33,12 @@ from envs.go.knowledge import pass_alive
 from envs.go.position import BLACK, WHITE, Position
 
 DATA = Path(os.environ.get("RLKIT_DATA", Path(__file__).parents[2] / "shared" / "data")) / "go"
+
+
+def alphago_planes(position, colour_plane=False):
+    """Of one position."""
+    game, states = position.states()
+    return alphago_slab(states, game.height, game.width, colour_plane)[0]
 
 
 def agree(position, game):

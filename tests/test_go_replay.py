@@ -43,7 +43,10 @@ def test_states_are_those_of_a_replay_one_by_one():
         assert np.array_equal(own, position.board == position.to_play)
         assert np.array_equal(other, position.board == 3 - position.to_play)
         assert games.game.to_play(row[None])[0] == position.to_play
-    assert games.game.score(games.finals()).tolist() == [record.position().score() for record in records]
+    ends = games.begins[1:] - 1
+    finals = games.states(ends)
+    games.game.play(finals, games.moves[ends])
+    assert games.game.score(finals).tolist() == [record.position().score() for record in records]
 
 
 def test_outcomes_are_those_of_the_result_field_for_the_side_to_move():

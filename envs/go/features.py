@@ -185,12 +185,6 @@ def alphago_slab(states: NDArray[np.int16], height: int, width: int, colour_plan
     return out.reshape(len(states), planes, height, width)
 
 
-def alphago_planes(position: "Position", colour_plane: bool = False) -> NDArray[np.uint8]:
-    """AlphaGo's planes of one position: [48 or 49, height, width], see `alphago_slab`."""
-    game, states = position.states()
-    return alphago_slab(states, game.height, game.width, colour_plane)[0]
-
-
 # the eight symmetries of a square board
 
 INVERSE = (0, 3, 2, 1, 4, 5, 6, 7)

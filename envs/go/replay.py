@@ -73,16 +73,9 @@ class Games:
         """The positions before moves[index]: whole games [n, game_size]."""
         index = np.asarray(index, np.int64)
         which = self.which(index)
-        return self._replayed(which, self.begins[which], index)
-
-    def finals(self) -> States:
-        """The positions after each game's last move: whole games [games, game_size]."""
-        return self._replayed(np.arange(len(self)), self.begins[:-1], self.begins[1:])
-
-    def _replayed(self, which: NDArray, first: NDArray, last: NDArray) -> States:
         rows = self.game.reset(len(which))
         over(
-            _replay, len(which), rows, self.game._words(rows), self.moves, first, last, self.komi[which],
+            _replay, len(which), rows, self.game._words(rows), self.moves, self.begins[which], index, self.komi[which],
             self.game._work(), least=32,
         )  # fmt: skip
         return rows
