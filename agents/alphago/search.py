@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -222,7 +222,13 @@ class Search:
         return logits, self.value(planes) if self.value else None
 
     def _answer(
-        self, trees: DoubleTrees, tree: NDArray, node: NDArray, moves: NDArray, logits: Floats | None, value: Any
+        self,
+        trees: DoubleTrees,
+        tree: NDArray,
+        node: NDArray,
+        moves: NDArray,
+        logits: Floats | None,
+        value: Floats | None,
     ) -> None:
         """Give the networks' answer to the trees."""
         priors = priors_of(np.float32(self.cfg.beta) * logits, moves) if self.policy and logits is not None else None

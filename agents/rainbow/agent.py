@@ -22,13 +22,13 @@ ALPHA, TEMPERATURE = 0.9, 0.03
 """Munchausen's share of log pi in the reward, and the softmax's temperature (Vieillard et al. 2020, section 4)"""
 
 
-def values(cfg: RainbowConfig, target: Any, model: Any, batch: Batch) -> Learned:
+def values(cfg: RainbowConfig, target: RainbowNetwork, model: RainbowNetwork, batch: Batch) -> Learned:
     """DQN's, or with `double` Double DQN's; the priority is Schaul et al.'s of 2016."""
     td_error, q_tm1 = td_errors(cfg, target, model, batch)
     return losses.huber(td_error), td_error.abs(), q_tm1
 
 
-def munchausen(cfg: RainbowConfig, target: Any, model: Any, batch: Batch) -> Learned:
+def munchausen(cfg: RainbowConfig, target: RainbowNetwork, model: RainbowNetwork, batch: Batch) -> Learned:
     """M-DQN: a soft policy looks ahead, and the log probability of what was done adds to its reward."""
     q_tm1 = model(batch["s_tm1"])
     with torch.no_grad():
@@ -38,7 +38,7 @@ def munchausen(cfg: RainbowConfig, target: Any, model: Any, batch: Batch) -> Lea
     return losses.huber(td_error), td_error.abs(), q_tm1
 
 
-def categorical(cfg: RainbowConfig, target: Any, model: Any, batch: Batch) -> Learned:
+def categorical(cfg: RainbowConfig, target: RainbowNetwork, model: RainbowNetwork, batch: Batch) -> Learned:
     """C51: probabilities of `atoms` returns; the target's, moved by reward and discount, is projected back on them."""
     rows, support = torch.arange(len(batch["a_tm1"]), device=batch["a_tm1"].device), model.support
     logits = model.z(batch["s_tm1"])
@@ -53,7 +53,7 @@ def categorical(cfg: RainbowConfig, target: Any, model: Any, batch: Batch) -> Le
     return loss, kl, (logits.softmax(-1) * support).sum(-1)
 
 
-def quantiles(cfg: RainbowConfig, target: Any, model: Any, batch: Batch) -> Learned:
+def quantiles(cfg: RainbowConfig, target: RainbowNetwork, model: RainbowNetwork, batch: Batch) -> Learned:
     """QR-DQN and IQN: quantiles of the return, at shares that the network names; also M-IQN."""
     a_tm1 = batch["a_tm1"]
     rows, tau = torch.arange(len(a_tm1), device=a_tm1.device), model.tau(len(a_tm1))
@@ -69,7 +69,7 @@ def quantiles(cfg: RainbowConfig, target: Any, model: Any, batch: Batch) -> Lear
     return loss, loss, z_tm1.mean(-1)
 
 
-LOSSES: dict[str, Callable[[RainbowConfig, Any, Any, Batch], Learned]] = {
+LOSSES: dict[str, Callable[[RainbowConfig, RainbowNetwork, RainbowNetwork, Batch], Learned]] = {
     "none": values,
     "c51": categorical,
     "qr": quantiles,
@@ -78,12 +78,12 @@ LOSSES: dict[str, Callable[[RainbowConfig, Any, Any, Batch], Learned]] = {
 """by cfg.distribution"""
 
 
-def greedy(cfg: RainbowConfig, model: Any, batch: Batch, q_t: Tensor) -> Tensor:
+def greedy(cfg: RainbowConfig, model: RainbowNetwork, batch: Batch, q_t: Tensor) -> Tensor:
     """The next actions [B]: the target network's, or with `double` the online one's."""
     return (model(batch["s_t"]) if cfg.double else q_t).argmax(1)
 
 
-def soft_step(target: Any, batch: Batch, q_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def soft_step(target: RainbowNetwork, batch: Batch, q_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(the reward with Munchausen's bonus [B], pi of the next actions [B, A], what is added to their values [B, A])."""
     logp_tm1, logp = (losses.soft_policy(q, TEMPERATURE) for q in (target(batch["s_tm1"]), q_t))
     bonus = losses.munchausen(logp_tm1, batch["a_tm1"], TEMPERATURE)
@@ -121,7 +121,7 @@ class Rainbow(DQN):
             )
         return RainbowNetwork(self.obs_shape, self.num_actions, cfg)
 
-    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss, weighted by batch["weight"] [B] where there is one, and the aux of `weighted_mean`, in which
         td_error is the mean priority.
         """
