@@ -1,4 +1,4 @@
-"""Values that change over a run, each on a clock with a name."""
+"""Values that change over a run."""
 
 import math
 from dataclasses import dataclass
@@ -7,13 +7,12 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Schedule:
-    """From `start` to `end` while `clock` runs from `begin` to `begin + over`; constant before and after.
+    """From `start` to `end` while a clock runs from `begin` to `begin + over`; constant before and after.
 
-    Clocks: `step` counts updates, `frames` emulator frames, `share` is 0 at a run's beginning and 1 at its end.
-    `Schedule("frames", 1.0, 0.1, over=1e6)(frames)`.
+    The caller says what the clock is: updates, emulator frames, or the share of a run that is over.
+    `Schedule(1.0, 0.1, over=1e6)(frames)`.
     """
 
-    clock: str
     start: float
     end: float
     begin: float = 0

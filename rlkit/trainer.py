@@ -118,7 +118,7 @@ class Trainer:
         self.averaged: nn.Module = self.ema.module if self.ema else model  # to be measured and saved
         decay = "linear" if cfg.lr_decay == "constant" else cfg.lr_decay
         final = cfg.lr if cfg.lr_decay == "constant" else cfg.lr_final
-        self._lr = Schedule("share", cfg.lr, final, shape=decay)
+        self._lr = Schedule(cfg.lr, final, shape=decay)
         self._over = over or (lambda: (self.step - cfg.lr_warmup) / max(1, cfg.steps - 1 - cfg.lr_warmup))
         # Both live on the device, so that an update can be masked without waiting for it.
         self._first_bad = torch.full((), -1, dtype=torch.int64, device=self.device)

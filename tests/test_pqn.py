@@ -178,7 +178,7 @@ def test_batches_hold_each_transition_of_a_rollout_once_an_epoch_with_its_target
     envs, cfg = Taped(6, rows=6, size=36, seed=3), PQNConfig(width=0.25, gamma=0.9, lambda_=0.65)
     agent = PQN(envs.obs_shape, 3, cfg)
     experience = Experience(
-        envs, agent, epsilon=Schedule("frames", 1.0, 0.1, over=300), num_steps=17, epochs=3, minibatches=4, seed=5
+        envs, agent, epsilon=Schedule(1.0, 0.1, over=300), num_steps=17, epochs=3, minibatches=4, seed=5
     )
     autoresets = 0
     for rollout in range(3):
@@ -211,7 +211,7 @@ def test_batches_hold_each_transition_of_a_rollout_once_an_epoch_with_its_target
 def test_a_truncation_bootstraps_from_its_own_observation_and_cuts_the_return():
     envs = Catch(1, size=36)
     agent = PQN(envs.obs_shape, 3, PQNConfig(width=0.1, gamma=0.5, lambda_=0.5))
-    experience = Experience(envs, agent, epsilon=Schedule("frames", 0.1, 0.1), minibatches=1, clip_reward=False)
+    experience = Experience(envs, agent, epsilon=Schedule(0.1, 0.1), minibatches=1, clip_reward=False)
     r_t, v_t = np.float32([[1], [2], [100], [4]]), np.float32([[8], [16], [32], [64]])
     last = np.array([[False], [True], [False], [False]])
     target = experience._targets(r_t, np.ones_like(r_t), v_t, last).squeeze(1).tolist()

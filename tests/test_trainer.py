@@ -165,9 +165,9 @@ def test_learning_rate_may_go_by_another_clock():
 
 
 def test_schedule():
-    epsilon = Schedule("frames", 1.0, 0.1, begin=100, over=100)
+    epsilon = Schedule(1.0, 0.1, begin=100, over=100)
     assert [epsilon(t) for t in (0, 100, 150, 200, 10**9)] == pytest.approx([1.0, 1.0, 0.55, 0.1, 0.1])
-    assert Schedule("step", 1.0, 0.0, over=4, shape="cosine")(1) == pytest.approx(0.853553)
+    assert Schedule(1.0, 0.0, over=4, shape="cosine")(1) == pytest.approx(0.853553)
 
 
 class Poisoned(Data):

@@ -61,7 +61,7 @@ class Experience:
         self.batch_size, self.samples_per_step, self.clip_reward = batch_size, samples_per_step, clip_reward
         least = (replay.stack + replay.n_step) * envs.num_envs  # below that, nothing can be drawn
         self.learning_starts = min(max(learning_starts, least), replay.rows * envs.num_envs)
-        self.importance = importance or Schedule("frames", 1.0, 1.0)
+        self.importance = importance or Schedule(1.0, 1.0)
         self._sample = replay.shares if drawn_in_loss else replay.sample
         self.timer = timer or Timer()
         self.steps = 0  # environment steps, all environments together
