@@ -115,6 +115,27 @@ def test_parallel_loops_are_kept_too(tree):
 
 
 @pytest.mark.slow
+def test_an_edit_of_a_bundle_takes_effect(tree):
+    """A NamedTuple is known by its fields, also where its file has no compiled functions; the same one is found."""
+    source = tree / "rlkit" / "pairs.py"
+    source.write_text("from typing import NamedTuple\nclass Pair(NamedTuple):\n    own: int\n    other: int\n")
+    (tree / "rlkit" / "take.py").write_text(
+        "from rlkit.compiled import kernel\n@kernel\ndef own(pairs):\n    return pairs[1].own\n"
+    )
+    program = """
+from rlkit.pairs import Pair
+from rlkit.take import own
+print(own((0, Pair(3, 4))))
+print(sum(own.stats.cache_hits.values()), sum(own.stats.cache_misses.values()))
+"""
+    assert run(tree, program)[0] == ["3", "0 1"]
+    assert run(tree, program)[0] == ["3", "1 0"]
+    source.write_text(source.read_text().replace("own", "x").replace("other", "own").replace("x", "other"))
+    assert run(tree, program)[0] == ["4", "0 1"]
+    assert run(tree, program)[0] == ["4", "1 0"]
+
+
+@pytest.mark.slow
 def test_processes_that_compile_at_the_same_time(tree):
     processes = [start(tree) for _ in range(2)]
     for process in processes:
@@ -285,6 +306,9 @@ def test_the_folder_changes_with_every_source_and_with_no_other_file(place):
     assert len(folders) == len(base) + 1
 
 
+KERNELS = {"kernel", "inline_kernel", "parallel_kernel"}
+
+
 def of_ours(tree):
     """name -> file that it was imported from, for what a file imports of this project."""
     names = {}
@@ -305,8 +329,8 @@ def test_compiled_functions_take_nothing_from_files_outside_the_hash(path):
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
             kinds = {ast.unparse(decorator) for decorator in node.decorator_list}
-            assert not any("kernel" in kind for kind in kinds - {"kernel", "parallel_kernel"}), "imported by name"
-            parts += [node] if kinds & {"kernel", "parallel_kernel"} else []
+            assert not any("kernel" in kind for kind in kinds - KERNELS), "imported by name"
+            parts += [node] if kinds & KERNELS else []
     used = {n.id for part in parts for n in ast.walk(part) if isinstance(n, ast.Name)}
     outside = {name for name, source in of_ours(tree).items() if name in used and source not in compiled.SOURCES}
     assert not outside, f"{path} uses what the hash leaves out: {outside}"
