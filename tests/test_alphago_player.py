@@ -322,7 +322,7 @@ def test_an_agent_on_disk_plays_the_same():
     again.new_game(7)
     first, second = player.search(position), again.search(position)
     np.testing.assert_array_equal(first.N, second.N)
-    assert again.variant == "rvp" and second.n_thr == 2
+    assert again.variant == "rvp" and second.mixture.n_thr == 2
     with pytest.raises(TypeError):
         AlphaGo.from_files({"config": info["config"] | {"search": {"speed": 1}}}, weights, world=player.world)
 

@@ -140,7 +140,7 @@ def test_what_every_tree_must_satisfy(n_thr, leaves):
 
 def test_without_rollouts_the_value_is_the_visit():
     _, trees = searched(policy=table_policy, value=table_value)
-    assert trees.total[0, 0] == 150 and trees.n_thr == 0
+    assert trees.total[0, 0] == 150 and trees.mixture.n_thr == 0
     inner = [n for n in range(1, trees.used[0]) if trees.status[0, n] == OPEN]
     for n in inner:
         assert trees.value[0, n] == table_value(GAME.encode(trees.states[0, n][None]))[0]

@@ -9,11 +9,30 @@ They are the trees of `rlkit/search/trees.py` with other verbs:
         trees.answer(tree, node, priors, value) what the networks say of open nodes, as late as they like
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from rlkit.compiled import kernel
-from rlkit.search.trees import ENDED, OPEN, OVER, PENDING, Edges, Trees
+from rlkit.compiled import inline_kernel, kernel
+from rlkit.search.trees import ENDED, OPEN, OVER, PENDING, Edges, Trees, open_node
+
+
+class Values(NamedTuple):
+    """The value network's statistic: see `DoubleTrees`."""
+
+    N: NDArray[np.int32]  # [G, nodes] evaluations at the node and below it
+    W: NDArray[np.float32]  # [G, nodes] their sum, in the view of whoever chose the edge to the node
+
+
+class Mixture(NamedTuple):
+    """How an edge is chosen: as in `SearchConfig`."""
+
+    lam: float
+    c: float
+    n_thr: int
+    n_vl: int
+    from_node: bool  # what is not known counts as the mean of its node
 
 
 @kernel
@@ -29,148 +48,132 @@ def _mean(w, n, wv, nv, lam, otherwise):
     return out / (rollouts + values)
 
 
-@kernel
-def _choose(N, W, P, child, Nv, Wv, total, node, lam, c, from_node):
-    otherwise = _mean(W.sum(), total, -Wv[node], Nv[node], lam, 0.0) if from_node else 0.0
-    scale = c * np.sqrt(max(total, 1))  # with the paper's 0 a node's first visit would be of its first edge
+@inline_kernel
+def _choose(t, v, g, node, mix):
+    N, W, P, child, total = t.N[g, node], t.W[g, node], t.P[g, node], t.child[g, node], t.total[g, node]
+    otherwise = _mean(W.sum(), total, -v.W[g, node], v.N[g, node], mix.lam, 0.0) if mix.from_node else 0.0
+    scale = mix.c * np.sqrt(max(total, 1))  # with the paper's 0 a node's first visit would be of its first edge
     best, best_score = -1, -np.inf
     for a in range(len(N)):
         if P[a] >= 0:
-            nv, wv = (Nv[child[a]], Wv[child[a]]) if child[a] != 0 else (0, np.float32(0))
-            score = _mean(W[a], N[a], wv, nv, lam, otherwise) + scale * P[a] / (1 + N[a])
+            nv, wv = (v.N[g, child[a]], v.W[g, child[a]]) if child[a] != 0 else (0, np.float32(0))
+            score = _mean(W[a], N[a], wv, nv, mix.lam, otherwise) + scale * P[a] / (1 + N[a])
             if score > best_score:
                 best, best_score = a, score
     return best
 
 
-@kernel
-def _visit(N, W, total, parents, via, node, action, value, visits, loss):
+@inline_kernel
+def _visit(t, g, node, action, value, visits, loss):
     """Give an edge and all above it so many visits and a value, in the view of whoever chose the edge; `loss` is
     taken off of every side's.
     """
     while True:
-        N[node, action] += visits
-        W[node, action] += value - loss
-        total[node] += visits
+        t.N[g, node, action] += visits
+        t.W[g, node, action] += value - loss
+        t.total[g, node] += visits
         if node == 0:
             break
-        action, node, value = via[node], parents[node], -value
+        action, node, value = t.via[g, node], t.parents[g, node], -value
 
 
-@kernel
-def _credit(Nv, Wv, parents, node, value):
+@inline_kernel
+def _credit(t, v, g, node, value):
     """Count a value of the side to move at `node` for it and all above it."""
     while True:
         value = -value
-        Nv[node] += 1
-        Wv[node] += value
+        v.N[g, node] += 1
+        v.W[g, node] += value
         if node == 0:
             break
-        node = parents[node]
+        node = t.parents[g, node]
 
 
-@kernel
-def _link(child, parents, via, status, used, node, action):
-    new = used[0]
-    used[0] += 1
-    child[node, action] = new
-    parents[new], via[new], status[new] = node, action, PENDING
+@inline_kernel
+def _link(t, g, node, action):
+    new = t.used[g]
+    t.used[g] += 1
+    t.child[g, node, action] = new
+    t.parents[g, new], t.via[g, new], t.status[g, new] = node, action, PENDING
     return new
 
 
 @kernel
-def _select(
-    N, W, P, child, total, value, status, parents, via, used, Nv, Wv, goal, lam, c, from_node, n_thr, n_vl, leaves,
-    out, count,
-):  # fmt: skip
-    for g in range(len(N)):
+def _select(t, v, mix, goal, leaves, out, count):
+    for g in range(len(goal)):
         count[g] = 0
-        before, ended = total[g, 0], 0
-        while count[g] < leaves and before + ended + count[g] < goal[g] and ended < ENDED and status[g, 0] == OPEN:
+        before, ended = t.total[g, 0], 0
+        while count[g] < leaves and before + ended + count[g] < goal[g] and ended < ENDED and t.status[g, 0] == OPEN:
             node, action = 0, -1
-            while status[g, node] == OPEN:
-                action = _choose(
-                    N[g, node], W[g, node], P[g, node], child[g, node], Nv[g], Wv[g], total[g, node], node, lam, c,
-                    from_node,
-                )  # fmt: skip
-                if action < 0 or child[g, node, action] == 0:
+            while t.status[g, node] == OPEN:
+                action = _choose(t, v, g, node, mix)
+                if action < 0 or t.child[g, node, action] == 0:
                     break
-                node = child[g, node, action]
-            if status[g, node] == PENDING or action < 0:
+                node = t.child[g, node, action]
+            if t.status[g, node] == PENDING or action < 0:
                 break  # opened by this very call
-            if status[g, node] == OVER:
-                worth = value[g, node]
-                _visit(N[g], W[g], total[g], parents[g], via[g], parents[g, node], via[g, node], -worth, 1, 0.0)
-                _credit(Nv[g], Wv[g], parents[g], node, worth)
+            if t.status[g, node] == OVER:
+                worth = t.value[g, node]
+                _visit(t, g, t.parents[g, node], t.via[g, node], -worth, 1, 0.0)
+                _credit(t, v, g, node, worth)
                 ended += 1
                 continue
             k = count[g]
-            visits = N[g, node, action] + 1
+            visits = t.N[g, node, action] + 1
             for i in range(k):  # those under way there are one each, whatever n_vl
                 if out[g, i, 1] == node and out[g, i, 2] == action:
-                    visits -= n_vl - 1
+                    visits -= mix.n_vl - 1
             new = 0
-            if visits > n_thr:
-                if used[g] == len(status[g]):
+            if visits > mix.n_thr:
+                if t.used[g] == len(t.status[g]):
                     break  # full
-                new = _link(child[g], parents[g], via[g], status[g], used[g:], node, action)
-            _visit(N[g], W[g], total[g], parents[g], via[g], node, action, 0.0, n_vl, n_vl)
+                new = _link(t, g, node, action)
+            _visit(t, g, node, action, 0.0, mix.n_vl, mix.n_vl)
             out[g, k, 0], out[g, k, 1], out[g, k, 2], out[g, k, 3] = g, node, action, new
             count[g] += 1
 
 
 @kernel
-def _open(
-    N, W, P, child, states, total, value, status, parents, via, used, Nv, Wv, tree, node, action, new, rows, priors,
-    worth, over,
-):  # fmt: skip
-    for b in range(len(tree)):
-        g = tree[b]
+def _open(t, v, edges, states, priors, value, over):
+    for b in range(len(edges.tree)):
+        g = edges.tree[b]
         if over[b]:  # needs no evaluation, so it gets its node whatever the threshold
-            new[b] = child[g, node[b], action[b]]
-            if new[b] == 0 and used[g] < len(status[g]):
-                new[b] = _link(child[g], parents[g], via[g], status[g], used[g:], node[b], action[b])
-        at = new[b]
-        if at == 0:
-            continue
-        N[g, at], W[g, at], child[g, at] = 0, 0, 0
-        for a in range(len(P[g, at])):
-            P[g, at, a] = priors[b, a]
-        for i in range(len(states[g, at])):
-            states[g, at, i] = rows[b, i]
-        total[g, at], Nv[g, at], Wv[g, at] = 0, 0, 0
-        value[g, at] = worth[b] if over[b] else np.nan
-        status[g, at] = OVER if over[b] else OPEN
+            edges.new[b] = t.child[g, edges.node[b], edges.action[b]]
+            if edges.new[b] == 0 and t.used[g] < len(t.status[g]):
+                edges.new[b] = _link(t, g, edges.node[b], edges.action[b])
+        new = edges.new[b]
+        if new != 0:
+            open_node(t, g, new, states[b], priors[b], value[b] if over[b] else np.float32(np.nan), over[b])
+            v.N[g, new], v.W[g, new] = 0, 0
 
 
 @kernel
-def _back_up(N, W, total, parents, via, Nv, Wv, tree, node, action, new, value, over, n_vl):
+def _back_up(t, v, edges, value, over, n_vl):
+    for b in range(len(edges.tree)):
+        g = edges.tree[b]
+        _visit(t, g, edges.node[b], edges.action[b], -value[b], 1 - n_vl, -n_vl)
+        if over[b] and edges.new[b] != 0:
+            _credit(t, v, g, edges.new[b], value[b])
+
+
+@kernel
+def _answer(t, v, tree, new, value):
     for b in range(len(tree)):
-        g = tree[b]
-        _visit(N[g], W[g], total[g], parents[g], via[g], node[b], action[b], -value[b], 1 - n_vl, -n_vl)
-        if over[b] and new[b] != 0:
-            _credit(Nv[g], Wv[g], parents[g], new[b], value[b])
+        t.value[tree[b], new[b]] = value[b]
+        _credit(t, v, tree[b], new[b], value[b])
 
 
 @kernel
-def _answer(value, parents, Nv, Wv, tree, new, worth):
-    for b in range(len(tree)):
-        g = tree[b]
-        value[g, new[b]] = worth[b]
-        _credit(Nv[g], Wv[g], parents[g], new[b], worth[b])
-
-
-@kernel
-def _recount(N, value, status, parents, via, used, Nv, Wv, trees):
-    for b in range(len(trees)):
-        g = trees[b]
-        for i in range(used[g]):
-            known = status[g, i] != PENDING and not np.isnan(value[g, i])
-            Nv[g, i] = (N[g, parents[g, i], via[g, i]] if status[g, i] == OVER and i > 0 else 1) if known else 0
-            Wv[g, i] = -Nv[g, i] * value[g, i] if known else 0.0
-        for i in range(used[g] - 1, 0, -1):  # a parent comes before its children
-            Nv[g, parents[g, i]] += Nv[g, i]
-            Wv[g, parents[g, i]] -= Wv[g, i]
+def _recount(t, v, trees):
+    for g in trees:
+        for i in range(t.used[g]):
+            known = t.status[g, i] != PENDING and not np.isnan(t.value[g, i])
+            ended = t.status[g, i] == OVER and i > 0
+            v.N[g, i] = (t.N[g, t.parents[g, i], t.via[g, i]] if ended else 1) if known else 0
+            v.W[g, i] = -v.N[g, i] * t.value[g, i] if known else 0.0
+        for i in range(t.used[g] - 1, 0, -1):  # a parent comes before its children
+            v.N[g, t.parents[g, i]] += v.N[g, i]
+            v.W[g, t.parents[g, i]] -= v.W[g, i]
 
 
 class DoubleTrees(Trees):
@@ -198,8 +201,9 @@ class DoubleTrees(Trees):
         unvisited: str = "zero",
     ):
         super().__init__(trees, nodes, num_actions, state_size, c=c)
-        self.lam, self.n_thr, self.n_vl, self.from_node = float(lam), n_thr, n_vl, unvisited == "node"
+        self.mixture = Mixture(float(lam), float(c), n_thr, n_vl, unvisited == "node")
         self.Nv, self.Wv = np.zeros((trees, nodes), np.int32), np.zeros((trees, nodes), np.float32)
+        self.values = Values(self.Nv, self.Wv)
 
     @property
     def bytes_per_node(self) -> int:
@@ -223,11 +227,8 @@ class DoubleTrees(Trees):
         All other rules are those of `Trees.select`. Every edge must be given to `open`, and then to `back_up`.
         """
         out, count = np.empty((len(self.N), leaves, 4), np.int64), np.zeros(len(self.N), np.int64)
-        _select(
-            self.N, self.W, self.P, self.child, self.total, self.value, self.status, self.parents, self.via, self.used,
-            self.Nv, self.Wv, np.full(len(self.N), goal, np.int64), self.lam, self.c, self.from_node, self.n_thr,
-            self.n_vl, leaves, out, count,
-        )  # fmt: skip
+        goals = np.full(len(self.N), goal, np.int64)
+        _select(self.arrays, self.values, self.mixture, goals, leaves, out, count)
         return Edges(*np.ascontiguousarray(out[np.arange(leaves) < count[:, None]].T))
 
     def open(
@@ -245,18 +246,11 @@ class DoubleTrees(Trees):
             those of new nodes matter); value [edges]: exact where over [edges], else not looked at.
         """
         self._check(states, priors, len(edges))
-        _open(
-            self.N, self.W, self.P, self.child, self.states, self.total, self.value, self.status, self.parents,
-            self.via, self.used, self.Nv, self.Wv, edges.tree, edges.node, edges.action, edges.new, states, priors,
-            value, over,
-        )  # fmt: skip
+        _open(self.arrays, self.values, edges, states, priors, value, over)
 
     def back_up(self, edges: Edges, value: NDArray[np.float32], over: NDArray[np.bool_]) -> None:
         """What the rollouts brought the sides to move after the edges, [edges], in place of the virtual losses."""
-        _back_up(
-            self.N, self.W, self.total, self.parents, self.via, self.Nv, self.Wv, edges.tree, edges.node, edges.action,
-            edges.new, value, over, self.n_vl,
-        )  # fmt: skip
+        _back_up(self.arrays, self.values, edges, value, over, self.mixture.n_vl)
 
     def answer(
         self, tree: NDArray, new: NDArray, priors: NDArray[np.float32] | None, value: NDArray[np.float32] | None
@@ -265,7 +259,7 @@ class DoubleTrees(Trees):
         if priors is not None:
             self.P[tree, new] = priors
         if value is not None:
-            _answer(self.value, self.parents, self.Nv, self.Wv, tree, new, value)
+            _answer(self.arrays, self.values, tree, new, value)
 
     def advance(self, actions: NDArray[np.integer], trees: NDArray[np.integer] | None = None) -> NDArray[np.bool_]:
         """As `Trees.advance`."""
@@ -276,7 +270,7 @@ class DoubleTrees(Trees):
     def recount(self, trees: NDArray[np.integer] | None = None) -> None:
         """Nv and Wv of whole trees [B] (None: all), from the values of their nodes."""
         trees = np.arange(len(self.N)) if trees is None else np.asarray(trees, np.int64)
-        _recount(self.N, self.value, self.status, self.parents, self.via, self.used, self.Nv, self.Wv, trees)
+        _recount(self.arrays, self.values, trees)
 
     def load_state_dict(self, saved: dict[str, NDArray]) -> None:
         """As `Trees.load_state_dict`."""
@@ -287,7 +281,8 @@ class DoubleTrees(Trees):
         """Of a node's actions, 0 where nothing is known: [num_actions]."""
         N, child = self.N[g, node], self.child[g, node]
         nv, wv = np.where(child != 0, self.Nv[g, child], 0), self.Wv[g, child]
-        rollouts, values = self.lam * (N > 0), (1 - self.lam) * (nv > 0)
+        lam = self.mixture.lam
+        rollouts, values = lam * (N > 0), (1 - lam) * (nv > 0)
         both = rollouts * self.W[g, node] / np.maximum(N, 1) + values * wv / np.maximum(nv, 1)
         return (both / np.where(rollouts + values > 0, rollouts + values, 1)).astype(np.float32)
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlkit.search.trees import C_BASE, C_VISIT, OPEN, Edges, Trees
+from rlkit.search.trees import C_VISIT, OPEN, Edges, Trees, puct_scale
 
 Which = NDArray[np.integer]
 LEAVES = 8
@@ -70,7 +70,7 @@ def visit_policy(trees: Trees, which: Which) -> NDArray[np.float32]:
     forced = trees.forced[which][:, None]
     if forced.any():
         P, q = np.maximum(trees.P[which, 0], 0), trees.W[which, 0] / np.maximum(N, 1)
-        scale = (trees.c + np.log((1 + total + C_BASE) / C_BASE)) * np.sqrt(np.maximum(total, 1))
+        scale = puct_scale.py_func(trees.rule.c, total)
         rows, best = np.arange(len(N)), N.argmax(1)
         bound = (q + scale * P / (1 + N))[rows, best][:, None]
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -13,13 +13,12 @@ the sum of values W and the prior P, all in the view of the side to move at the 
 value is in -1 .. 1. Ended games keep their exact value and cost no evaluation when they are met again.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlkit.compiled import kernel
+from rlkit.compiled import inline_kernel, kernel
 
 PENDING, OPEN, OVER = 0, 1, 2  # status of a node: waiting for its value, with edges, the end of a game
 UCB1, PUCT = 0, 1
@@ -28,18 +27,54 @@ C_BASE = 19_652  # c(s) = c + log((1 + N + C_BASE) / C_BASE): Silver et al. 2018
 C_VISIT = 50  # weight of a value in -1 .. 1 against logits, (C_VISIT + max N) (Q + 1) / 2: Danihelka et al. 2022
 
 
-@dataclass
-class Edges:
-    """The edges that a call of `select` opens, at most `leaves` a tree: [edges] each."""
+class Tree(NamedTuple):
+    """The arrays of G trees, each with room for so many nodes of A actions."""
 
-    tree: NDArray[np.int64]
-    node: NDArray[np.int64]
-    action: NDArray[np.int64]
-    new: NDArray[np.int64]
-    """the node that each leads to"""
+    N: NDArray[np.int32]  # [G, nodes, A] visits of an edge
+    W: NDArray[np.float32]  # [G, nodes, A] sum of its values
+    P: NDArray[np.float32]  # [G, nodes, A] its prior
+    child: NDArray[np.int32]  # [G, nodes, A] the node behind it; 0: none yet
+    states: NDArray[np.int16]  # [G, nodes, state_size]
+    parents: NDArray[np.int32]  # [G, nodes] the node above
+    via: NDArray[np.int32]  # [G, nodes] the action that leads from it
+    total: NDArray[np.int32]  # [G, nodes] visits of all edges of a node
+    value: NDArray[np.float32]  # [G, nodes] a node's own evaluation, for its side to move
+    status: NDArray[np.uint8]  # [G, nodes] PENDING, OPEN, OVER
+    used: NDArray[np.int32]  # [G] nodes in use
+
+
+class Root(NamedTuple):
+    """What is special about the roots of G trees: `rlkit/search/root.py`."""
+
+    forced: NDArray[np.float32]  # [G] k: a visited edge gets sqrt(k P N) visits at least; 0: none
+    gumbel: NDArray[np.float32]  # [G, A] the scores of edges in halving, without a value
+    halving: NDArray[np.int32]  # [G, nodes] visits that the edge for each simulation must have had; -1: by PUCT
+
+
+class Rule(NamedTuple):
+    """How an edge is chosen: see `Trees`."""
+
+    kind: int  # UCB1 or PUCT
+    c: float
+    fpu: float
+
+
+class Edges(NamedTuple):
+    """The edges that a call of `select` opens, at most `leaves` a tree. Their number is the length."""
+
+    tree: NDArray[np.int64]  # [edges]
+    node: NDArray[np.int64]  # [edges]
+    action: NDArray[np.int64]  # [edges]
+    new: NDArray[np.int64]  # [edges] the node that each leads to
 
     def __len__(self) -> int:
         return len(self.tree)
+
+
+@kernel
+def puct_scale(c, total):
+    """What P / (1 + n) is multiplied by at a node of so many visits, c(s) sqrt(N); `py_func` takes arrays."""
+    return (c + np.log((1 + total + C_BASE) / C_BASE)) * np.sqrt(np.maximum(total, 1))
 
 
 @kernel
@@ -66,7 +101,7 @@ def _puct(N, W, P, total, value, c, fpu, forced):
             if forced > 0 and N[a] < np.sqrt(forced * P[a] * total):
                 return a
     unvisited = worth / (1 + total) - fpu * np.sqrt(visited)
-    scale = (c + np.log((1 + total + C_BASE) / C_BASE)) * np.sqrt(max(total, 1))
+    scale = puct_scale(c, total)
     best, best_score = -1, -np.inf
     for a in range(len(N)):
         if P[a] >= 0:
@@ -94,117 +129,120 @@ def _halving(N, W, P, gumbel, visits):
     return best
 
 
-@kernel
-def _back_up(N, W, total, parents, via, node, value, visits, loss):
+@inline_kernel
+def _back_up(t, g, node, value, visits, loss):
     """Give every edge above `node` so many visits and a value, which is in the view of the side to move at `node`.
 
     `loss` is a virtual loss put on (positive) or taken off: of whichever side chose the edge, on every level.
     """
     while node != 0:
-        action, node = via[node], parents[node]
+        action, node = t.via[g, node], t.parents[g, node]
         value = -value
-        N[node, action] += visits
-        W[node, action] += value - loss
-        total[node] += visits
+        t.N[g, node, action] += visits
+        t.W[g, node, action] += value - loss
+        t.total[g, node] += visits
 
 
 @kernel
-def _select(
-    N, W, P, child, total, value, status, parents, via, used, goal, rule, c, fpu, forced, gumbel, halving, leaves, out,
-    count,
-):  # fmt: skip
-    for g in range(len(N)):
+def _select(t, root, rule, goal, leaves, out, count):
+    for g in range(len(goal)):
         count[g] = 0
-        most = total[g, 0] + ENDED  # where all lines end there is no new edge: the caller may want to look at the clock
-        while count[g] < leaves and total[g, 0] < min(goal[g], most) and status[g, 0] == OPEN:
+        most = t.total[g, 0] + ENDED  # where all lines end there is no new edge: the caller may want to see the clock
+        while count[g] < leaves and t.total[g, 0] < min(goal[g], most) and t.status[g, 0] == OPEN:
             node, action = 0, -1
-            while status[g, node] == OPEN:
-                n, w, p, t = N[g, node], W[g, node], P[g, node], total[g, node]
-                if rule == UCB1:
-                    action = _ucb1(n, w, p, t, c)
-                elif node == 0 and t < len(halving[g]) and halving[g, t] >= 0:
-                    action = _halving(n, w, p, gumbel[g], halving[g, t])
+            while t.status[g, node] == OPEN:
+                n, w, p, total = t.N[g, node], t.W[g, node], t.P[g, node], t.total[g, node]
+                if rule.kind == UCB1:
+                    action = _ucb1(n, w, p, total, rule.c)
+                elif node == 0 and total < len(root.halving[g]) and root.halving[g, total] >= 0:
+                    action = _halving(n, w, p, root.gumbel[g], root.halving[g, total])
                 else:
-                    root = node == 0
-                    action = _puct(n, w, p, t, value[g, node], c, 0.0 if root else fpu, forced[g] if root else 0.0)
+                    fpu, forced = 0.0 if node == 0 else rule.fpu, root.forced[g] if node == 0 else 0.0
+                    action = _puct(n, w, p, total, t.value[g, node], rule.c, fpu, forced)
                 if action < 0:
                     break
-                after = child[g, node, action]
+                after = t.child[g, node, action]
                 if after == 0:
                     break
                 node = after
-            if status[g, node] == PENDING or action < 0:
+            if t.status[g, node] == PENDING or action < 0:
                 break  # this very evaluation is under way: let it come in first (or a caller left it no action)
-            if status[g, node] == OVER:
-                _back_up(N[g], W[g], total[g], parents[g], via[g], node, value[g, node], 1, 0.0)
+            if t.status[g, node] == OVER:
+                _back_up(t, g, node, t.value[g, node], 1, 0.0)
                 continue
-            new = used[g]
-            if new == len(status[g]):
+            new = t.used[g]
+            if new == len(t.status[g]):
                 break  # full
-            used[g] += 1
-            child[g, node, action] = new
-            parents[g, new], via[g, new], status[g, new] = node, action, PENDING
-            _back_up(N[g], W[g], total[g], parents[g], via[g], new, 0.0, 1, 1.0)
+            t.used[g] += 1
+            t.child[g, node, action] = new
+            t.parents[g, new], t.via[g, new], t.status[g, new] = node, action, PENDING
+            _back_up(t, g, new, 0.0, 1, 1.0)
             k = count[g]
             out[g, k, 0], out[g, k, 1], out[g, k, 2], out[g, k, 3] = g, node, action, new
             count[g] += 1
 
 
-@kernel
-def _open(N, W, P, child, states, total, value, status, node, state, priors, worth, over):
-    N[node] = 0
-    W[node] = 0
-    child[node] = 0
-    for i in range(len(states[node])):
-        states[node, i] = state[i]
-    for a in range(len(P[node])):
-        P[node, a] = priors[a]
-    total[node] = 0
-    value[node] = worth
-    status[node] = OVER if over else OPEN
+@inline_kernel
+def open_node(t, g, node, state, priors, value, over):
+    """Begin a node anew, with no visits."""
+    t.N[g, node] = 0
+    t.W[g, node] = 0
+    t.child[g, node] = 0
+    for i in range(len(t.states[g, node])):
+        t.states[g, node, i] = state[i]
+    for a in range(len(priors)):
+        t.P[g, node, a] = priors[a]
+    t.total[g, node] = 0
+    t.value[g, node] = value
+    t.status[g, node] = OVER if over else OPEN
 
 
 @kernel
-def _expand(N, W, P, child, states, total, value, status, parents, via, tree, new, rows, priors, worth, over):
-    for b in range(len(tree)):
-        g, node = tree[b], new[b]
-        _open(N[g], W[g], P[g], child[g], states[g], total[g], value[g], status[g], node, rows[b], priors[b],
-              worth[b], over[b])  # fmt: skip
-        # the value instead of the virtual loss; the visit is counted already
-        _back_up(N[g], W[g], total[g], parents[g], via[g], node, worth[b], 0, -1.0)
+def _plant(t, trees, states, priors, value, over):
+    for b in range(len(trees)):
+        open_node(t, trees[b], 0, states[b], priors[b], value[b], over[b])
+        t.used[trees[b]] = 1
 
 
 @kernel
-def _advance(N, W, P, child, states, total, value, status, parents, via, used, trees, actions, kept, where):
+def _expand(t, edges, states, priors, value, over):
+    for b in range(len(edges.tree)):
+        g, node = edges.tree[b], edges.new[b]
+        open_node(t, g, node, states[b], priors[b], value[b], over[b])
+        _back_up(t, g, node, value[b], 0, -1.0)  # it in place of the virtual loss; the visit is counted already
+
+
+@kernel
+def _advance(t, trees, actions, kept, where):
     """Make the node behind each root's action the root, and move what hangs on it to the front.
 
     Nodes are numbered in the order of their opening, a parent before its children, so one pass does it in place.
     """
     for b in range(len(trees)):
         g = trees[b]
-        root = child[g, 0, actions[b]] if used[g] > 0 and actions[b] >= 0 else 0
-        kept[b] = root != 0 and status[g, root] == OPEN
+        root = t.child[g, 0, actions[b]] if t.used[g] > 0 and actions[b] >= 0 else 0
+        kept[b] = root != 0 and t.status[g, root] == OPEN
         count = 0
         if kept[b]:
             for i in range(root):
                 where[i] = -1
-            for i in range(root, used[g]):
-                above = where[parents[g, i]]
+            for i in range(root, t.used[g]):
+                above = where[t.parents[g, i]]
                 where[i] = -1
                 if i != root and above < 0:
                     continue
-                for a in range(len(N[g, i])):
-                    N[g, count, a], W[g, count, a], P[g, count, a] = N[g, i, a], W[g, i, a], P[g, i, a]
-                    child[g, count, a] = 0
-                for k in range(len(states[g, i])):
-                    states[g, count, k] = states[g, i, k]
-                total[g, count], value[g, count], status[g, count] = total[g, i], value[g, i], status[g, i]
+                for a in range(len(t.N[g, i])):
+                    t.N[g, count, a], t.W[g, count, a], t.P[g, count, a] = t.N[g, i, a], t.W[g, i, a], t.P[g, i, a]
+                    t.child[g, count, a] = 0
+                for k in range(len(t.states[g, i])):
+                    t.states[g, count, k] = t.states[g, i, k]
+                t.total[g, count], t.value[g, count], t.status[g, count] = t.total[g, i], t.value[g, i], t.status[g, i]
                 if i != root:
-                    child[g, above, via[g, i]] = count
-                    parents[g, count], via[g, count] = above, via[g, i]
+                    t.child[g, above, t.via[g, i]] = count
+                    t.parents[g, count], t.via[g, count] = above, t.via[g, i]
                 where[i] = count
                 count += 1
-        used[g] = count
+        t.used[g] = count
 
 
 class Trees:
@@ -236,23 +274,15 @@ class Trees:
             raise ValueError(f"a tree needs room for 2 nodes at least, not {nodes}")
         edges = trees, nodes, num_actions
         self.N, self.W, self.P = np.zeros(edges, np.int32), np.zeros(edges, np.float32), np.zeros(edges, np.float32)
-        self.child = np.zeros(edges, np.int32)
-        """the node behind each edge; 0: none yet"""
-        self.states = np.zeros((trees, nodes, state_size), np.int16)
+        self.child, self.states = np.zeros(edges, np.int32), np.zeros((trees, nodes, state_size), np.int16)
         self.parents, self.via = np.zeros((trees, nodes), np.int32), np.zeros((trees, nodes), np.int32)
-        """the node above, and the action that leads from it"""
-        self.total = np.zeros((trees, nodes), np.int32)
-        """visits of all edges of a node"""
-        self.value = np.zeros((trees, nodes), np.float32)
-        """a node's own evaluation, for its side to move"""
+        self.total, self.value = np.zeros((trees, nodes), np.int32), np.zeros((trees, nodes), np.float32)
         self.status, self.used = np.zeros((trees, nodes), np.uint8), np.zeros(trees, np.int32)
-        self.forced = np.zeros(trees, np.float32)
-        """k: a visited edge of the root gets sqrt(k P N) visits at least; 0: none"""
+        self.forced, self.gumbel = np.zeros(trees, np.float32), np.zeros((trees, num_actions), np.float32)
         self.halving = np.full((trees, nodes), -1, np.int32)
-        """visits that the root's edge for each simulation must have had; -1: by PUCT"""
-        self.gumbel = np.zeros((trees, num_actions), np.float32)
-        """the scores of the root's edges in halving, without a value"""
-        self.rule, self.c, self.fpu = {"ucb1": UCB1, "puct": PUCT}[exploration], float(c), float(fpu)
+        self.arrays = Tree(*(getattr(self, name) for name in Tree._fields))
+        self.root = Root(self.forced, self.gumbel, self.halving)
+        self.rule = Rule({"ucb1": UCB1, "puct": PUCT}[exploration], float(c), float(fpu))
 
     @property
     def bytes_per_node(self) -> int:
@@ -269,17 +299,11 @@ class Trees:
         """Begin the given trees [B] (None: all) anew, from states [B, >= state_size] with priors [B, num_actions]
         (negative: illegal) and the values [B] of their sides to move.
         """
-        trees = np.arange(len(self.N)) if trees is None else trees
+        trees = np.arange(len(self.N)) if trees is None else np.asarray(trees, np.int64)
         self._check(states, priors, len(trees))
         self._forget_root(trees)
-        worth = np.broadcast_to(np.asarray(value, np.float32), len(trees))
-        over: NDArray[np.bool_] = np.all(priors < 0, axis=1)
-        for b, g in enumerate(trees):
-            _open(
-                self.N[g], self.W[g], self.P[g], self.child[g], self.states[g], self.total[g], self.value[g],
-                self.status[g], 0, states[b], priors[b], worth[b], over[b],
-            )  # fmt: skip
-            self.used[g] = 1
+        worth = np.full(len(trees), value, np.float32)
+        _plant(self.arrays, trees, states, priors, worth, np.all(priors < 0, axis=1))
 
     def select(self, leaves: int, goal: int | NDArray[np.integer]) -> Edges:
         """Choose up to `leaves` new edges in each tree that has had fewer than `goal` simulations (one number or [G]).
@@ -289,11 +313,8 @@ class Trees:
         search is done.
         """
         out, count = np.empty((len(self.N), leaves, 4), np.int64), np.zeros(len(self.N), np.int64)
-        _select(
-            self.N, self.W, self.P, self.child, self.total, self.value, self.status, self.parents, self.via, self.used,
-            np.full(len(self.N), goal, np.int64), self.rule, self.c, self.fpu, self.forced,
-            self.gumbel, self.halving, leaves, out, count,
-        )  # fmt: skip
+        goals = np.full(len(self.N), goal, np.int64)
+        _select(self.arrays, self.root, self.rule, goals, leaves, out, count)
         edges = out[0, : count[0]] if len(out) == 1 else out[np.arange(leaves) < count[:, None]]
         return Edges(*np.ascontiguousarray(edges.T))
 
@@ -313,10 +334,7 @@ class Trees:
         """
         self._check(states, priors, len(edges))
         assert value.shape == over.shape == (len(edges),), (value.shape, over.shape)
-        _expand(
-            self.N, self.W, self.P, self.child, self.states, self.total, self.value, self.status, self.parents,
-            self.via, edges.tree, edges.new, states, priors, value, over,
-        )  # fmt: skip
+        _expand(self.arrays, edges, states, priors, value, over)
 
     def _check(self, states: NDArray, priors: NDArray, count: int) -> None:
         assert states.dtype == np.int16 and len(states) == count and states.shape[1] >= self.states.shape[2], (
@@ -333,10 +351,8 @@ class Trees:
         """
         trees = np.arange(len(self.N)) if trees is None else np.asarray(trees, np.int64)
         kept = np.zeros(len(trees), np.bool_)
-        _advance(
-            self.N, self.W, self.P, self.child, self.states, self.total, self.value, self.status, self.parents,
-            self.via, self.used, trees, np.asarray(actions, np.int64), kept, np.empty(self.N.shape[1], np.int32),
-        )  # fmt: skip
+        where = np.empty(self.N.shape[1], np.int32)
+        _advance(self.arrays, trees, np.asarray(actions, np.int64), kept, where)
         self.status[trees[~kept], 0] = PENDING
         self._forget_root(trees)
         return kept
@@ -363,8 +379,7 @@ class Trees:
                 break  # a search may visit an edge before it opens a node there
         return moves
 
-    _OF_NODES = "N", "W", "P", "child", "states", "parents", "via", "total", "value", "status"
-    _OF_TREES = "used", "forced", "gumbel", "halving"
+    _OF_NODES, _OF_TREES = Tree._fields[:-1], ("used", *Root._fields)
 
     def state_dict(self) -> dict[str, NDArray]:
         """All trees as arrays, of the nodes only those in use: [sum of used, ...]. Nothing may be pending."""
