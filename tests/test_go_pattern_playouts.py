@@ -10,6 +10,7 @@ from envs.go import board, pattern_playouts, patterns
 from envs.go.board import KO
 from envs.go.chains import BLACK, EMPTY, WHITE
 from envs.go.game import Go
+from envs.go.pattern_playouts import Turn
 from envs.go.patterns import NUM_FEATURES, PADDING, SAVE_ATARI
 from envs.go.position import Position
 
@@ -52,7 +53,8 @@ def test_notes_are_kept(size):
             np.testing.assert_array_equal(n[kept], fresh[kept])
 
             choice = n.copy()
-            pattern_playouts.respond(c, choice, policy, stride, me, last, int(states[0, KO]), taken, captured)
+            turn = Turn(me, last, int(states[0, KO]), captured)
+            pattern_playouts.respond(c, choice, policy, stride, turn, taken)
             weight = choice[pattern_playouts.WEIGHT + me - 1, points]
             (ids,), (mask,) = patterns.features(states)
             exact = np.where(mask, np.exp(weights[ids].sum(-1)), 0)[:-1]
@@ -89,7 +91,7 @@ def test_draws_follow_the_weights(uniform):
     for _ in range(draws):
         random = (random * 6364136223846793005 + 1442695040888963407) % (1 << 64)
         signed = random - (1 << 64) if random >> 63 else random
-        counts[pattern_playouts.choose(c, n, policy, go.width + 1, BLACK, last, 0, taken, 0, signed)] += 1
+        counts[pattern_playouts.choose(c, n, policy, go.width + 1, Turn(BLACK, last, 0, 0), taken, signed)] += 1
     np.testing.assert_array_equal(n[pattern_playouts.WEIGHT : pattern_playouts.SUM], before)
     points = [board.to_point.py_func(row, i) for i in range(go.points)]
     expected = np.where(mask, np.exp(weights[ids].sum(-1)), 0)[:-1]
@@ -138,7 +140,7 @@ def test_weights_decide():
     pattern_playouts.begin(c, n, row, policy)
     last = int(board.to_point.py_func(row, 8))
     randoms = range(-(1 << 63), 1 << 63, 1 << 56)
-    points = [pattern_playouts.choose(c, n, policy, 6, BLACK, last, 0, taken, 0, random) for random in randoms]
+    points = [pattern_playouts.choose(c, n, policy, 6, Turn(BLACK, last, 0, 0), taken, random) for random in randoms]
     assert np.mean([board.to_move.py_func(row, p) == 2 for p in points]) > 0.99
     _, states = position.states()
     many = np.repeat(states, 400, 0)

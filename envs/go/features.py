@@ -16,7 +16,7 @@ from envs.go.board import (
     TO_PLAY,
     WIDTH,
     area_of,
-    as_words,
+    check_states,
     columns,
     legal_moves,
     state_size_of,
@@ -43,10 +43,10 @@ ALPHAGO_ORDER = (
 
 
 @kernel
-def _alphagozero(_, begin, end, rows, words, out):
+def _alphagozero(_, begin, end, rows, out):
     for g in range(begin, end):
         row = rows[g]
-        past = columns(row, words[g]).past
+        past = columns(row, row.view(np.int64)).past
         black = row[TO_PLAY] == BLACK
         own, other = (0, 8) if black else (8, 0)
         height, width, stride = row[HEIGHT], row[WIDTH], row[STRIDE]
@@ -65,7 +65,7 @@ def alphagozero_slab(states: NDArray[np.int16], height: int, width: int) -> NDAr
     opponent's likewise, and ones if Black is to move (Silver et al. 2017, Methods).
     """
     out = np.empty((len(states), ALPHAGOZERO_PLANES, height, width), np.uint8)
-    over(_alphagozero, len(states), states, as_words(states, height, width), out)
+    over(_alphagozero, len(states), check_states(states, height, width), out)
     return out
 
 
@@ -125,11 +125,11 @@ def _move_planes(row, c, legal, out, marks, mark):
 
 
 @kernel
-def _ladder_planes(row, c, legal, out, number, moves, boards, words, taken):
+def _ladder_planes(row, c, legal, out, number, moves, taken, boards):
     """Ladder capture: a legal move that puts a chain of two liberties into a ladder. Ladder escape: one that saves an
     own chain from atari, and from the ladder after it.
     """
-    me, stride = row[TO_PLAY], row[STRIDE]
+    me, stride, words = row[TO_PLAY], row[STRIDE], boards.view(np.int64)
     for r in range(row[HEIGHT]):
         for p in range((r + 1) * stride + 1, (r + 2) * stride):
             if c.colour[p] == EMPTY or c.head[p] != p:
@@ -148,19 +148,19 @@ def _ladder_planes(row, c, legal, out, number, moves, boards, words, taken):
 
 
 @kernel
-def _alphago(slot, begin, end, rows, words, out, legal, work, boards, board_words):
+def _alphago(slot, begin, end, rows, out, legal, work, boards):
     number, marks, moves, taken = work[slot, 0], work[slot, 1], work[slot, 2], work[slot, 3]
     for g in range(begin, end):
-        row = rows[g]
-        c = columns(row, words[g])
+        row, words = rows[g], rows[g].view(np.int64)
+        c = columns(row, words)
         number[:] = 0
         marks[:] = 0
-        legal_moves(row, words[g], legal[slot])
+        legal_moves(row, words, legal[slot])
         out[g, ONES] = 1
         out[g, BLACK_TO_MOVE:] = row[TO_PLAY] == BLACK
         mark = _stone_planes(row, c, out[g], number, marks)
         _move_planes(row, c, legal[slot], out[g], marks, mark)
-        _ladder_planes(row, c, legal[slot], out[g], number, moves, boards[slot], board_words[slot], taken)
+        _ladder_planes(row, c, legal[slot], out[g], number, moves, taken, boards[slot])
 
 
 def alphago_slab(states: NDArray[np.int16], height: int, width: int, colour_plane: bool = False) -> NDArray[np.uint8]:
@@ -179,9 +179,7 @@ def alphago_slab(states: NDArray[np.int16], height: int, width: int, colour_plan
     work = scratch(area_of(height, width))
     legal = np.empty((len(work), height * width + 1), np.bool_)
     boards = np.empty((len(work), ladders.BOARDS, state_size_of(height, width)), np.int16)
-    words = boards.view(np.int64)
-    state_words = as_words(states, height, width)
-    over(_alphago, len(states), states, state_words, out, legal, work, boards, words, least=16)
+    over(_alphago, len(states), check_states(states, height, width), out, legal, work, boards, least=16)
     return out.reshape(len(states), planes, height, width)
 
 

@@ -2,7 +2,7 @@
 
 import operator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from envs.go.board import (
     to_point,
 )
 from envs.go.chains import BLACK, EMPTY, WHITE
+from envs.go.playouts import task_of
 from rlkit.compiled import kernel, over, scratch
 
 States = NDArray[np.int16]
@@ -33,96 +34,108 @@ RULES: dict[str, int] = {"simple": board.SIMPLE, "positional": board.POSITIONAL,
 MOST_MOVES = 30_000  # the move number is an int16
 
 
-@kernel
-def _legal(_, begin, end, rows, words, out):
-    for g in range(begin, end):
-        board.legal_moves(rows[g], words[g], out[g])
+class Edges(NamedTuple):
+    """Edges of search trees, and the nodes that they begin at."""
+
+    states: NDArray[np.int16]  # [G, nodes, state_size]
+    parents: NDArray[np.int32]  # [G, nodes]; the root is node 0
+    tree: NDArray[np.int64]  # [edges]
+    node: NDArray[np.int64]  # [edges]
+    action: NDArray[np.int64]  # [edges]
 
 
 @kernel
-def _sensible(_, begin, end, rows, words, out):
+def _legal(_, begin, end, rows, out):
     for g in range(begin, end):
-        row = rows[g]
-        board.legal_moves(row, words[g], out[g])
-        c = columns(row, words[g])
+        board.legal_moves(rows[g], rows[g].view(np.int64), out[g])
+
+
+@kernel
+def _sensible(_, begin, end, rows, out):
+    for g in range(begin, end):
+        row, words = rows[g], rows[g].view(np.int64)
+        board.legal_moves(row, words, out[g])
+        c = columns(row, words)
         for move in range(row[board.HEIGHT] * row[board.WIDTH]):
             if out[g, move] and knowledge.is_true_eye(c, row[board.STRIDE], to_point(row, move), row[TO_PLAY]):
                 out[g, move] = False
 
 
 @kernel
-def _play(slot, begin, end, rows, words, actions, refused, work):
+def _play(slot, begin, end, rows, actions, refused, work):
     for g in range(begin, end):
-        row = rows[g]
+        row, words = rows[g], rows[g].view(np.int64)
         p = to_point(row, actions[g])
         refused[g] = actions[g] < 0 or actions[g] > row[board.HEIGHT] * row[board.WIDTH] or is_over(row)
         if not refused[g] and p > 0:
-            refused[g] = columns(row, words[g]).colour[p] != EMPTY
+            refused[g] = columns(row, words).colour[p] != EMPTY
         if not refused[g]:
-            play_point(row, words[g], p, work[slot, 0])
+            play_point(row, words, p, work[slot, 0])
 
 
 @kernel
-def _follow(slot, begin, end, rows, words, games, game_words, states, state_words, parents, tree, node, actions, work):
+def _follow(slot, begin, end, rows, games, edges, work):
     for b in range(begin, end):
-        row, word, t, n = rows[b], words[b], tree[b], node[b]
-        size = games[t, STATE_SIZE]
-        copy(row, states[t, n], size)
+        row, t, n = rows[b], edges.tree[b], edges.node[b]
+        words, size = row.view(np.int64), games[t, STATE_SIZE]
+        copy(row, edges.states[t, n], size)
         row[STORED] = 0
-        play_point(row, word, to_point(row, actions[b]), work[slot, 0])
+        play_point(row, words, to_point(row, edges.action[b]), work[slot, 0])
         if row[REMOVED] or row[board.SUICIDE]:  # before the first stone is taken off, no board can come back
             first, stored = size // 4, games[t, STORED]
             at = first + row[STORED]
-            copy(word[at:], game_words[t, first:], stored)
+            copy(words[at:], games[t].view(np.int64)[first:], stored)
             row[STORED] += stored
             while n != 0:
-                remember(row, word, state_words[t, n, HASH], states[t, n, TO_PLAY])
-                n = parents[t, n]
+                state = edges.states[t, n]
+                remember(row, words, state.view(np.int64)[HASH], state[TO_PLAY])
+                n = edges.parents[t, n]
 
 
 @kernel
-def _outcome(slot, begin, end, rows, words, finished, value, work):
+def _outcome(slot, begin, end, rows, finished, value, work):
     for g in range(begin, end):
-        row = rows[g]
+        row, words = rows[g], rows[g].view(np.int64)
         finished[g] = is_over(row)
         if finished[g]:
-            black = knowledge.own_points(row, words[g], work[slot, 0], work[slot, 1]) - komi_of(words[g])
+            black = knowledge.own_points(row, words, work[slot, 0], work[slot, 1]) - komi_of(words)
             if row[TO_PLAY] == WHITE:
                 black = -black
             value[g] = (black > 0) - (black < 0)
 
 
 @kernel
-def _score(slot, begin, end, rows, words, score, work):
+def _score(slot, begin, end, rows, score, work):
     for g in range(begin, end):
-        score[g] = knowledge.own_points(rows[g], words[g], work[slot, 0], work[slot, 1]) - komi_of(words[g])
+        row, words = rows[g], rows[g].view(np.int64)
+        score[g] = knowledge.own_points(row, words, work[slot, 0], work[slot, 1]) - komi_of(words)
 
 
 @kernel
-def _ownership(slot, begin, end, rows, words, out, work):
+def _ownership(slot, begin, end, rows, out, work):
     for g in range(begin, end):
         row, owner = rows[g], work[slot, 0]
-        knowledge.own_points(row, words[g], owner, work[slot, 1])
+        knowledge.own_points(row, row.view(np.int64), owner, work[slot, 1])
         for move in range(len(out[g])):
             colour = owner[to_point(row, move)]
             out[g, move] = (colour == BLACK) - (colour == WHITE)
 
 
 @kernel
-def _playouts(slot, begin, end, rows, words, count, seed, cap, value, length, copies, copy_words, work):
-    board_copy, copy_word = copies[slot], copy_words[slot]
+def _playouts(slot, begin, end, rows, task, copies, work):
+    row, words = copies[slot], copies[slot].view(np.int64)
     for g in range(begin, end):
-        size = rows[g, STATE_SIZE]
+        komi = komi_of(rows[g].view(np.int64))
         total, moves = 0, 0
-        for i in range(count):
-            copy(board_copy, rows[g], size)
-            random = playouts.mix(seed, g * count + i)
-            points, played = playouts.playout(board_copy, copy_word, random, work[slot, 0], work[slot, 1], cap)
-            black = points - komi_of(words[g])
+        for i in range(task.repeats):
+            copy(row, rows[g], rows[g, STATE_SIZE])
+            random = playouts.mix(task.seed, g * task.repeats + i)
+            points, played = playouts.playout(row, words, random, work[slot, 0], work[slot, 1], task.cap)
+            black = points - komi
             total += (black > 0) - (black < 0)
             moves += played
-        value[g] = total / count if rows[g, TO_PLAY] == BLACK else -total / count
-        length[g] = moves
+        task.value[g] = total / task.repeats if rows[g, TO_PLAY] == BLACK else -total / task.repeats
+        task.length[g] = moves
 
 
 @dataclass(frozen=True)
@@ -187,10 +200,12 @@ class Go:
         """Numbers (int16) of a whole game: its position, and room for the hash of every position it may have."""
         return self.state_size + 4 * (self.moves_cap + 1)
 
-    def _words(self, states: States) -> NDArray[np.int64]:
-        return board.as_words(states, self.height, self.width)
+    def checked(self, states: States) -> States:
+        """These states, for compiled code. Raises ValueError where they are of another board."""
+        return board.check_states(states, self.height, self.width)
 
-    def _work(self) -> NDArray[np.int16]:
+    def work(self) -> NDArray[np.int16]:
+        """Working memory: [threads, 4, points with border]."""
         return scratch(board.area_of(self.height, self.width))
 
     def reset(self, games: int) -> States:
@@ -211,13 +226,13 @@ class Go:
     def legal(self, states: States) -> NDArray[np.bool_]:
         """Which actions the side to move has: [games, num_actions]; none where a game is over."""
         out = np.empty((len(states), self.num_actions), np.bool_)
-        over(_legal, len(states), states, self._words(states), out)
+        over(_legal, len(states), self.checked(states), out)
         return out
 
     def sensible(self, states: States) -> NDArray[np.bool_]:
         """The legal actions that fill no true eye of the side to move: [games, num_actions]."""
         out = np.empty((len(states), self.num_actions), np.bool_)
-        over(_sensible, len(states), states, self._words(states), out)
+        over(_sensible, len(states), self.checked(states), out)
         return out
 
     def play(self, states: States, actions: NDArray[np.integer]) -> None:
@@ -228,7 +243,7 @@ class Go:
         if actions.shape != refused.shape or actions.dtype.kind not in "iu":
             raise ValueError(f"{len(states)} games need as many whole numbers, not {actions.dtype} {actions.shape}")
         actions = actions.astype(np.int64)
-        over(_play, len(states), states, self._words(states), actions, refused, self._work())
+        over(_play, len(states), self.checked(states), actions, refused, self.work())
         if refused.any():
             g = int(refused.argmax())
             raise ValueError(f"action {actions[g]} cannot be played in game {g}: ask legal() first")
@@ -244,12 +259,8 @@ class Go:
             `parents` [G, nodes]; the root is node 0. tree, node, actions: [edges], the edges.
         """
         rows = np.empty((len(tree), self.game_size), np.int16)
-        words = rows.view(np.int64), self._words(games), trees.states.view(np.int64)
-        row_words, game_words, state_words = words
-        over(
-            _follow, len(tree), rows, row_words, games, game_words, trees.states, state_words, trees.parents,
-            tree, node, actions, self._work(),
-        )  # fmt: skip
+        edges = Edges(trees.states, trees.parents, tree, node, actions)
+        over(_follow, len(tree), rows, self.checked(games), edges, self.work())
         return rows
 
     def to_play(self, states: States) -> NDArray[np.int16]:
@@ -264,19 +275,19 @@ class Go:
         """(over [games], value [games]): +1 a win of the side to move, -1 a loss, 0 a draw or a game that goes on."""
         finished = np.empty(len(states), np.bool_)
         value = np.zeros(len(states), np.float32)
-        over(_outcome, len(states), states, self._words(states), finished, value, self._work())
+        over(_outcome, len(states), self.checked(states), finished, value, self.work())
         return finished, value
 
     def score(self, states: States) -> NDArray[np.float64]:
         """Black minus White minus komi by area [games], whether over or not."""
         score = np.empty(len(states), np.float64)
-        over(_score, len(states), states, self._words(states), score, self._work())
+        over(_score, len(states), self.checked(states), score, self.work())
         return score
 
     def ownership(self, states: States) -> NDArray[np.int8]:
         """[games, height, width]: +1 a point of Black's area, -1 of White's, 0 of neither."""
         out = np.empty((len(states), self.points), np.int8)
-        over(_ownership, len(states), states, self._words(states), out, self._work())
+        over(_ownership, len(states), self.checked(states), out, self.work())
         return out.reshape(-1, self.height, self.width)
 
     def encode(self, states: States) -> NDArray[np.uint8]:
@@ -289,14 +300,7 @@ class Go:
         The same seed gives the same numbers on any number of threads. A play-out that has not ended after three
         times the board's points is scored as it stands.
         """
-        seed, count = operator.index(seed) & (1 << 63) - 1, operator.index(count)
-        if count < 1:
-            raise ValueError(f"play-outs come in numbers of 1 and more, not {count}")
-        value, length = np.empty(len(states), np.float32), np.empty(len(states), np.int64)
-        work = self._work()
+        task, work = task_of(len(states), seed, count, 3 * self.points), self.work()
         copies = np.empty((len(work), self.state_size), np.int16)
-        over(
-            _playouts, len(states), states, self._words(states), count, seed, 3 * self.points, value, length,
-            copies, copies.view(np.int64), work, least=max(1, 4 // count),
-        )  # fmt: skip
-        return value, length
+        over(_playouts, len(states), self.checked(states), task, copies, work, least=max(1, 4 // count))
+        return task.value, task.length

@@ -6,7 +6,6 @@ liberties of chains that now have another number of them (1, 2, more). The other
 the previous move; their factors are put on for one choice, and taken off again.
 """
 
-import operator
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ from envs.go.board import (
     TO_PLAY,
     WIDTH,
     area_of,
-    as_words,
+    check_states,
     columns,
     copy,
     komi_of,
@@ -53,7 +52,7 @@ from envs.go.patterns import (
     surroundings,
     survey,
 )
-from envs.go.playouts import mix, next_state
+from envs.go.playouts import mix, next_state, task_of
 from rlkit.compiled import kernel, over, scratch
 
 ONE = 1 << 16  # a factor of 1: weights are integers, as their sums do not drift
@@ -82,6 +81,15 @@ class Policy(NamedTuple):
     """[3] of a place straight, diagonal and two steps from the previous move: response and neighbour"""
     other: NDArray[np.float64]
     """[SURROUNDING + 1] exp(weight)"""
+
+
+class Turn(NamedTuple):
+    """What a choice goes by besides the board."""
+
+    me: int
+    last: int  # the point of the previous move; 0: a pass
+    ko: int  # the point that simple ko forbids; 0: none
+    captured: int  # stones that the previous move took: the first of `taken`
 
 
 # Functions take the columns of a row as c and the notes as n.
@@ -220,9 +228,9 @@ def _times(n, side, p, factor, count):
 
 
 @kernel
-def respond(c, n, policy, stride, me, last, ko, taken, captured):
+def respond(c, n, policy, stride, turn, taken):
     """Put on the factors of one choice: ko, response, neighbour, diamond, save atari, nakade; returns how many."""
-    side = me - 1
+    me, last, ko, side = turn.me, turn.last, turn.ko, turn.me - 1
     for i in range(_blocks(c)):
         n[SUM, i] = n[BLOCK + side, i]
     n[SUM, ko >> 4] -= n[WEIGHT + side, ko]
@@ -237,8 +245,8 @@ def respond(c, n, policy, stride, me, last, ko, taken, captured):
             count = _times(n, side, near(c, stride, last, i), factor, count)
         for i in range(rescues(c, stride, last, me, n[SAVED])):
             count = _times(n, side, n[SAVED, i], policy.other[SAVE_ATARI], count)
-    if captured >= 3:
-        vital, shape = nakade(c, stride, taken, captured)
+    if turn.captured >= 3:
+        vital, shape = nakade(c, stride, taken, turn.captured)
         count = _times(n, side, vital, policy.other[shape], count)
     return count
 
@@ -264,13 +272,14 @@ def draw(c, n, side, random):
 
 
 @kernel
-def choose(c, n, policy, stride, me, last, ko, taken, captured, random):
-    """A move of `me` in proportion to exp(sum of its features' weights), or 0 where there is no candidate."""
-    count = respond(c, n, policy, stride, me, last, ko, taken, captured)
-    p = draw(c, n, me - 1, random)
+def choose(c, n, policy, stride, turn, taken, random):
+    """A move in proportion to exp(sum of its features' weights), or 0 where there is no candidate."""
+    count = respond(c, n, policy, stride, turn, taken)
+    side = turn.me - 1
+    p = draw(c, n, side, random)
     while count > 0:
         count -= 1
-        n[WEIGHT + me - 1, n[UNDO, count]] = n[UNDO + 1, count]
+        n[WEIGHT + side, n[UNDO, count]] = n[UNDO + 1, count]
     return p
 
 
@@ -286,7 +295,7 @@ def playout(row, words, n, policy, random, work, cap):
     moves = 0
     while passes < 2 and moves < cap:
         random = next_state(random)
-        p = choose(c, n, policy, stride, me, last, ko, taken, captured, random)
+        p = choose(c, n, policy, stride, Turn(me, last, ko, captured), taken, random)
         last, ko, captured = p, 0, 0
         moves += 1
         if p == 0:
@@ -299,20 +308,29 @@ def playout(row, words, n, policy, random, work, cap):
     return own_points(row, words, work[1], work[2]), moves
 
 
+class Room(NamedTuple):
+    """Working memory of each thread."""
+
+    copies: NDArray[np.int16]  # [threads, state_size]
+    notes: NDArray[np.int64]  # [threads, ROWS, points with border + SPARE]
+    work: NDArray[np.int16]  # [threads, 4, points with border]
+
+
 @kernel
-def _playouts(slot, begin, end, rows, words, policy, count, seed, value, length, copies, copy_words, notes, work):
-    row, word = copies[slot], copy_words[slot]
+def _playouts(slot, begin, end, rows, policy, task, room):
+    row, words, notes, work = room.copies[slot], room.copies[slot].view(np.int64), room.notes[slot], room.work[slot]
     for g in range(begin, end):
+        komi = komi_of(rows[g].view(np.int64))
         total, moves = 0, 0
-        cap = 3 * rows[g, HEIGHT] * rows[g, WIDTH]
-        for i in range(count):
+        for i in range(task.repeats):
             copy(row, rows[g], rows[g, STATE_SIZE])
-            points, played = playout(row, word, notes[slot], policy, mix(seed, g * count + i), work[slot], cap)
-            black = points - komi_of(words[g])
+            random = mix(task.seed, g * task.repeats + i)
+            points, played = playout(row, words, notes, policy, random, work, task.cap)
+            black = points - komi
             total += (black > 0) - (black < 0)
             moves += played
-        value[g] = total / count if rows[g, TO_PLAY] == BLACK else -total / count
-        length[g] = moves
+        task.value[g] = total / task.repeats if rows[g, TO_PLAY] == BLACK else -total / task.repeats
+        task.length[g] = moves
 
 
 def policy_of(weights: NDArray[np.floating]) -> Policy:
@@ -339,16 +357,10 @@ def playouts(
     Like `Go.playouts`, to which it comes down where all weights are 0: the same seed gives the same numbers on any
     number of threads, and a play-out that has not ended after three times the board's points is scored as it stands.
     """
-    seed, count = operator.index(seed) & (1 << 63) - 1, operator.index(count)
-    if count < 1:
-        raise ValueError(f"play-outs come in numbers of 1 and more, not {count}")
-    value, length = np.empty(len(states), np.float32), np.empty(len(states), np.int64)
     height, width = int(states[0, HEIGHT]), int(states[0, WIDTH])
-    work = scratch(area_of(height, width))
+    task, work = task_of(len(states), seed, count, 3 * height * width), scratch(area_of(height, width))
     notes = np.empty((len(work), ROWS, work.shape[2] + SPARE), np.int64)
-    copies = np.empty((len(work), states[0, STATE_SIZE]), np.int16)
-    over(
-        _playouts, len(states), states, as_words(states, height, width), policy, count, seed, value, length,
-        copies, copies.view(np.int64), notes, work, least=max(1, 8 // count),
-    )  # fmt: skip
-    return value, length
+    room = Room(np.empty((len(work), states[0, STATE_SIZE]), np.int16), notes, work)
+    rows = check_states(states, height, width)
+    over(_playouts, len(states), rows, policy, task, room, least=max(1, 8 // count))
+    return task.value, task.length

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.go.board import HEIGHT, KO, MOVES, RECENT, STRIDE, TO_PLAY, WIDTH, area_of, as_words, columns, to_move
+from envs.go.board import HEIGHT, KO, MOVES, RECENT, STRIDE, TO_PLAY, WIDTH, area_of, check_states, columns, to_move
 from envs.go.chains import BLACK, BORDER, EMPTY, WHITE, add_once, few_liberties, in_atari, liberty, only_liberty
 from rlkit.compiled import kernel, over, scratch
 
@@ -62,6 +62,13 @@ class Surroundings(NamedTuple):
     """[NUM_SURROUNDINGS + 1] whether Black may play there: no suicide, no own eye filled"""
     swapped: NDArray[np.uint16]
     """[NUM_SURROUNDINGS + 1] White's view"""
+
+
+class Features(NamedTuple):
+    """What the moves of positions look like."""
+
+    ids: NDArray[np.int32]  # [games, points + 1, SLOTS]
+    candidates: NDArray[np.bool_]  # [games, points + 1]
 
 
 # codes
@@ -312,22 +319,22 @@ def survey(c, n, row):
 
 
 @kernel
-def _features(slot, begin, end, rows, words, kinds, sensible, notes, work, ids, mask):
+def _features(slot, begin, end, rows, known, notes, work, found):
     for g in range(begin, end):
-        row, out = rows[g], ids[g]
-        c = columns(row, words[g])
+        row, out, mask = rows[g], found.ids[g], found.candidates[g]
+        c = columns(row, row.view(np.int64))
         n = notes[slot]
         me, stride, width = row[TO_PLAY], np.int64(row[STRIDE]), row[WIDTH]
         survey(c, n, row)
         vital, shape = nakade(c, stride, work[slot, 0], just_taken(row, c, work[slot, 0]))
         out[:] = PADDING
-        mask[g] = False
+        mask[:] = False
         for move in range(row[HEIGHT] * width):
             p = move + stride + 1 + move // width
             if c.colour[p] == EMPTY and p != row[KO]:
-                kind = kinds[n[CODE, p] if me == BLACK else swap(n[CODE, p])]
-                if sensible[kind]:
-                    mask[g, move] = True
+                kind = known.kinds[n[CODE, p] if me == BLACK else swap(n[CODE, p])]
+                if known.sensible[kind]:
+                    mask[move] = True
                     out[move, 0] = SURROUNDING + kind
                     if p == vital:
                         out[move, 5] = shape
@@ -337,30 +344,27 @@ def _features(slot, begin, end, rows, words, kinds, sensible, notes, work, ids, 
             for i in range(12):
                 q = near(c, stride, last, i)
                 move = to_move(row, q)
-                if c.colour[q] == EMPTY and mask[g, move]:
+                if c.colour[q] == EMPTY and mask[move]:
                     out[move, 1] = DIAMOND + bucket_of(diamond, PLACES[bits, i])
                     out[move, 2] = RESPONSE
                     out[move, 3] = NEIGHBOUR + i // 4 if i < 8 else PADDING
             for i in range(rescues(c, stride, last, me, n[SAVED])):
                 move = to_move(row, n[SAVED, i])
-                if mask[g, move]:
+                if mask[move]:
                     out[move, 4] = SAVE_ATARI
 
 
-def features(states: NDArray[np.int16]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """What the moves of positions look like: (features [games, points + 1, SLOTS], candidates [games, points + 1]).
+def features(states: NDArray[np.int16]) -> Features:
+    """What the moves of positions look like.
 
     Args:
         states: [games, size], rows of one board size, at least one. The last action, the pass, is never a candidate;
         what is none has PADDING in all its slots. Whether a game is over is not asked.
     """
     games, height, width = len(states), int(states[0, HEIGHT]), int(states[0, WIDTH])
-    ids, mask = np.empty((games, height * width + 1, SLOTS), np.int32), np.empty((games, height * width + 1), np.bool_)
-    known = surroundings()
+    shape = games, height * width + 1
+    found = Features(np.empty((*shape, SLOTS), np.int32), np.empty(shape, np.bool_))
     work = scratch(area_of(height, width))
     notes = np.empty((len(work), SAVED + 1, work.shape[2] + SPARE), np.int64)
-    over(
-        _features, games, states, as_words(states, height, width), known.kinds, known.sensible, notes, work, ids, mask,
-        least=64,
-    )  # fmt: skip
-    return ids, mask
+    over(_features, games, check_states(states, height, width), surroundings(), notes, work, found, least=64)
+    return found

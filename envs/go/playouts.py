@@ -3,7 +3,11 @@
 They use simple ko and a cap instead of superko; the search above them never does.
 """
 
+import operator
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from envs.go.board import HEIGHT, KO, PASSES, STRIDE, TO_PLAY, WIDTH, columns
 from envs.go.chains import BLACK, BORDER, EMPTY, WHITE, in_atari, ko_after, place
@@ -11,6 +15,24 @@ from envs.go.knowledge import diagonals_hold, own_points
 from rlkit.compiled import kernel
 
 FREE, SAFE, CAPTURE, OPPONENT = 1, 2, 4, 8  # what a neighbour offers to a move; bits
+
+
+class Task(NamedTuple):
+    """Which play-outs each state gets, and what they came to."""
+
+    repeats: int
+    seed: int  # 0 .. 2 ** 63 - 1
+    cap: int  # moves
+    value: NDArray[np.float32]  # [games] mean, for the side to move
+    length: NDArray[np.int64]  # [games] moves played in all
+
+
+def task_of(games: int, seed: int, repeats: int, cap: int) -> Task:
+    """A task with room for its results. Raises ValueError."""
+    seed, repeats = operator.index(seed) & (1 << 63) - 1, operator.index(repeats)
+    if repeats < 1:
+        raise ValueError(f"play-outs come in numbers of 1 and more, not {repeats}")
+    return Task(repeats, seed, cap, np.empty(games, np.float32), np.empty(games, np.int64))
 
 
 @kernel

@@ -7,7 +7,7 @@ so all positions of a collection are at hand, and none is kept.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +23,24 @@ if TYPE_CHECKING:
 UNKNOWN = -1
 
 
+class Lines(NamedTuple):
+    """The moves to replay of each of n games."""
+
+    moves: NDArray[np.int16]  # [moves] of all games
+    first: NDArray[np.int64]  # [n] where a game's begin
+    last: NDArray[np.int64]  # [n] where to stop
+    komi: NDArray[np.float64]  # [n]
+
+
 @kernel
-def _replay(slot, begin, end, rows, words, moves, first, last, komi, work):
+def _replay(slot, begin, end, rows, lines, work):
     for g in range(begin, end):
-        words[g, KOMI : KOMI + 1].view(np.float64)[0] = komi[g]
-        for i in range(first[g], last[g]):
-            if is_over(rows[g]):
+        row, words = rows[g], rows[g].view(np.int64)
+        words[KOMI : KOMI + 1].view(np.float64)[0] = lines.komi[g]
+        for i in range(lines.first[g], lines.last[g]):
+            if is_over(row):
                 break
-            play_point(rows[g], words[g], to_point(rows[g], moves[i]), work[slot, 0])
+            play_point(row, words, to_point(row, lines.moves[i]), work[slot, 0])
 
 
 @dataclass
@@ -74,10 +84,8 @@ class Games:
         index = np.asarray(index, np.int64)
         which = self.which(index)
         rows = self.game.reset(len(which))
-        over(
-            _replay, len(which), rows, self.game._words(rows), self.moves, self.begins[which], index, self.komi[which],
-            self.game._work(), least=32,
-        )  # fmt: skip
+        lines = Lines(self.moves, self.begins[which], index, self.komi[which])
+        over(_replay, len(which), rows, lines, self.game.work(), least=32)
         return rows
 
     def z(self, index: NDArray[np.integer]) -> NDArray[np.float32]:
