@@ -81,10 +81,10 @@ class Games:
 
     def states(self, index: NDArray[np.integer]) -> States:
         """The positions before moves[index]: whole games [n, game_size]."""
-        index = np.asarray(index, np.int64)
-        which = self.which(index)
+        last = np.asarray(index, np.int64)
+        which = self.which(last)
         rows = self.game.reset(len(which))
-        lines = Lines(self.moves, self.begins[which], index, self.komi[which])
+        lines = Lines(self.moves, self.begins[which], last, self.komi[which])
         over(_replay, len(which), rows, lines, self.game.work(), least=32)
         return rows
 
