@@ -54,10 +54,10 @@ def parse(command: Any, args: list[str] | None = None) -> Any:
     """The configuration that a command line asks for."""
     import tyro
 
-    from rlkit import config
+    from rlkit import run
 
     if hasattr(command, "PRESETS"):
-        return config.parse(command.PRESETS, args)
+        return run.parse(command.PRESETS, args)
     return tyro.cli(command.Config, args=args)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 
+from rlkit.config import CONFIGS
 from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
 from rlkit.files import read_bytes, read_json, write_atomically
-from rlkit.run import configs, git_hash
 
 MAGIC = b"RLK1"
 M = TypeVar("M", bound=nn.Module)
@@ -31,7 +32,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 
     """
     folder.mkdir(exist_ok=True)
     buffer = io.BytesIO()
-    config = next((configs[parent] for parent in folder.absolute().parents if parent in configs), None)
+    config = next((CONFIGS[parent] for parent in folder.absolute().parents if parent in CONFIGS), None)
     torch.save(state | {"config": config}, buffer)
     buffer.write(hashlib.sha256(buffer.getbuffer()).digest() + MAGIC)
     path = folder / f"step_{step:012d}.ckpt"
@@ -191,3 +192,12 @@ def borrow(module: nn.Module, path: Path, prefix: str = "") -> str:
     numbers = sum(w.numel() for w in taken.values()), sum(w.numel() for w in ours.values())
     report = f"took {len(taken)} of {len(ours)} tensors, {numbers[0]:,} of {numbers[1]:,} numbers, from {path}"
     return report + (f"; left as they were: {', '.join(left)}" if left else "")
+
+
+def git_hash() -> str:
+    """Short hash of the checkout this runs in, with + where it was changed; empty outside one."""
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -6,12 +6,10 @@ class Config(RunConfig):
     \"\"\"transitions in an update\"\"\"
 """
 
-import argparse
 import contextlib
 import dataclasses
 import functools
 import inspect
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -23,7 +21,6 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args
 import tyro
 
 from rlkit.errors import DamagedFile
-from rlkit.files import read_json, write_atomically
 
 C = TypeVar("C")
 
@@ -129,67 +126,7 @@ def check_fixed(cfg: Any, before: Any, run_dir: Path) -> None:
             raise ValueError(f"{new.flag} cannot change when a run goes on: {run_dir} has {old.value}; begin a new run")
 
 
-# -- from the command line ---------------------------------------------------------------------------------------------
-
-
-def parse(presets: dict[str, C], args: list[str] | None = None) -> C:
-    """The configuration that a command line asks for.
-
-    `--preset NAME` chooses the defaults (the first preset where it is left out), `--resume PATH` takes those of a
-    run; all other flags override them. Unknown flags are refused.
-    """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", choices=list(presets), default=next(iter(presets)))
-    first.add_argument("--resume", type=Path)
-    known, _ = first.parse_known_args(args)
-    default = presets[known.preset]
-    if known.resume:
-        default = load_config(type(default), known.resume)
-    return tyro.cli(type(default), args=args, default=default)
-
-
-# -- from config.json --------------------------------------------------------------------------------------------------
-
-RENAMED = {"game": "env", "games": "envs"}
-"""keys of older files"""
-
-
-def load_config(kind: type[C], run_dir: Path) -> C:
-    """The configuration of a run; a lost config.json is written anew from the newest whole checkpoint.
-
-    Raises FileNotFoundError, DamagedFile, and ValueError for keys that `kind` does not have.
-    """
-    path = Path(run_dir) / "config.json"
-    try:
-        return _config_from(kind, read_json(path), path)
-    except (DamagedFile, OSError, ValueError) as error:
-        missing = isinstance(error, FileNotFoundError)
-        if found := _recovered(kind, path, f"{path} is missing" if missing else str(error)):
-            return found
-        raise FileNotFoundError(f"{run_dir} is no run: it has no config.json") if missing else error from None
-
-
-def _config_from(kind: type[C], values: dict[str, Any], path: Path) -> C:
-    names = get_type_hints(kind)
-    values = {name if name in names else RENAMED.get(name, name): value for name, value in values.items()}
-    values.pop("threads_in_use", None)
-    return from_dict(kind, values, str(path))
-
-
-def _recovered(kind: type[C], path: Path, why: str) -> C | None:
-    """Write config.json anew from a checkpoint of its run, and say so; None where none has a fitting one."""
-    from rlkit.checkpoint import checkpoints, load_checkpoint  # torch comes with it
-    from rlkit.logger import say
-
-    for folder in [*path.parent.glob("checkpoints"), *path.parent.glob("*/checkpoints")]:
-        for saved in checkpoints(folder):
-            with contextlib.suppress(DamagedFile, ValueError):
-                if text := load_checkpoint(saved).get("config"):
-                    cfg = _config_from(kind, json.loads(text), saved)
-                    write_atomically(path, text.encode())
-                    say(f"{why}; written anew from {saved}")
-                    return cfg
-    return None
+# -- from plain values -------------------------------------------------------------------------------------------------
 
 
 def from_dict(kind: type[C], values: dict[str, Any], where: str) -> C:
@@ -217,3 +154,7 @@ def _restored(hint: Any, value: Any, where: str) -> Any:
     if type(value) is hint or (hint is float and type(value) is int) or (kind is Literal and value in inner):
         return value
     raise DamagedFile(f"{where} cannot be {value!r}")
+
+
+CONFIGS: dict[Path, str] = {}
+"""config.json of the runs of this process, which goes into their checkpoints too"""

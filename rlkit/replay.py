@@ -22,7 +22,6 @@ from torch import Tensor
 
 from rlkit.compiled import parallel_kernel, prange
 from rlkit.files import ChunkFile
-from rlkit.sum_tree import SumTree
 
 CHUNK_BYTES = 4 << 20
 
@@ -78,7 +77,11 @@ class Replay:
         self._rng = np.random.default_rng(seed)
         self.priority = priority
         # One leaf a frame: 0 where no transition can start. What is new gets the highest priority that was seen.
-        self.tree = SumTree(self.rows * num_envs, self.device) if priority or indexed else None
+        self.tree = None
+        if priority or indexed:
+            from rlkit.sum_tree import SumTree
+
+            self.tree = SumTree(self.rows * num_envs, self.device)
         self._highest = torch.ones((), dtype=torch.float64, device=self.device)
         self._drawable = False  # whether the tree ever held anything: asking it would wait for the device
         self._divide(path)

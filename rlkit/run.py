@@ -3,34 +3,52 @@
 runs/<experiment>/<name>__<seed>__<time>/ holds config.json, command.txt, checkpoints/, agent/ and the events.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import itertools
 import json
-import math
 import os
 import re
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 
-from rlkit.config import check_bounds, check_fixed, fields, load_config
+import tyro
+
+from rlkit.config import CONFIGS, check_bounds, check_fixed, fields, from_dict
 from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
-from rlkit.files import check_regular, read_bytes, sweep, write_atomically
-from rlkit.processes import signals_interrupt
+from rlkit.files import check_regular, read_bytes, read_json, sweep, write_atomically
+from rlkit.schedule import Deadline
+from rlkit.signals import signals_interrupt
 
 if TYPE_CHECKING:
     from rlkit.trainer import Trainer
 
 C = TypeVar("C")
 T = TypeVar("T")
+
+
+def parse(presets: dict[str, C], args: list[str] | None = None) -> C:
+    """The configuration that a command line asks for.
+
+    `--preset NAME` chooses the defaults (the first preset where it is left out), `--resume PATH` takes those of a
+    run; all other flags override them. Unknown flags are refused.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", choices=list(presets), default=next(iter(presets)))
+    first.add_argument("--resume", type=Path)
+    known, _ = first.parse_known_args(args)
+    default = presets[known.preset]
+    if known.resume:
+        default = load_config(type(default), known.resume)
+    return tyro.cli(type(default), args=args, default=default)
 
 
 def cli(main: Callable[[C], Any], parse: Callable[[], C]) -> None:
@@ -206,6 +224,48 @@ class Run:
             say(f"{purpose + ':':<{width}} {command(*words)}")
 
 
+RENAMED = {"game": "env", "games": "envs"}
+"""keys of older files"""
+
+
+def load_config(kind: type[C], run_dir: Path) -> C:
+    """The configuration of a run; a lost config.json is written anew from the newest whole checkpoint.
+
+    Raises FileNotFoundError, DamagedFile, and ValueError for keys that `kind` does not have.
+    """
+    path = Path(run_dir) / "config.json"
+    try:
+        return _config_from(kind, read_json(path), path)
+    except (DamagedFile, OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        if found := _recovered(kind, path, f"{path} is missing" if missing else str(error)):
+            return found
+        raise FileNotFoundError(f"{run_dir} is no run: it has no config.json") if missing else error from None
+
+
+def _config_from(kind: type[C], values: dict[str, Any], path: Path) -> C:
+    names = get_type_hints(kind)
+    values = {name if name in names else RENAMED.get(name, name): value for name, value in values.items()}
+    values.pop("threads_in_use", None)
+    return from_dict(kind, values, str(path))
+
+
+def _recovered(kind: type[C], path: Path, why: str) -> C | None:
+    """Write config.json anew from a checkpoint of its run, and say so; None where none has a fitting one."""
+    from rlkit.checkpoint import checkpoints, load_checkpoint  # torch comes with it
+    from rlkit.logger import say
+
+    for folder in [*path.parent.glob("checkpoints"), *path.parent.glob("*/checkpoints")]:
+        for saved in checkpoints(folder):
+            with contextlib.suppress(DamagedFile, ValueError):
+                if text := load_checkpoint(saved).get("config"):
+                    cfg = _config_from(kind, json.loads(text), saved)
+                    write_atomically(path, text.encode())
+                    say(f"{why}; written anew from {saved}")
+                    return cfg
+    return None
+
+
 def open_run(cfg: Any, command: str, name: str, data: Any = None) -> Path:
     """The folder of a new run, or of the one that cfg.resume names, with config.json and command.txt in it. No other
     process may use it until this one ends.
@@ -234,7 +294,7 @@ def open_run(cfg: Any, command: str, name: str, data: Any = None) -> Path:
     _begun.append((folder.absolute(), time.time(), kept))
     sweep(folder)
     values = dataclasses.asdict(cfg) | {"resume": None, "threads_in_use": threads()}
-    config = configs[folder.absolute()] = json.dumps(values, indent=1)
+    config = CONFIGS[folder.absolute()] = json.dumps(values, indent=1)
     write_atomically(folder / "config.json", config.encode())
     if data:
         data.save(folder)
@@ -243,8 +303,6 @@ def open_run(cfg: Any, command: str, name: str, data: Any = None) -> Path:
     return folder
 
 
-configs: dict[Path, str] = {}
-"""config.json of the runs of this process, which goes into their checkpoints too"""
 _locks: list[Any] = []
 """held until this process ends"""
 
@@ -264,55 +322,6 @@ def _lock(run_dir: Path) -> None:
     except OSError:  # a file system without locks
         return
     _locks.append(file)
-
-
-class Deadline:
-    """When a command that was given `minutes` has to be over, its last evaluation and save included; 0: never.
-
-    Args:
-        began: `time.monotonic()` when the minutes began, by default now.
-        runs: that share them in this process, and evaluate one after the other.
-    """
-
-    def __init__(self, minutes: float, began: float | None = None, runs: int = 1):
-        self.seconds, self.runs = 60 * minutes if minutes else math.inf, runs
-        self.end = (time.monotonic() if began is None else began) + self.seconds
-        self.evaluation = 0.0 if self.seconds == math.inf else 0.05 * self.seconds
-        """seconds that the last evaluation will take: a guess, until one was measured"""
-
-    def left(self) -> float:
-        """Seconds until the end; below 0 behind it."""
-        return self.end - time.monotonic()
-
-    def share(self, parts: int) -> "Deadline":
-        """One of so many equal parts of the time that is left."""
-        return self if self.end == math.inf else Deadline(max(self.left(), 1e-3) / parts / 60)
-
-    def in_time(self, parts: Iterable[T]) -> Iterator[T]:
-        """The parts, of a measurement say, until the end has come; the first in any case."""
-        for number, part in enumerate(parts):
-            if number and self.left() < 0:
-                break
-            yield part
-
-    def reached(self, timer: Mapping[str, float], evaluations: int = 1) -> bool:
-        """Whether no more is left than what follows the loop takes: so many evaluations, and two saves, as long as the
-        `timer.latest` of both say; half of the time at most.
-        """
-        if self.seconds == math.inf:
-            return False
-        evaluation = timer.get("evaluate", self.evaluation)
-        follows = self.runs * (evaluations * evaluation + 2 * timer.get("save", 0.01 * self.seconds))
-        return self.left() <= min(1.1 * follows, self.seconds / 2)
-
-
-def git_hash() -> str:
-    """Short hash of the checkout this runs in, with + where it was changed; empty outside one."""
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
 
 
 def command(*arguments: Any) -> str:

@@ -16,7 +16,7 @@ from envs.tictactoe import Board, PerfectPlayer, RandomTicTacToe, TicTacToe, val
 from experiments.go import alphazero as alphazero_go
 from experiments.go.match import play_game
 from experiments.go.players import go_player, load_agent
-from rlkit.config import load_config, parse
+from rlkit.run import load_config, parse
 from rlkit.trainer import TrainConfig
 
 

@@ -10,9 +10,11 @@ from torch import nn
 from agents.alphago.network import PolicyNetwork, ValueNetwork
 from rlkit import runtime
 from rlkit.nn.board import BOARD_BACKBONES, PlainTower, ResidualTower
-from rlkit.nn.convolution import BACKBONES, VGG, VGG_LAYERS, Impala, NatureCNN, Residual, ResNet
-from rlkit.nn.dense import ACTIVATIONS, MLP, Dense
+from rlkit.nn.convolution import BACKBONES, VGG, VGG_LAYERS, Impala, Residual, ResNet
+from rlkit.nn.dense import Dense
 from rlkit.nn.heads import Classifier, DuelingHead, LinearHead
+from rlkit.nn.mlp import ACTIVATIONS, MLP
+from rlkit.nn.nature import NatureCNN
 
 IMAGENET, CIFAR, ATARI = (3, 224, 224), (3, 32, 32), (4, 84, 84)
 VGG_COUNTS = {

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from agents.dqn.agent import DQN, DQNConfig
-from agents.rainbow.network import RainbowConfig
+from agents.rainbow.config import RainbowConfig
 from envs.catch import Catch
 from experiments import evaluate
 from experiments.control import dqn as dqn_atari
@@ -18,13 +18,12 @@ from experiments.control.dqn import PRESETS, build
 from experiments.go.players import load_agent
 from rlkit import run, runtime
 from rlkit.checkpoint import borrow, save_agent
-from rlkit.config import load_config, parse
 from rlkit.errors import DamagedFile
 from rlkit.evaluate import episodes
 from rlkit.logger import EpisodeStats
 from rlkit.nn.convolution import BACKBONES
 from rlkit.nn.heads import Classifier
-from rlkit.run import Run
+from rlkit.run import Run, load_config, parse
 
 
 def tiny(**kw):

@@ -21,9 +21,9 @@ from experiments.control import memory as dqn_memory
 from experiments.control.memory import PRESETS, build
 from experiments.go.players import load_agent
 from rlkit import losses, runtime
-from rlkit.config import load_config
 from rlkit.evaluate import episodes
 from rlkit.replay import CHUNK_BYTES
+from rlkit.run import load_config
 from rlkit.sequences import SequenceReplay
 
 CORES = ("none", "rnn", "lstm", "gru", "transformer")

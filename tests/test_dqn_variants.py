@@ -12,14 +12,15 @@ from torch import nn
 
 from agents.dqn.experience import drawn_by
 from agents.rainbow.agent import Rainbow
-from agents.rainbow.network import RainbowConfig
+from agents.rainbow.config import RainbowConfig
+from agents.rainbow.network import ImplicitHead
+from agents.rainbow.noisy import NoisyDense
 from experiments import evaluate
 from experiments.control import dqn as dqn_atari
 from experiments.control.dqn import build
 from experiments.control.dqn_presets import NATURE, PRESETS
 from experiments.go.players import load_agent
-from rlkit.nn.dense import NoisyDense
-from rlkit.nn.heads import DuelingHead, ImplicitHead, LinearHead
+from rlkit.nn.heads import DuelingHead, LinearHead
 from rlkit.replay import Replay
 from rlkit.trainer import Trainer
 

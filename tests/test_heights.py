@@ -12,7 +12,7 @@ import pytest
 from experiments.supervised import heights
 from experiments.supervised.tables import read_table
 from rlkit.checkpoint import load_agent_files
-from rlkit.config import parse
+from rlkit.run import parse
 from rlkit.trainer import Trainer
 
 DATA = Path(os.environ.get("RLKIT_DATA", Path(__file__).parents[2] / "shared" / "data")) / "ml" / "heights"

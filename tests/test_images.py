@@ -14,9 +14,9 @@ from experiments.supervised import image_data, images
 from experiments.supervised.image_pictures import confusion, draw_confusion, draw_filters, draw_mistakes, grid, table
 from rlkit import run
 from rlkit.checkpoint import load_agent_files
-from rlkit.config import load_config, parse
 from rlkit.errors import DamagedFile
 from rlkit.nn.convolution import BACKBONES
+from rlkit.run import load_config, parse
 from rlkit.trainer import TrainConfig, Trainer
 
 NAMES = [str(digit) for digit in range(10)]

@@ -13,10 +13,10 @@ from test_dqn import tiny
 
 from experiments.control import dqn as dqn_atari
 from rlkit import checkpoint
-from rlkit.config import load_config
 from rlkit.errors import NonFiniteLoss, SaveFailed
 from rlkit.interleave import interleave
 from rlkit.logger import Timer
+from rlkit.run import load_config
 from rlkit.trainer import Trainer
 
 

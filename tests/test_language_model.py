@@ -25,11 +25,11 @@ from experiments.sequences.texts import (
 )
 from rlkit import run, runtime
 from rlkit.checkpoint import save_agent
-from rlkit.config import load_config
 from rlkit.data import Batches, windows
 from rlkit.errors import DamagedFile
 from rlkit.nn.language import CoreLanguageModel
 from rlkit.nn.recurrent import Recurrent
+from rlkit.run import load_config
 from rlkit.trainer import Trainer
 
 DATA = Path(os.environ.get("RLKIT_DATA", Path(__file__).parents[2] / "shared" / "data")) / "ml"

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from agents.dqn.agent import DQN, DQNConfig
-from rlkit.nn.convolution import NatureCNN
 from rlkit.nn.dense import Dense
 from rlkit.nn.heads import DuelingHead
+from rlkit.nn.nature import NatureCNN
 
 
 @pytest.mark.parametrize("actions", [4, 18])

@@ -8,7 +8,7 @@ from test_board_network import boards, build
 
 from rlkit import runtime
 from rlkit.nn.board import pack_
-from rlkit.nn.convolution import NatureCNN
+from rlkit.nn.nature import NatureCNN
 from rlkit.nn.recurrent import Recurrent
 from rlkit.trainer import TrainConfig, Trainer
 

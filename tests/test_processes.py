@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rlkit import processes, run
+from rlkit import processes, run, signals
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -88,7 +88,7 @@ def test_held_signals_come_at_the_end_of_the_block():
     steps = []
 
     def main(_):
-        with processes.signals_held():
+        with signals.signals_held():
             say_to_us("SIGTERM")
             steps.append("written")
         time.sleep(100)

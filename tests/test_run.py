@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from rlkit import run
-from rlkit.config import check_bounds, flag, from_dict, load_config
+from rlkit.config import check_bounds, flag, from_dict
 from rlkit.errors import DamagedFile
+from rlkit.run import load_config
 from rlkit.trainer import TrainConfig, Trainer
 
 

@@ -10,8 +10,8 @@ import torch
 
 from rlkit import runtime
 from rlkit.logger import Logger
-from rlkit.run import Deadline
 from rlkit.runtime import Neighbours, _Threads
+from rlkit.schedule import Deadline
 from rlkit.trainer import TrainConfig, Trainer
 
 
@@ -36,7 +36,7 @@ class Clock:
 def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr("rlkit.runtime.time", clock)
-    monkeypatch.setattr("rlkit.run.time", clock)
+    monkeypatch.setattr("rlkit.schedule.time", clock)
     monkeypatch.setattr("rlkit.logger.time", clock)
     return clock
 

@@ -33,9 +33,9 @@ from experiments.sequences.translator import (
 )
 from rlkit import runtime
 from rlkit.checkpoint import save_agent
-from rlkit.config import load_config
 from rlkit.data import padded
 from rlkit.errors import DamagedFile
+from rlkit.run import load_config
 from rlkit.trainer import TrainConfig
 
 MODELS = ["rnn", "attention", "transformer"]

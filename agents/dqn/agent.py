@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from rlkit import losses
 from rlkit.checkpoint import check_shapes
 from rlkit.config import AtLeast, Between
-from rlkit.nn.convolution import torso
 from rlkit.nn.heads import DuelingHead, LinearHead
+from rlkit.nn.nature import NatureCNN
 
 Batch = dict[str, Tensor]
 
@@ -48,7 +48,12 @@ class QNetwork(nn.Module):
 
     def __init__(self, obs_shape: tuple[int, ...], num_actions: int, cfg: DQNConfig, atoms: int | None = None):
         super().__init__()
-        self.torso = torso(cfg.backbone, obs_shape, cfg.width)
+        if cfg.backbone == "nature" and len(obs_shape) == 3:
+            self.torso: Any = NatureCNN(obs_shape, cfg.width)
+        else:
+            from rlkit.nn.convolution import torso  # of which a reader of the 2015 paper need know nothing
+
+            self.torso = torso(cfg.backbone, obs_shape, cfg.width)
         self.head: nn.Module = (DuelingHead if cfg.dueling else LinearHead)(self.torso.out_features, num_actions, atoms)
 
     def forward(self, obs: Tensor) -> Tensor:

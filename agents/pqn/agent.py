@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from agents.dqn.agent import epsilon_greedy
 from rlkit.checkpoint import check_shapes
 from rlkit.config import AtLeast, Between
-from rlkit.nn.convolution import NatureCNN, he_
 from rlkit.nn.heads import LinearHead
+from rlkit.nn.nature import NatureCNN, he_
 
 
 @dataclass

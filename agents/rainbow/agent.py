@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from agents.dqn.agent import DQN, Batch, td_errors
-from agents.rainbow.network import RainbowConfig, RainbowNetwork
+from agents.rainbow.config import RainbowConfig
+from agents.rainbow.network import RainbowNetwork
 from rlkit import losses
 
 Learned = tuple[Tensor, Tensor, Tensor]

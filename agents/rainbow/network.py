@@ -1,34 +1,33 @@
 """DQN's network with what came after it: distributions of returns, and noise in place of epsilon."""
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
-
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from agents.dqn.agent import DQNConfig, QNetwork
-from rlkit.config import AtLeast
-from rlkit.nn.dense import make_noisy
-from rlkit.nn.heads import ImplicitHead
+from agents.dqn.agent import QNetwork
+from agents.rainbow.config import RainbowConfig
+from agents.rainbow.noisy import make_noisy
 
 ACTING_QUANTILES = 32
 """IQN acts by the mean of so many, evenly spread; the paper draws them"""
 
 
-@dataclass
-class RainbowConfig(DQNConfig):
-    """A DQN's settings, and what else distinguishes one from another. The defaults are DQN's."""
+class ImplicitHead(nn.Module):
+    """Quantiles of the return at any shares tau [B, N] in 0 .. 1: [B, D] -> [B, actions, N] in fp32.
 
-    distribution: Literal["none", "c51", "qr", "iqn"] = "none"
-    """what is learned of returns: their mean; probabilities (c51), quantiles (qr) or any quantile (iqn) of them"""
-    atoms: Annotated[int, AtLeast(2)] = 51
-    """of c51; quantiles of qr; quantiles of iqn that are drawn for an update, 32 where it acts"""
-    v_max: Annotated[float, AtLeast(1e-3)] = 10.0
-    """c51's atoms lie between -v_max and v_max"""
-    noisy: bool = False
-    """dense layers with noise while training; for noise in place of epsilon: --epsilon-final 0 --epsilon-frames 1"""
-    munchausen: bool = False
-    """the log probability of what was done adds to its reward"""
+    x phi(tau), with phi a dense layer over cos(pi i tau), i = 0 .. 63, through `head` (Dabney et al. 2018, IQN, eq. 4).
+    It multiplies the torso's dense layer; in the paper the features before that, which then runs N times.
+    """
+
+    def __init__(self, in_features: int, head: nn.Module):
+        super().__init__()
+        self.phi = nn.Linear(64, in_features)
+        self.head = head
+
+    def forward(self, x: Tensor, tau: Tensor) -> Tensor:
+        angle = torch.arange(64, device=x.device) * torch.pi * tau[..., None]
+        phi = F.relu(self.phi(angle.cos()))
+        return self.head(x[:, None] * phi).transpose(1, 2)
 
 
 class RainbowNetwork(QNetwork):

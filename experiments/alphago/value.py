@@ -33,7 +33,8 @@ from rlkit.config import AtLeast, Between, Fixed, RunConfig, check_bounds
 from rlkit.data import Batches
 from rlkit.data_files import DataFiles, agent_files, located
 from rlkit.logger import Logger, say
-from rlkit.run import Deadline, Run, command
+from rlkit.run import Run, command
+from rlkit.schedule import Deadline
 from rlkit.trainer import TrainConfig, Trainer
 
 

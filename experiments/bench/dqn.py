@@ -14,7 +14,7 @@ import torch
 
 from agents.dqn.agent import DQN
 from agents.dqn.experience import Experience
-from agents.rainbow.network import RainbowConfig
+from agents.rainbow.config import RainbowConfig
 from envs.atari import Atari
 from experiments.bench.turns import Config, in_process, in_turns, repeat, report
 from experiments.control.dqn import PRESETS, build

@@ -10,8 +10,8 @@ from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
+from agents.dqn.agent import DQN
 from agents.dqn.experience import Experience, drawn_by
-from agents.rainbow.agent import Rainbow
 from experiments.control.dqn_presets import PRESETS as PRESETS
 from experiments.control.dqn_presets import Config
 from experiments.control.evaluation import Evaluation
@@ -26,10 +26,11 @@ from rlkit.schedule import Schedule
 from rlkit.trainer import Trainer
 
 
-def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, Rainbow]:
+def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, DQN]:
     """The parts of a run: worlds, agent, replay, experience (worlds -> replay -> batches) and trainer."""
     envs = make_envs(cfg, cfg.num_envs, stream=1, training=True)
-    agent = Rainbow(envs.obs_shape, envs.num_actions, cfg.agent, run.device, run.precision)  # a DQN, and later parts
+    agent_class = DQN if cfg.agent.is_dqn and not cfg.priority else rainbow()
+    agent = agent_class(envs.obs_shape, envs.num_actions, cfg.agent, run.device, run.precision)
     captured = cfg.trainer.mode == "cudagraph"  # one graph from drawing to the gradients
     replay = Replay(
         cfg.replay, cfg.num_envs, envs.obs_shape[1:], dtype=frame_dtype(envs), stack=envs.obs_shape[0],
@@ -61,6 +62,13 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, Rainbow]:
         deadline=run.deadline,
     )
     return trainer, experience, agent
+
+
+def rainbow() -> type[DQN]:
+    """DQN with what came after it; a reader of DQN need not meet it."""
+    from agents.rainbow.agent import Rainbow
+
+    return Rainbow
 
 
 def learn(cfg: Config, run: Run) -> Generator[None, None, Path]:

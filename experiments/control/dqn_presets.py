@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from agents.rainbow.network import RainbowConfig
+from agents.rainbow.config import RainbowConfig
 from experiments.control.worlds import WorldConfig
 from rlkit.config import AtLeast, Between, Fixed
 from rlkit.trainer import TrainConfig

@@ -5,8 +5,6 @@ from typing import Annotated, Literal
 
 import torch
 
-from envs.atari import EVALUATION_EPSILON, HUMANS, Atari, game_name, human_normalised
-from envs.catch import Catch
 from envs.vector import VectorEnv
 from rlkit import runtime
 from rlkit.config import AtLeast, Fixed, RunConfig
@@ -37,7 +35,11 @@ TOYS = ("catch", "tmaze", "hidden_cartpole")
 
 def known(name: str) -> str:
     """The name as runs and agents have it. Raises ValueError for an Atari game that is not there."""
-    return game_name(name) if is_atari(name) else name
+    if not is_atari(name):
+        return name
+    from envs.atari import game_name
+
+    return game_name(name)
 
 
 def is_atari(name: str) -> bool:
@@ -61,25 +63,31 @@ def make(
 
     flicker: hand out single frames, blank with this probability. Raises ValueError, ModuleNotFoundError.
     """
-    from envs.memory import Flicker, HiddenCartPole, Popgym, TMaze  # which readers of DQN need not meet
-
     envs: VectorEnv
+    # Imported where they are asked for: a reader of DQN on one of them need not meet the others.
     if game == "catch":
+        from envs.catch import Catch
+
         envs = Catch(num_envs, size=size, seed=seed)
-    elif game == "tmaze":
-        envs = TMaze(num_envs, seed=seed)
-    elif game == "hidden_cartpole":
-        envs = HiddenCartPole(num_envs, seed=seed)
-    elif game.startswith("popgym:"):
-        envs = Popgym(game.removeprefix("popgym:"), num_envs, seed=seed)
-    else:
+    elif is_atari(game):
+        from envs.atari import Atari
+
         envs = Atari(
             game, num_envs, protocol=protocol, training=training, seed=seed, threads=threads, max_frames=max_frames
         )
+    else:
+        from envs import memory
+
+        if game.startswith("popgym:"):
+            envs = memory.Popgym(game.removeprefix("popgym:"), num_envs, seed=seed)
+        else:
+            envs = (memory.TMaze if game == "tmaze" else memory.HiddenCartPole)(num_envs, seed=seed)
     if flicker is None:
         return envs
     if len(envs.obs_shape) != 3:
         raise ValueError(f"--flicker blanks images, and {game} shows numbers: leave it out")
+    from envs.memory import Flicker
+
     return Flicker(envs, flicker, seed=seed)
 
 
@@ -104,9 +112,15 @@ def frame_dtype(envs: VectorEnv) -> torch.dtype:
 
 def evaluation_epsilon(game: str, protocol: str) -> float:
     """Random actions in an evaluation."""
-    return EVALUATION_EPSILON[protocol] if is_atari(game) else 0.0
+    if not is_atari(game):
+        return 0.0
+    from envs.atari import EVALUATION_EPSILON
+
+    return EVALUATION_EPSILON[protocol]
 
 
 def normalised(game: str, score: float) -> dict[str, float | None]:
     """(score - random) / (human - random) by each of HUMANS; None where there are no published scores."""
+    from envs.atari import HUMANS, human_normalised
+
     return human_normalised(game, score) if is_atari(game) else dict.fromkeys(HUMANS)

@@ -32,7 +32,7 @@ from envs.go.random_player import RandomPlayer
 from envs.go.record import GameRecord, Node, result_text
 from envs.go.sgf import write_sgf
 from experiments.go.players import board_for, go_player
-from rlkit import compiled, processes, runtime
+from rlkit import compiled, runtime, signals
 from rlkit.config import AtLeast, Between, check_bounds
 from rlkit.evaluate import elo_difference, elo_interval, wilson_interval
 
@@ -156,7 +156,7 @@ def main(cfg: Config) -> dict[str, Any]:
         "moves_per_second": sum(len(game.moves) for game in games) / seconds,
         "seconds": seconds,
     }
-    with processes.signals_held():
+    with signals.signals_held():
         if wrote := cfg.sgf if games else None:  # before a print, which fails where the terminal was closed
             write_sgf(wrote, (game.record(cfg.a, cfg.b) for game in sorted(games, key=lambda game: game.number)))
         print(json.dumps(out) if cfg.json else _text(out), flush=True)

@@ -49,7 +49,8 @@ from rlkit.data_files import DataFiles, agent_files, located, named
 from rlkit.logger import say
 from rlkit.nn.heads import LinearHead
 from rlkit.nn.transformer import Shape
-from rlkit.run import Deadline, Run, command
+from rlkit.run import Run, command
+from rlkit.schedule import Deadline
 from rlkit.trainer import Batch, TrainConfig, Trainer
 
 

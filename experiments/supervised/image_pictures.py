@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
-from rlkit.nn.convolution import Torso
+from rlkit.nn.nature import Torso
 
 Picture = NDArray[np.uint8]
 PAPER, INK, RIGHT, WRONG = (255, 255, 255), (40, 40, 40), (121, 191, 121), (235, 105, 65)

@@ -32,8 +32,8 @@ from rlkit.data import Batches, rows
 from rlkit.data_files import DataFiles, located
 from rlkit.logger import say
 from rlkit.nn.convolution import BACKBONES, VGG, ResNet
-from rlkit.nn.dense import ACTIVATIONS, MLP
 from rlkit.nn.heads import Classifier
+from rlkit.nn.mlp import ACTIVATIONS, MLP
 from rlkit.run import Run
 from rlkit.trainer import Batch, LossFn, TrainConfig, Trainer
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlkit import runtime
-from rlkit.nn.convolution import compute_dtype, he_
+from rlkit.nn.nature import compute_dtype, he_
 from rlkit.nn.transformer import Block, Shape, rotary
 
 

@@ -1,7 +1,6 @@
-"""Convolutional torsos: images [B, ..., C, H, W] in, vectors [B, ..., out_features] out.
+"""Convolutional torsos after DQN's (nature.py), and all torsos by name.
 
-uint8 images are read as 0 .. 1, other dtypes are taken as they are. `width` multiplies all numbers of channels and of
-dense units: 1 is the paper's network. With a head it is a classifier: `heads.Classifier(torso, classes)`.
+With a head it is a classifier: `heads.Classifier(torso, classes)`.
 """
 
 import itertools
@@ -9,95 +8,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlkit.nn.dense import ACTIVATIONS, MLP, Dense
+from rlkit.nn.dense import Dense
+from rlkit.nn.mlp import ACTIVATIONS, MLP
+from rlkit.nn.nature import NatureCNN, Shape, Torso, he_, scaled
 
-Shape = tuple[int, int, int]
 Norm = Literal["batch", "none"]
-
-
-class Torso(nn.Module):
-    """What the torsos share: any leading dimensions, and a first convolution that reads bytes.
-
-    Subclasses have `conv1`, an nn.Conv2d, and `after`: what it gives [B, C, H, W] -> [B, out_features].
-    """
-
-    conv1: nn.Conv2d
-    out_features: int
-
-    def after(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def forward(self, images: Tensor) -> Tensor:
-        lead, x = images.shape[:-3], images.flatten(0, -4) if images.ndim > 4 else images
-        weight = self.conv1.weight
-        if x.dtype == torch.uint8:
-            # 1/255 goes into thousands of weights instead of tens of thousands of pixels an image; 0..255 is exact in
-            # bf16 too.
-            weight = weight * (1 / 255)
-            x = x.to(compute_dtype(weight))
-        x = F.conv2d(x, weight, self.conv1.bias, self.conv1.stride, self.conv1.padding)
-        return self.after(x).unflatten(0, lead)
-
-    def _at_least(self, in_shape: Shape, least: int) -> None:
-        if min(in_shape[1:]) < least:
-            name, (_, height, width) = type(self).__name__, in_shape
-            raise ValueError(f"{name} needs images of at least {least} x {least}, not {height} x {width}")
-
-    def _innermost(self) -> None:
-        # oneDNN and cuDNN both run these shapes faster with channels innermost (1.1x to 1.3x on a CPU).
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def compute_dtype(weight: Tensor) -> torch.dtype:
-    """What autocast will turn a convolution's inputs into: converting once, straight from uint8, saves a pass."""
-    device = weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-
-
-def he_(module: nn.Module) -> None:
-    """He et al. 2015's first weights, eq. 10, and no biases: a ReLU halves the signal, this doubles it."""
-    for part in module.modules():
-        if isinstance(part, (nn.Conv2d, nn.Linear)):
-            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
-
-
-def _scaled(width: float, *numbers: int) -> list[int]:
-    return [max(1, round(width * number)) for number in numbers]
 
 
 def _norm(kind: Norm, channels: int) -> nn.Module:
     return nn.BatchNorm2d(channels) if kind == "batch" else nn.Identity()
-
-
-class NatureCNN(Torso):
-    """The DQN torso: 32 8x8 stride 4, 64 4x4 stride 2, 64 3x3, dense 512 (Mnih et al. 2015, Methods).
-
-    dense: 0 for none (the recurrent DQN has its LSTM there). Raises ValueError for images below 36 x 36.
-    """
-
-    def __init__(self, in_shape: Shape, width: float = 1.0, dense: int = 512):
-        super().__init__()
-        self._at_least(in_shape, 36)
-        a, b, c = _scaled(width, 32, 64, 64)
-        self.conv1 = nn.Conv2d(in_shape[0], a, 8, stride=4)
-        self.conv2 = nn.Conv2d(a, b, 4, stride=2)
-        self.conv3 = nn.Conv2d(b, c, 3)
-        h, w = (((s - 8) // 4 + 1 - 4) // 2 + 1 - 2 for s in in_shape[1:])
-        self.out_features = _scaled(width, dense)[0] if dense else c * h * w
-        self.dense = Dense(c * h * w, self.out_features) if dense else None
-        self._innermost()
-
-    def after(self, x: Tensor) -> Tensor:
-        x = F.relu(x, inplace=True)
-        x = F.relu(self.conv2(x), inplace=True)
-        x = F.relu(self.conv3(x), inplace=True).flatten(1)
-        return x if self.dense is None else F.relu(self.dense(x), inplace=True)
 
 
 class Impala(Torso):
@@ -108,13 +30,13 @@ class Impala(Torso):
 
     def __init__(self, in_shape: Shape, width: float = 1.0, dense: int = 256):
         super().__init__()
-        channels = _scaled(width, 16, 32, 32)
+        channels = scaled(width, 16, 32, 32)
         self.conv1 = nn.Conv2d(in_shape[0], channels[0], 3, padding=1)
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(channels))
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         self.residuals = nn.ModuleList(nn.ModuleList(nn.Conv2d(c, c, 3, padding=1) for _ in range(4)) for c in channels)
         h, w = (-(-s // 8) for s in in_shape[1:])
-        (self.out_features,) = _scaled(width, dense)
+        (self.out_features,) = scaled(width, dense)
         self.dense = Dense(channels[-1] * h * w, self.out_features)
         self._innermost()
 
@@ -175,7 +97,7 @@ class VGG(Torso):
                 number, _, side = layer.partition("/")
                 if not (number.isdigit() and side in ("", "1", "3")):
                     raise ValueError(f"VGG has no layers {layers!r}: take {', '.join(VGG_LAYERS)}, or a line like D's")
-                (after,), kernel = _scaled(width, int(number)), int(side or 3)
+                (after,), kernel = scaled(width, int(number)), int(side or 3)
                 conv = nn.Conv2d(channels, after, kernel, padding=kernel // 2, bias=norm == "none")
                 parts += [conv, _norm(norm, after), ACTIVATIONS[activation]()]
                 channels = after
@@ -183,7 +105,7 @@ class VGG(Torso):
             raise ValueError(f"VGG's layers begin with a convolution, {layers!r} do not: take a line like D's")
         self.conv1 = parts[0]
         self.convs = nn.Sequential(*(part for part in parts[1:] if not isinstance(part, nn.Identity)))
-        features = [channels * height * size, *_scaled(width, *dense)]
+        features = [channels * height * size, *scaled(width, *dense)]
         self.dense = nn.Sequential()
         for before, units in itertools.pairwise(features):
             self.dense += nn.Sequential(Dense(before, units), ACTIVATIONS[activation](), nn.Dropout(dropout))
@@ -265,7 +187,7 @@ class ResNet(Torso):
         if not cifar and depth not in RESNET_BLOCKS:
             raise ValueError(f"the imagenet form has {', '.join(map(str, RESNET_BLOCKS))} layers, not {depth}")
         blocks = [(depth - 2) // 6] * 3 if cifar else list(RESNET_BLOCKS[depth])
-        channels = _scaled(width, *((16, 32, 64) if cifar else (64, 128, 256, 512)))
+        channels = scaled(width, *((16, 32, 64) if cifar else (64, 128, 256, 512)))
         kernel, stride = (3, 1) if cifar else (7, 2)
         self.conv1 = nn.Conv2d(in_shape[0], channels[0], kernel, stride, kernel // 2, bias=norm == "none")
         self.norm = _norm(norm, channels[0])
@@ -297,7 +219,7 @@ BACKBONES: dict[str, Callable[..., Torso | MLP]] = {
     # As agents want them: without normalisation, and with the places of things.
     "resnet": partial(ResNet, depth=18, norm="none", pooled=False),
     "vgg": partial(VGG, layers="A", dense=(512,)),
-    "mlp": lambda in_shape, width=1.0: MLP(in_shape, _scaled(width, 128)),
+    "mlp": lambda in_shape, width=1.0: MLP(in_shape, scaled(width, 128)),
     "linear": lambda in_shape, width=1.0: MLP(in_shape, ()),  # the observation itself, for a linear head
 }
 """built with (in_shape, width=...)"""

@@ -1,10 +1,5 @@
 """Dense layers, and networks of them; the layer takes the faster of two matrix libraries on a CPU."""
 
-import itertools
-import math
-from collections.abc import Callable, Sequence
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,40 +15,6 @@ class Dense(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         return linear(input, self.weight, self.bias)
-
-
-class NoisyDense(Dense):
-    """A dense layer whose weights are noisy while training: w + sigma e, with a new e at each call, the same for a
-    whole batch; in evaluation w alone.
-
-    e is factorised, f(e_out) f(e_in)' with f(x) = sign(x) sqrt(|x|). First weights within 1 / sqrt(in_features), first
-    sigmas sigma0 / sqrt(in_features). Source: Fortunato et al. 2018, section 3, (b).
-    """
-
-    def __init__(self, in_features: int, out_features: int, sigma0: float = 0.5):
-        super().__init__(in_features, out_features)
-        bound = in_features**-0.5
-        nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.uniform_(self.bias, -bound, bound)
-        self.sigma_weight = nn.Parameter(torch.full_like(self.weight, sigma0 * bound))
-        self.sigma_bias = nn.Parameter(torch.full_like(self.bias, sigma0 * bound))
-
-    def forward(self, input: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(input)
-        e_in, e_out = (torch.randn(n, device=input.device) for n in (self.in_features, self.out_features))
-        f_in, f_out = (e.sign() * e.abs().sqrt() for e in (e_in, e_out))
-        weight = torch.addcmul(self.weight, self.sigma_weight, f_out[:, None] * f_in)
-        return linear(input, weight, self.bias + self.sigma_bias * f_out)
-
-
-def make_noisy(module: nn.Module, sigma0: float = 0.5) -> None:
-    """Replace every dense layer in `module` by a noisy one, first weights included."""
-    for name, part in module.named_children():
-        if isinstance(part, nn.Linear):
-            setattr(module, name, NoisyDense(part.in_features, part.out_features, sigma0))
-        else:
-            make_noisy(part, sigma0)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -91,33 +52,3 @@ class _Product(torch.autograd.Function):
 
 def _times_transposed(x: Tensor, y: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, y, bias, "none", [], "")
-
-
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": partial(nn.ReLU, inplace=True),
-    "gelu": nn.GELU,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "none": nn.Identity,
-}
-
-
-class MLP(nn.Module):
-    """A feed-forward torso: images [..., C, H, W] (uint8 read as 0 .. 1) or vectors [..., D] -> [..., out_features].
-
-    hidden: units of its layers, each with the activation (a name in ACTIVATIONS) and dropout.
-    """
-
-    def __init__(
-        self, in_shape: Sequence[int], hidden: Sequence[int] = (256,), activation: str = "relu", dropout: float = 0.0
-    ):
-        super().__init__()
-        features = [math.prod(in_shape), *hidden]
-        self.layers = nn.Sequential()
-        for before, after in itertools.pairwise(features):
-            self.layers += nn.Sequential(Dense(before, after), ACTIVATIONS[activation](), nn.Dropout(dropout))
-        self.out_features, self._dims = features[-1], len(in_shape)
-
-    def forward(self, x: Tensor) -> Tensor:
-        lead, x = x.shape[: -self._dims], x.flatten(-self._dims).flatten(0, -2)  # Dense is fastest on two dimensions
-        return self.layers(x / 255 if x.dtype == torch.uint8 else x).unflatten(0, lead)

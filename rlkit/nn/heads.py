@@ -1,7 +1,5 @@
 """Heads: a feature vector in, what the loss needs out, always in fp32."""
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -39,24 +37,6 @@ class DuelingHead(nn.Module):
 
 def _apart(x: Tensor, atoms: int | None) -> Tensor:
     return x if atoms is None else x.unflatten(-1, (-1, atoms))
-
-
-class ImplicitHead(nn.Module):
-    """Quantiles of the return at any shares tau [B, N] in 0 .. 1: [B, D] -> [B, actions, N] in fp32.
-
-    x phi(tau), with phi a dense layer over cos(pi i tau), i = 0 .. 63, through `head` (Dabney et al. 2018, IQN, eq. 4).
-    It multiplies the torso's dense layer; in the paper the features before that, which then runs N times.
-    """
-
-    def __init__(self, in_features: int, head: nn.Module):
-        super().__init__()
-        self.phi = nn.Linear(64, in_features)
-        self.head = head
-
-    def forward(self, x: Tensor, tau: Tensor) -> Tensor:
-        angle = torch.arange(64, device=x.device) * torch.pi * tau[..., None]
-        phi = F.relu(self.phi(angle.cos()))
-        return self.head(x[:, None] * phi).transpose(1, 2)
 
 
 class Classifier(nn.Module):
