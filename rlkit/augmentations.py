@@ -1,9 +1,11 @@
-"""Changes of a batch's images [B, C, H, W] of any dtype, each image by itself."""
+"""Changes of a batch's images [B, C, H, W] of any dtype, each image by itself; boards are turned by `turn_boards`."""
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rlkit.data import Batch, Change
@@ -56,3 +58,15 @@ def augment(*changes: Callable[[Tensor, torch.Generator], Tensor], name: str = "
         return batch | {name: images}
 
     return change
+
+
+def turn_boards(planes: NDArray, index: NDArray[np.integer]) -> NDArray:
+    """Boards [B, C, H, W], each under a symmetry of its own: the number of point p comes from index[b, p].
+
+    index: [B, H W or more]; what follows the points (a pass) is for policies.
+    """
+    flat = planes.reshape(*planes.shape[:2], -1)
+    out = np.empty(flat.shape, planes.dtype)
+    for board, points, turned_ in zip(flat, index[:, : flat.shape[2]], out, strict=True):
+        board.take(points, 1, turned_, "clip")  # board by board: 5 times as fast as take_along_axis; "raise" would copy
+    return out.reshape(planes.shape)

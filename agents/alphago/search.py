@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.alphago.trees import DoubleTrees
+from rlkit.augmentations import turn_boards
 from rlkit.errors import NonFiniteLoss
 from rlkit.search.game import Game, States, moves_of
 from rlkit.search.inference import priors_of
@@ -212,9 +213,7 @@ class Search:
         planes = self.encode(states)
         turned = None if turns is None or self.symmetries is None else self.symmetries[turns]
         if turned is not None:
-            points = planes.shape[2] * planes.shape[3]
-            rows = [p[:, t[:points]] for p, t in zip(planes.reshape(*planes.shape[:2], -1), turned, strict=True)]
-            planes = np.stack(rows).reshape(planes.shape)
+            planes = turn_boards(planes, turned)
         logits = self.policy(planes) if self.policy else None
         if logits is not None and turned is not None:
             seen, logits = logits, np.empty_like(logits)

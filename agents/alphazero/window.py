@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rlkit.augmentations import turn_boards
+
 KEPT = 10_000
 """positions that are drawn from before the older half of all goes"""
 
@@ -61,15 +63,13 @@ class Window:
         rows = (self.added - 1 - rng.integers(0, len(self), batch_size)) % self.capacity
         index = self.symmetries[rng.integers(0, len(self.symmetries), batch_size)]
         channels, height, width = self.shape
-        points = index[:, : height * width]
         planes = np.unpackbits(self.rows["planes"][rows], axis=1, count=channels * height * width)
-        planes = np.take_along_axis(planes.reshape(batch_size, channels, -1), points[:, None], 2)
-        owner = np.take_along_axis(self.rows["ownership"][rows].reshape(batch_size, -1), points, 1)
+        owner = turn_boards(self.rows["ownership"][rows][:, None], index)[:, 0]
         batch = {
-            "planes": planes.reshape(batch_size, *self.shape),
+            "planes": turn_boards(planes.reshape(batch_size, *self.shape), index),
             "policy": np.take_along_axis(self.rows["policy"][rows], index, 1).astype(np.float32),
             "reply": np.take_along_axis(self.rows["reply"][rows], index, 1).astype(np.float32),
-            "ownership": owner.reshape(batch_size, height, width).astype(np.float32),
+            "ownership": owner.astype(np.float32),
             **{name: self.rows[name][rows] for name in ("value", "score", "known")},
         }
         return {name: torch.from_numpy(array) for name, array in batch.items()}

@@ -18,6 +18,7 @@ from envs.go.game import States
 from envs.go.record import GameRecord
 from envs.go.replay import Games, gather
 from envs.go.sgf import read_collection
+from rlkit.augmentations import turn_boards
 from rlkit.data import Batch
 from rlkit.data_files import files_below
 from rlkit.logger import say
@@ -88,17 +89,14 @@ def drawn(games: Games, index: NDArray[np.int64], batch_size: int, seed: int) ->
     """Batches from some of the moves, with replacement, each under a random symmetry: {"planes" [B, 49, size, size],
     "action" [B], "z" [B]}.
     """
-    size = games.game.height
-    forward = symmetries(size)
+    forward = symmetries(games.game.height)
     backward = np.argsort(forward, 1)  # where each move goes
 
     def make(number: int) -> Batch:
         rng = np.random.default_rng([seed, number])
         chosen, k = index[rng.integers(len(index), size=batch_size)], rng.integers(8, size=batch_size)
-        flat = planes(games.states(chosen)).reshape(batch_size, -1, size * size)
-        turned = np.take_along_axis(flat, forward[k, None, :-1], 2)
         return {
-            "planes": torch.from_numpy(turned.reshape(batch_size, -1, size, size)),
+            "planes": torch.from_numpy(turn_boards(planes(games.states(chosen)), forward[k])),
             "action": torch.from_numpy(backward[k, games.moves[chosen]]),
             "z": torch.from_numpy(games.z(chosen)),
         }
