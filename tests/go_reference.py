@@ -220,32 +220,6 @@ def true_eye(game: Board, point: Point, colour: int) -> bool:
     )
 
 
-def pass_alive(game: Game, colour: int) -> set[Point]:
-    """Benson's unconditional life: the chains that live if their owner always passes, and the regions vital to them.
-
-    A region is a maximal connected set of points without stones of the colour. It is vital to a chain next to it if
-    each of its empty points is a liberty of that chain, or under suicide if each of its points is next to it. A chain
-    lives with two vital regions whose surrounding chains all live.
-    """
-    stay = set() if game.suicide else set(game.stones)  # what is not empty again while the chains around it live
-    mine = [p for p in game.near if game.stones.get(p) == colour]
-    others = [p for p in game.near if game.stones.get(p) != colour]
-    chains = {frozenset(game.chain(p)) for p in mine}
-    regions = {frozenset(game.flood(p, lambda q: game.stones.get(q) != colour)) for p in others}
-
-    def vital(region: frozenset[Point], chain: frozenset[Point]) -> bool:
-        next_to_chain = game.border(chain)
-        return bool(region & next_to_chain) and region.difference(stay) <= next_to_chain
-
-    while True:
-        living = {chain for chain in chains if sum(vital(region, chain) for region in regions) >= 2}
-        fenced = {region for region in regions if game.border(region) <= set().union(*living)}
-        if (living, fenced) == (chains, regions):
-            eyes = {region for region in regions if any(vital(region, chain) for chain in chains)}
-            return set().union(*chains, *eyes)
-        chains, regions = living, fenced
-
-
 def may_play(board: Board, point: Point, colour: int) -> bool:
     """Legality as the ladder reader sees it: simple ko, no suicide, no superko; `point` is empty."""
     return board.ko != (point, colour) and point in board.after(point, colour)[0].stones

@@ -1,4 +1,4 @@
-"""Planes, ladders, life and eyes: against boards checked by eye, and everywhere against the slow reference."""
+"""Planes, ladders and eyes: against boards checked by eye, and everywhere against the slow reference."""
 
 import os
 import random
@@ -22,15 +22,12 @@ from envs.go.features import (
     SENSIBLE,
     TURNS,
     alphago_slab,
-    alphagozero_planes,
     alphagozero_slab,
     symmetries,
-    transform,
-    transform_policy,
 )
 from envs.go.game import Go
-from envs.go.knowledge import pass_alive
 from envs.go.position import BLACK, WHITE, Position
+from rlkit.augmentations import turn_boards
 
 DATA = Path(os.environ.get("RLKIT_DATA", Path(__file__).parents[2] / "shared" / "data")) / "go"
 
@@ -41,6 +38,18 @@ def alphago_planes(position, colour_plane=False):
     return alphago_slab(states, game.height, game.width, colour_plane)[0]
 
 
+def alphagozero_planes(position):
+    """Of one position."""
+    game, states = position.states()
+    return game.encode(states)[0]
+
+
+def transform(planes, k):
+    """Planes [..., N, N] under a symmetry."""
+    size = planes.shape[-1]
+    return turn_boards(planes.reshape(1, -1, size, size), symmetries(size)[k : k + 1]).reshape(planes.shape)
+
+
 def agree(position, game):
     """Everything that both implementations say of a position."""
     planes, expected = alphago_planes(position, colour_plane=True), reference.alphago_planes(game, colour_plane=True)
@@ -48,9 +57,6 @@ def agree(position, game):
     assert not wrong, f"planes {wrong} of\n{position}"
     assert (alphago_planes(position) == expected[:48]).all()
     assert (alphagozero_planes(position) == reference.alphagozero_planes(game)).all(), position
-    for colour in (BLACK, WHITE):
-        alive = where(pass_alive(position, colour))
-        assert alive == sorted(reference.pass_alive(game, colour)), f"life of {colour} in\n{position}"
     return planes
 
 
@@ -201,72 +207,7 @@ def test_ladder_with_a_ko():
     assert (1, 2) in ladders(*rows)[0]
 
 
-# life and eyes
-
-
-def alive(*rows, colour=BLACK):
-    return where(pass_alive(drawn(*rows), colour))
-
-
-def test_life_with_two_eyes():
-    corner = ".X.XO.", "XXXXO.", "OOOOO."
-    assert alive(*corner) == [(r, c) for r in (0, 1) for c in range(4)]
-    assert alive(*corner, colour=WHITE) == [], "the empty column is one region, and not all of it is next to the chain"
-    swapped = [row.translate(str.maketrans("XO", "OX")) for row in corner]
-    assert alive(*swapped, colour=WHITE) == alive(*corner)
-    prisoner = ".X.O.XO.", "XXXXXXO.", "OOOOOOO."
-    assert alive(*prisoner) == [(r, c) for r in (0, 1) for c in range(6)], "a dead stone and all"
-
-
-def test_no_life_with_one_eye_or_a_false_one():
-    assert alive("..XO.", "XXXO.", "OOOO.") == [], "two empty points are one eye"
-    assert alive(".X.XO.", "XOXXO.", "OOOOO.") == [], "the stone at the left has one eye only, and takes it along"
-    assert alive(".....", ".....") == []
-
-
-def lasting(stones, height, width, suicide):
-    """Black stones that White takes by no sequence of moves, of all that there are, while Black passes."""
-    left = {point for point, colour in stones.items() if colour == BLACK}
-    seen = {frozenset(stones.items())}
-    todo = list(seen)
-    while todo and left:
-        board = reference.Board(height, width, dict(todo.pop()))
-        left &= {point for point, colour in board.stones.items() if colour == BLACK}
-        for point in board.near.keys() - board.stones.keys():
-            after = board.after(point, WHITE)[0].stones
-            if (suicide or point in after) and (key := frozenset(after.items())) not in seen:
-                seen.add(key)
-                todo.append(key)
-    return left
-
-
-@pytest.mark.parametrize("suicide", [False, True])
-def test_life_is_what_no_moves_can_take(suicide):
-    rng, lives = random.Random(3), 0
-    for _ in range(150):
-        height, width = rng.choice([(3, 3), (2, 4), (2, 5), (1, 6), (3, 4)])
-        stones = {p: c for p in reference.neighbours(height, width) if (c := rng.choices((0, 1, 2), (35, 50, 15))[0])}
-        board = reference.Board(height, width, stones)
-        if all(board.liberties(point) for point in stones):
-            rows = ["".join(".XO"[stones.get((r, c), 0)] for c in range(width)) for r in range(height)]
-            position = drawn(*rows, suicide=suicide, superko="simple")
-            living = {point for point in where(pass_alive(position, BLACK)) if stones.get(point) == BLACK}
-            assert living == lasting(stones, height, width, suicide), position
-            lives += bool(living)
-    assert lives > 10
-
-
-def test_life_where_suicide_empties_a_region():
-    """White's stone at the right is next to no stone of the chain: with a second and a third it can come again."""
-    rows = "XXX", "X.O", ".XO"
-    assert len(where(pass_alive(drawn(*rows), BLACK))) == 9
-    assert where(pass_alive(drawn(*rows, suicide=True), BLACK)) == []
-
-
-def test_life_with_shared_eyes():
-    """Either chain has both eyes, and neither is connected otherwise."""
-    rows = ".XXO.", "X.XO.", "XXOO.", "OOO.."
-    assert alive(*rows) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1)]
+# eyes
 
 
 def test_true_eyes():
@@ -353,7 +294,7 @@ def test_the_symmetries_are_those_of_the_game(k):
         assert (other.board == transform(position.board, k)).all()
         assert (alphago_planes(other) == transform(alphago_planes(position), k)).all()
         assert (alphagozero_planes(other) == transform(alphagozero_planes(position), k)).all()
-        assert (other.legal_moves() == transform_policy(position.legal_moves(), k)).all()
+        assert (other.legal_moves() == position.legal_moves()[symmetries(6)[k]]).all()
 
 
 def test_the_symmetries_are_a_group():
@@ -372,14 +313,8 @@ def test_planes_and_policies_turn_alike(k):
     rng = np.random.default_rng(k)
     planes = rng.random((3, 2, 5, 5))
     policy = np.concatenate([planes.reshape(3, 2, 25), np.ones((3, 2, 1))], -1)
-    turned = transform_policy(policy, k)
+    turned = policy[..., symmetries(5)[k]]
     assert (turned[..., :-1].reshape(planes.shape) == transform(planes, k)).all() and (turned[..., -1] == 1).all()
+    assert (transform(planes, k) == np.rot90(planes if k < 4 else planes[..., ::-1], k % 4, (2, 3))).all()
     assert (transform(transform(planes, k), INVERSE[k]) == planes).all()
-    assert (transform_policy(turned, INVERSE[k]) == policy).all()
-
-
-def test_only_squares_have_eight_symmetries():
-    with pytest.raises(ValueError, match="not 2 x 8"):
-        transform(np.zeros((17, 2, 8)), 1)
-    with pytest.raises(ValueError, match="7 moves belong to no square board"):
-        transform_policy(np.zeros(7), 1)
+    assert (turned[..., symmetries(5)[INVERSE[k]]] == policy).all()

@@ -141,16 +141,6 @@ def test_true_eye():
     assert not go.true_eye(drawn(".X.", "XO."), (0, 0), BLACK), "on the edge one does"
 
 
-def test_unconditional_life():
-    assert len(go.pass_alive(drawn(".X.X."), BLACK)) == 5
-    assert not go.pass_alive(drawn(".X.X.."), BLACK), "the right stone dies, with it the eye that both share"
-    assert not go.pass_alive(drawn("..XO.", "XXXO.", "OOOO."), BLACK), "two empty points are one eye"
-    game = drawn(".X.O.XO.", "XXXXXXO.", "OOOOOOO.")
-    assert go.pass_alive(game, BLACK) == {(r, c) for r in (0, 1) for c in range(6)}, "a dead stone and all"
-    assert not go.pass_alive(game, WHITE)
-    assert not go.pass_alive(Game(3, 3), BLACK)
-
-
 def test_ladders():
     game = drawn(*LADDER, to_play=WHITE)
     assert go.captured(game, (2, 2)) and not go.captured(game, (2, 2), max_depth=3)

@@ -1,8 +1,6 @@
 """What networks see of a board: the 17 planes of AlphaGo Zero, the 48 of AlphaGo, and the eight symmetries."""
 
-import math
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +23,6 @@ from envs.go.board import (
 from envs.go.chains import BLACK, EMPTY, is_suicide
 from envs.go.knowledge import after_move, chain_liberties, is_true_eye
 from rlkit.compiled import kernel, over, scratch
-
-if TYPE_CHECKING:
-    from envs.go.position import Position
 
 ALPHAGOZERO_PLANES = 17
 ALPHAGO_PLANES = 48
@@ -67,12 +62,6 @@ def alphagozero_slab(states: NDArray[np.int16], height: int, width: int) -> NDAr
     out = np.empty((len(states), ALPHAGOZERO_PLANES, height, width), np.uint8)
     over(_alphagozero, len(states), check_states(states, height, width), out)
     return out
-
-
-def alphagozero_planes(position: "Position") -> NDArray[np.uint8]:
-    """AlphaGo Zero's planes of one position: [17, height, width], see `alphagozero_slab`."""
-    game, states = position.states()
-    return alphagozero_slab(states, game.height, game.width)[0]
 
 
 @kernel
@@ -202,19 +191,3 @@ def symmetries(size: int) -> NDArray[np.int64]:
     table = np.stack([np.append(board, size * size) for board in boards])
     table.setflags(write=False)
     return table
-
-
-def transform(planes: NDArray, k: int) -> NDArray:
-    """Planes [..., N, N] under symmetry k, 0 to 7 (see `symmetries`), copied. Raises ValueError unless square."""
-    *_, height, width = planes.shape
-    if height != width:
-        raise ValueError(f"only square boards have eight symmetries, not {height} x {width}")
-    return planes.reshape(*planes.shape[:-2], -1)[..., symmetries(width)[k, :-1]].reshape(planes.shape)
-
-
-def transform_policy(policy: NDArray, k: int) -> NDArray:
-    """A number for each move, [..., N * N + 1] with the pass last, under symmetry k, copied. Raises ValueError."""
-    size = math.isqrt(policy.shape[-1] - 1)
-    if size * size + 1 != policy.shape[-1]:
-        raise ValueError(f"{policy.shape[-1]} moves belong to no square board: they are N * N points and the pass")
-    return policy[..., symmetries(size)[k]]

@@ -11,7 +11,6 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.go.features import alphagozero_planes
 from envs.go.game import Superko
 from envs.go.position import BLACK, EMPTY, RESIGN, WHITE, IllegalMove, Position
 from envs.go.random_player import RandomPlayer
@@ -89,7 +88,7 @@ class GoEnv(gymnasium.Env[NDArray[np.uint8], np.int64]):
         self.position, self._ended = self._empty, False
         if self._learner == WHITE and self._reply():
             raise ValueError("the opponent resigned before the first move")
-        return alphagozero_planes(self.position), self._info()
+        return self._planes(), self._info()
 
     def step(self, action: np.int64) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         """The learner's move and the opponent's answer: observation, reward, terminated, truncated, info."""
@@ -111,7 +110,11 @@ class GoEnv(gymnasium.Env[NDArray[np.uint8], np.int64]):
         terminated = illegal or resigned or two_passes
         truncated = not terminated and self.position.is_over
         self._ended = terminated or truncated
-        return alphagozero_planes(self.position), reward, terminated, truncated, self._info(illegal)
+        return self._planes(), reward, terminated, truncated, self._info(illegal)
+
+    def _planes(self) -> NDArray[np.uint8]:
+        game, states = self.position.states()
+        return game.encode(states)[0]
 
     def render(self) -> str | NDArray[np.uint8] | None:  # type: ignore[override]
         """The board as text, or as a picture, uint8 [(N + 1) * 36, (N + 1) * 36, 3]; None without a render_mode."""

@@ -1,19 +1,11 @@
-"""What the rules imply about a position: whose points, whose eyes and life, and what a move would leave.
+"""What the rules imply about a position: whose points, whose eyes, and what a move would leave.
 
 Ladders are in `envs/go/ladders.py`.
 """
 
-from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
-
-from envs.go.board import HEIGHT, STRIDE, SUICIDE, WIDTH, area_of, columns
+from envs.go.board import HEIGHT, STRIDE, WIDTH, columns
 from envs.go.chains import BLACK, BORDER, EMPTY, WHITE, in_atari, neighbour
 from rlkit.compiled import kernel
-
-if TYPE_CHECKING:
-    from envs.go.position import Position
 
 
 @kernel
@@ -129,101 +121,3 @@ def after_move(c, stride, p, me, marks, mark):
             size += c.size[head]
             liberties += chain_liberties(c, stride, q, marks, mark)
     return taken, size, liberties
-
-
-@kernel
-def _touches(c, stride, p, head):
-    """Whether a stone of the chain of that name is next to p."""
-    up, left, right, down = p - stride, p - 1, p + 1, p + stride
-    beside = c.head[up] == head or c.head[left] == head or c.head[right] == head
-    return beside or c.head[down] == head
-
-
-@kernel
-def _find_region(c, stride, me, name, region, stack, vital, suicide):
-    """Give all points of a region without stones of `me` the name of its first point, and list in vital[:, name] the
-    chains that it is vital to; 0 for none.
-    """
-    region[name] = name
-    stack[0] = name
-    first, last = 0, 1
-    while first < last:
-        here = stack[first]
-        first += 1
-        for i in range(4):
-            q = neighbour(stride, here, i)
-            if c.colour[q] != me and c.colour[q] != BORDER and region[q] == 0:
-                region[q] = name
-                stack[last] = q
-                last += 1
-    chains = vital[:, name]
-    fresh = True
-    for k in range(last):
-        p = stack[k]
-        if suicide or c.colour[p] == EMPTY:
-            for i in range(4):
-                if fresh:  # only the first point's neighbours can be next to all of them
-                    q = neighbour(stride, p, i)
-                    head = c.head[q]
-                    if c.colour[q] == me and head != chains[0] and head != chains[1] and head != chains[2]:
-                        chains[i] = head
-                elif not _touches(c, stride, p, chains[i]):
-                    chains[i] = 0
-            fresh = False
-
-
-@kernel
-def unconditional_life(row, words, me, alive, work):
-    """alive [points with border] = 1 on chains of `me` that live though it always passes, and on their vital regions.
-
-    Benson, Life in the game of Go (1976): a region is a connected set of points without own stones. It is vital to a
-    chain if each of its empty points is a liberty of that chain; where suicide is allowed, each of its points is next
-    to it, as the opponent can fill a region, and has it empty again. Chains with fewer than two vital regions go,
-    regions next to a chain that went go with it, and what is left when nothing goes any more is alive.
-
-    work: [7, points with border].
-    """
-    c = columns(row, words)
-    stride = row[STRIDE]
-    region, stack, eyes, vital = work[0], work[1], work[2], work[3:]
-    region[:] = 0
-    vital[:] = 0
-    alive[:] = 0
-    for r in range(row[HEIGHT]):
-        for p in range((r + 1) * stride + 1, (r + 2) * stride):
-            alive[p] = 1
-            if c.colour[p] != me and region[p] == 0:
-                _find_region(c, stride, me, p, region, stack, vital, row[SUICIDE])
-    changed = True
-    while changed:
-        changed = False
-        eyes[:] = 0
-        for p in range(len(region)):
-            if region[p] == p and alive[p] != 0:
-                for i in range(4):
-                    eyes[vital[i, p]] += 1
-        for p in range(len(region)):
-            if c.colour[p] == me and alive[p] != 0 and eyes[c.head[p]] < 2:
-                alive[p] = 0
-                changed = True
-                for i in range(4):
-                    q = neighbour(stride, p, i)
-                    alive[region[q]] = 0  # point 0, of no region, takes the rest
-    alive[0] = 0
-    for p in range(1, len(region)):
-        name = region[p]
-        if name == p:
-            alive[p] &= vital[0, p] + vital[1, p] + vital[2, p] + vital[3, p] != 0
-        elif name != 0:
-            alive[p] = alive[name]
-
-
-def pass_alive(position: "Position", colour: int) -> NDArray[np.bool_]:
-    """Benson's unconditional life, bool [height, width]: the chains of a colour that live even if it always passes,
-    and the regions (empty points and dead stones in them) that are vital to one of those.
-    """
-    game, states = position.states()
-    work = np.empty((8, area_of(game.height, game.width)), np.int16)
-    unconditional_life(states[0], states[0].view(np.int64), colour, work[0], work[1:])
-    stride = game.width + 1
-    return work[0, stride : stride * (game.height + 1)].reshape(game.height, stride)[:, 1:] != 0
