@@ -99,11 +99,13 @@ def _link(t, g, node, action):
 
 
 @kernel
-def _select(t, v, mix, goal, leaves, out, count):
+def _select(t, v, mix, goal, leaves, out):
+    """out [4, G * leaves]: tree, node, action and new node of each edge; returns how many there are."""
+    count = 0
     for g in range(len(goal)):
-        count[g] = 0
-        before, ended = t.total[g, 0], 0
-        while count[g] < leaves and before + ended + count[g] < goal[g] and ended < ENDED and t.status[g, 0] == OPEN:
+        first, end, done = count, count + leaves, t.total[g, 0]
+        most = done + ENDED
+        while count < end and done + count - first < goal[g] and done < most and t.status[g, 0] == OPEN:
             node, action = 0, -1
             while t.status[g, node] == OPEN:
                 action = _choose(t, v, g, node, mix)
@@ -116,12 +118,11 @@ def _select(t, v, mix, goal, leaves, out, count):
                 worth = t.value[g, node]
                 _visit(t, g, t.parents[g, node], t.via[g, node], -worth, 1, 0.0)
                 _credit(t, v, g, node, worth)
-                ended += 1
+                done += 1
                 continue
-            k = count[g]
             visits = t.N[g, node, action] + 1
-            for i in range(k):  # those under way there are one each, whatever n_vl
-                if out[g, i, 1] == node and out[g, i, 2] == action:
+            for i in range(first, count):  # those under way there are one each, whatever n_vl
+                if out[1, i] == node and out[2, i] == action:
                     visits -= mix.n_vl - 1
             new = 0
             if visits > mix.n_thr:
@@ -129,8 +130,9 @@ def _select(t, v, mix, goal, leaves, out, count):
                     break  # full
                 new = _link(t, g, node, action)
             _visit(t, g, node, action, 0.0, mix.n_vl, mix.n_vl)
-            out[g, k, 0], out[g, k, 1], out[g, k, 2], out[g, k, 3] = g, node, action, new
-            count[g] += 1
+            out[0, count], out[1, count], out[2, count], out[3, count] = g, node, action, new
+            count += 1
+    return count
 
 
 @kernel
@@ -226,10 +228,9 @@ class DoubleTrees(Trees):
 
         All other rules are those of `Trees.select`. Every edge must be given to `open`, and then to `back_up`.
         """
-        out, count = np.empty((len(self.N), leaves, 4), np.int64), np.zeros(len(self.N), np.int64)
-        goals = np.full(len(self.N), goal, np.int64)
-        _select(self.arrays, self.values, self.mixture, goals, leaves, out, count)
-        return Edges(*np.ascontiguousarray(out[np.arange(leaves) < count[:, None]].T))
+        out, goals = np.empty((4, len(self.N) * leaves), np.int64), np.full(len(self.N), goal, np.int64)
+        count = _select(self.arrays, self.values, self.mixture, goals, leaves, out)
+        return Edges(*out[:, :count])
 
     def open(
         self,

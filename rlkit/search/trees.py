@@ -144,11 +144,13 @@ def _back_up(t, g, node, value, visits, loss):
 
 
 @kernel
-def _select(t, root, rule, goal, leaves, out, count):
+def _select(t, root, rule, goal, leaves, out):
+    """out [4, G * leaves]: tree, node, action and new node of each edge; returns how many there are."""
+    count = 0
     for g in range(len(goal)):
-        count[g] = 0
+        end = count + leaves
         most = t.total[g, 0] + ENDED  # where all lines end there is no new edge: the caller may want to see the clock
-        while count[g] < leaves and t.total[g, 0] < min(goal[g], most) and t.status[g, 0] == OPEN:
+        while count < end and t.total[g, 0] < min(goal[g], most) and t.status[g, 0] == OPEN:
             node, action = 0, -1
             while t.status[g, node] == OPEN:
                 n, w, p, total = t.N[g, node], t.W[g, node], t.P[g, node], t.total[g, node]
@@ -177,9 +179,9 @@ def _select(t, root, rule, goal, leaves, out, count):
             t.child[g, node, action] = new
             t.parents[g, new], t.via[g, new], t.status[g, new] = node, action, PENDING
             _back_up(t, g, new, 0.0, 1, 1.0)
-            k = count[g]
-            out[g, k, 0], out[g, k, 1], out[g, k, 2], out[g, k, 3] = g, node, action, new
-            count[g] += 1
+            out[0, count], out[1, count], out[2, count], out[3, count] = g, node, action, new
+            count += 1
+    return count
 
 
 @inline_kernel
@@ -205,9 +207,9 @@ def _plant(t, trees, states, priors, value, over):
 
 
 @kernel
-def _expand(t, edges, states, priors, value, over):
-    for b in range(len(edges.tree)):
-        g, node = edges.tree[b], edges.new[b]
+def _expand(t, tree, new, states, priors, value, over):
+    for b in range(len(tree)):
+        g, node = tree[b], new[b]
         open_node(t, g, node, states[b], priors[b], value[b], over[b])
         _back_up(t, g, node, value[b], 0, -1.0)  # it in place of the virtual loss; the visit is counted already
 
@@ -312,11 +314,9 @@ class Trees:
         where the best edge still waits for its value. None at all, and no more visits than before, means that the
         search is done.
         """
-        out, count = np.empty((len(self.N), leaves, 4), np.int64), np.zeros(len(self.N), np.int64)
-        goals = np.full(len(self.N), goal, np.int64)
-        _select(self.arrays, self.root, self.rule, goals, leaves, out, count)
-        edges = out[0, : count[0]] if len(out) == 1 else out[np.arange(leaves) < count[:, None]]
-        return Edges(*np.ascontiguousarray(edges.T))
+        out, goals = np.empty((4, len(self.N) * leaves), np.int64), np.full(len(self.N), goal, np.int64)
+        count = _select(self.arrays, self.root, self.rule, goals, leaves, out)
+        return Edges(*out[:, :count])
 
     def expand(
         self,
@@ -334,7 +334,7 @@ class Trees:
         """
         self._check(states, priors, len(edges))
         assert value.shape == over.shape == (len(edges),), (value.shape, over.shape)
-        _expand(self.arrays, edges, states, priors, value, over)
+        _expand(self.arrays, edges.tree, edges.new, states, priors, value, over)
 
     def _check(self, states: NDArray, priors: NDArray, count: int) -> None:
         assert states.dtype == np.int16 and len(states) == count and states.shape[1] >= self.states.shape[2], (
