@@ -67,7 +67,7 @@ def main(cfg: Config) -> dict:
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     agent, info = load_agent(cfg.path, device)
     game, trained = info["env"]["game"], info["env"]["protocol"]
-    if cfg.env and (game if cfg.env == game else games.known(cfg.env)) != game:
+    if cfg.env and (game if cfg.env == game else games.full_name(cfg.env)) != game:
         raise ValueError(f"{cfg.path} is an agent for {game}, not for {cfg.env}: it has other actions and pictures")
     protocol = cfg.protocol or trained
     for name in ("protocol", "max_frames", "video"):

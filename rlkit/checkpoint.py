@@ -173,7 +173,7 @@ def rebuild(build: Callable[[], M], weights: dict[str, Tensor]) -> M:
     return module
 
 
-def borrow(module: nn.Module, path: Path, prefix: str = "") -> str:
+def load_matching(module: nn.Module, path: Path, prefix: str = "") -> str:
     """Give a module those weights of an agent's or run's folder that fit it by name, after `prefix`, and shape.
 
     Returns what was taken and what was not, for people. Raises FileNotFoundError, DamagedFile, and ValueError where

@@ -17,7 +17,7 @@ from experiments.control import dqn as dqn_atari
 from experiments.control.dqn import PRESETS, build
 from experiments.go.players import load_agent
 from rlkit import run, runtime
-from rlkit.checkpoint import borrow, save_agent
+from rlkit.checkpoint import load_matching, save_agent
 from rlkit.errors import DamagedFile
 from rlkit.evaluate import episodes
 from rlkit.logger import EpisodeStats
@@ -238,12 +238,12 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     save_agent(tmp_path, {"kind": "classifier"}, other.state_dict())
     ours = BACKBONES["impala"]((4, 36, 36), width=0.25)
     before = ours.conv1.weight.clone()
-    report = borrow(ours, tmp_path, "torso.")
+    report = load_matching(ours, tmp_path, "torso.")
     assert "left as they were: conv1.weight ([4, 4, 3, 3] here, [4, 1, 3, 3] there)" in report
     torch.testing.assert_close(ours.conv1.weight, before)
     torch.testing.assert_close(ours.dense.weight, other.torso.dense.weight)
     with pytest.raises(ValueError, match="no weights that fit: conv1"):
-        borrow(BACKBONES["nature"]((4, 36, 36)), tmp_path, "torso.")
+        load_matching(BACKBONES["nature"]((4, 36, 36)), tmp_path, "torso.")
     with pytest.raises(FileNotFoundError, match="holds no agent"):
         dqn_atari.main(tiny(torso_from=str(tmp_path / "none")))
 

@@ -10,7 +10,7 @@ from test_dqn import drive, learned_catch, prepared, tiny
 from test_replay import Worlds, filled
 from torch import nn
 
-from agents.dqn.experience import drawn_by
+from agents.dqn.experience import loss_that_draws
 from agents.rainbow.agent import Rainbow
 from agents.rainbow.config import RainbowConfig
 from agents.rainbow.network import ImplicitHead
@@ -298,7 +298,7 @@ def test_a_loss_that_draws_its_batch_gives_the_same_run(name):
     expected = drive(cfg)[0]
     trainer, experience, agent = build(cfg, prepared(cfg))
     experience._sample, replay = experience.replay.shares, experience.replay
-    trainer = Trainer(agent.network, drawn_by(replay, agent.loss), trainer.cfg)
+    trainer = Trainer(agent.network, loss_that_draws(replay, agent.loss), trainer.cfg)
     found = []
     for step, batch, aux in trainer.run(experience):
         assert set(batch) == {"share", "importance"}

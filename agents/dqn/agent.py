@@ -94,7 +94,7 @@ class DQN:
 
     kind: str = "dqn"
     config: Any = DQNConfig
-    remembers = False
+    recurrent = False
 
     def __init__(
         self,
@@ -108,8 +108,8 @@ class DQN:
         self.device, self.precision = torch.device(device), precision
         self.network: Any = self.build().to(self.device)
         self.target: Any = copy.deepcopy(self.network).requires_grad_(False)
-        self.state: tuple[Tensor, ...] = ()  # what is remembered while acting: nothing
-        self.remembered: dict[str, Any] = {}  # of it, what the replay keeps beside the latest moment
+        self.state: tuple[Tensor, ...] = ()  # while acting: none
+        self.stored_state: dict[str, Any] = {}  # of it, what the replay keeps beside the latest step
 
     def build(self) -> nn.Module:
         """The network."""

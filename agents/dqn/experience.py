@@ -20,7 +20,7 @@ from rlkit.replay import Replay
 from rlkit.schedule import Schedule
 
 
-def drawn_by(replay: Replay, loss: Callable) -> Callable:
+def loss_that_draws(replay: Replay, loss: Callable) -> Callable:
     """`loss` of the batch that lies at given shares: a captured graph then holds the drawing too."""
     return lambda model, shares: loss(model, replay.at(**shares))
 
@@ -37,7 +37,7 @@ class Experience:
         samples_per_step: of them for each environment step, whatever the batch and number of envs.
         clip_reward: store rewards clipped to [-1, 1] instead of raw ones.
         importance: of prioritised replay, over the clock `frames`.
-        drawn_in_loss: yield what `Replay.at` makes a batch of, for a loss `drawn_by(replay, agent.loss)`.
+        drawn_in_loss: yield what `Replay.at` makes a batch of, for a loss `loss_that_draws(replay, agent.loss)`.
         seed: of exploration. timer: shared with the trainer's.
     """
 
@@ -102,7 +102,7 @@ class Experience:
     def _send(self) -> None:
         with self.timer("act"):
             epsilon = self.epsilon(self.frames)
-            if epsilon < 1.0 or self.agent.remembers:  # who remembers has to see everything
+            if epsilon < 1.0 or self.agent.recurrent:  # a recurrent agent has to see everything
                 self._actions = self.agent.act(self._obs, epsilon, self._rng, self._first)
             else:
                 self._actions = self._rng.integers(self.agent.num_actions, size=self.envs.num_envs)
@@ -130,7 +130,7 @@ class Experience:
             reward = np.clip(step["r_t"], -1, 1) if self.clip_reward else step["r_t"]
             # Where the episode had ended (`last`), step is an autoreset: no transition, and `last` keeps it out.
             row = (self._obs[:, -1], self._actions, reward, step["discount_t"], self._first, self._last)
-            self.replay.add(*row, **self.agent.remembered)
+            self.replay.add(*row, **self.agent.stored_state)
         self._obs, self._first, self._last = step["obs"], step["first"], step["last"]
         self.episodes.add(step)
 
@@ -151,7 +151,7 @@ class Experience:
             "actions": torch.from_numpy(self._actions),
             "now": [torch.from_numpy(x) for x in (self._obs, self._first, self._last)],
             "step": step,
-            "memory": [list(self.agent.state), self.agent.remembered],
+            "memory": [list(self.agent.state), self.agent.stored_state],
             "envs": self.envs.state_dict() if hasattr(self.envs, "state_dict") else None,
             "replay": self.replay.state_dict(),
         }
@@ -166,9 +166,9 @@ class Experience:
         note = self.replay.load_state_dict(state["replay"])
         self.learning = state["learning"] and len(self.replay) >= self.learning_starts
         self._obs, self._first, self._last = (x.numpy() for x in state["now"])
-        memory, remembered = state["memory"]
+        memory, stored_state = state["memory"]
         self.agent.state = tuple(part.to(self.agent.device) for part in memory)
-        self.agent.remembered = {name: value.to(self.agent.device) for name, value in remembered.items()}
+        self.agent.stored_state = {name: value.to(self.agent.device) for name, value in stored_state.items()}
         step = state["step"]
         self._received = step and {name: value.numpy() for name, value in step.items()}
         if state["envs"] is not None:
@@ -179,7 +179,7 @@ class Experience:
             # The moment at which the games broke off closes their episodes: a truncation, and nothing follows it.
             nothing = np.zeros(self.envs.num_envs)
             row = (self._obs[:, -1], nothing, nothing, nothing, self._first, np.ones(len(nothing), bool))
-            self.replay.add(*row, **self.agent.remembered)
+            self.replay.add(*row, **self.agent.stored_state)
         self._obs = self.envs.reset()
         self._first[:], self._last[:] = True, False
         return f"{note}; {self.envs.num_envs} emulators begin new episodes"

@@ -100,7 +100,7 @@ class PQN:
     def act(
         self, obs: NDArray[np.uint8], epsilon: float, rng: np.random.Generator, first: NDArray[np.bool_] | None = None
     ) -> NDArray[np.int64]:
-        """Epsilon-greedy actions [B]. It remembers nothing, so `first` (where episodes begin) is all the same to it."""
+        """Epsilon-greedy actions [B]. It has no state, so `first` (where episodes begin) is all the same to it."""
         return epsilon_greedy(self.q_values(torch.from_numpy(obs)), epsilon, rng)
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

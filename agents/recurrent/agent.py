@@ -31,7 +31,7 @@ class RecurrentConfig:
     """What distinguishes one DQN with a memory from another."""
 
     backbone: Literal["none", "rnn", "lstm", "gru", "transformer"] = "lstm"
-    """what remembers, a name in rlkit.nn.cores.CORES; none: a dense layer in its place, for comparison"""
+    """between torso and head, a name in rlkit.nn.cores.CORES; none: a dense layer in its place, for comparison"""
     torso: Literal["nature", "impala", "resnet", "vgg", "mlp"] = "mlp"
     """of the network, a name in rlkit.nn.convolution.BACKBONES"""
     width: Annotated[float, AtLeast(0.01)] = 1.0
@@ -52,7 +52,7 @@ class RecurrentConfig:
     """learn returns on a scale that is a square root far from 0 (Pohlen et al. 2018), and do not clip rewards"""
 
 
-class Forgetful(nn.Module):
+class DenseCore(nn.Module):
     """A dense layer with a core's interface, and an empty state."""
 
     def __init__(self, in_features: int, features: int):
@@ -73,7 +73,7 @@ class RecurrentQNetwork(nn.Module):
         super().__init__()
         # Both papers put the LSTM in the place of the dense layer.
         self.torso = torso(cfg.torso, obs_shape, cfg.width, **{"dense": 0} if cfg.torso == "nature" else {})
-        core = Forgetful if cfg.backbone == "none" else CORES[cfg.backbone]
+        core = DenseCore if cfg.backbone == "none" else CORES[cfg.backbone]
         self.core = core(self.torso.out_features, cfg.features)
         self.head = (DuelingHead if cfg.dueling else LinearHead)(self.core.out_features, num_actions)
 
@@ -90,15 +90,15 @@ class RecurrentQNetwork(nn.Module):
 
 
 class RecurrentDQN(DQN):
-    """A DQN whose network remembers.
+    """A DQN with a recurrent network, or a transformer.
 
-    state: what it remembers of E episodes while it acts, in the dtype of its weights. Copy the agent (copy.copy) to
+    state: the recurrent state of E episodes while it acts, in the dtype of its weights. Copy the agent (copy.copy) to
     play elsewhere: the copy's memory is its own.
     """
 
     cfg: RecurrentConfig
     kind, config = "recurrent_dqn", RecurrentConfig
-    remembers = True
+    recurrent = True
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
@@ -123,7 +123,7 @@ class RecurrentDQN(DQN):
         self, obs: NDArray, epsilon: float, rng: np.random.Generator, first: NDArray[np.bool_] | None = None
     ) -> NDArray[np.int64]:
         """Epsilon-greedy actions [E] (waits for the device), and the state goes on; where first [E] it begins anew."""
-        assert first is not None, "an agent that remembers has to be told where episodes begin"
+        assert first is not None, "a recurrent agent has to be told where episodes begin"
         fresh = self.network.core.initial_state(len(obs))
         if not self.state or len(self.state[0]) != len(obs):
             self.state = fresh
@@ -132,7 +132,7 @@ class RecurrentDQN(DQN):
             torch.where(begins.view(-1, *[1] * (now.ndim - 1)), new, now)
             for new, now in zip(fresh, self.state, strict=True)
         )
-        self.remembered = {"state": _flat(self.state)}
+        self.stored_state = {"state": _flat(self.state)}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             q, state = self.network(torch.from_numpy(obs).to(self.device)[:, None], self.state)
         self.state = tuple(now.to(new.dtype) for now, new in zip(state, fresh, strict=True))

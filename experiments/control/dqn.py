@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from agents.dqn.agent import DQN
-from agents.dqn.experience import Experience, drawn_by
+from agents.dqn.experience import Experience, loss_that_draws
 from experiments.control.dqn_presets import PRESETS as PRESETS
 from experiments.control.dqn_presets import Config
 from experiments.control.evaluation import Evaluation
-from experiments.control.worlds import frame_dtype, known, make_envs
-from rlkit.checkpoint import borrow, load_agent_files
+from experiments.control.worlds import frame_dtype, full_name, make_envs
+from rlkit.checkpoint import load_agent_files, load_matching
 from rlkit.interleave import interleave
 from rlkit.logger import say
 from rlkit.replay import Replay
@@ -53,7 +53,7 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, DQN]:
         raise ValueError(f"--frames {cfg.frames:,} leaves nothing to learn: {start:,} are for filling the replay")
     trainer = Trainer(
         agent.network,
-        drawn_by(replay, agent.loss) if captured else agent.loss,
+        loss_that_draws(replay, agent.loss) if captured else agent.loss,
         replace(cfg.trainer, steps=steps, precision=agent.precision),
         run.folder,
         state={"experience": experience, "target": agent.target},
@@ -79,7 +79,7 @@ def learn(cfg: Config, run: Run) -> Generator[None, None, Path]:
     folder = run.open(cfg.env.replace(":", "_"))
     trainer, experience, agent = build(cfg, run)
     if not run.resume(trainer) and cfg.torso_from:
-        say(f"torso: {borrow(agent.network.torso, Path(cfg.torso_from), 'torso.')}")
+        say(f"torso: {load_matching(agent.network.torso, Path(cfg.torso_from), 'torso.')}")
         agent.sync(agent.network)
     evaluation = Evaluation(run, agent, experience, eval_envs)
 
@@ -106,5 +106,5 @@ def main(cfg: Config) -> Path:
     """Train; returns the run's folder, of several the first one's."""
     if cfg.priority and cfg.trainer.accumulate > 1:
         raise ValueError("--priority needs what each batch has taught: leave --trainer.accumulate at 1")
-    runs = Run.several(replace(cfg, env=known(cfg.env)), "dqn")
+    runs = Run.several(replace(cfg, env=full_name(cfg.env)), "dqn")
     return interleave([learn(run.cfg, run) for run in runs], runs)[0]

@@ -18,8 +18,8 @@ import tyro
 from agents.dqn.experience import Experience
 from agents.recurrent.agent import RecurrentConfig, RecurrentDQN
 from experiments.control.evaluation import Evaluation
-from experiments.control.worlds import WorldConfig, frame_dtype, known, make_envs
-from rlkit.checkpoint import borrow, load_agent_files
+from experiments.control.worlds import WorldConfig, frame_dtype, full_name, make_envs
+from rlkit.checkpoint import load_agent_files, load_matching
 from rlkit.config import AtLeast, Between, Fixed
 from rlkit.interleave import interleave
 from rlkit.logger import say
@@ -159,7 +159,7 @@ def learn(cfg: Config, run: Run) -> Generator[None, None, Path]:
     folder = run.open(cfg.env.replace(":", "_"))
     trainer, experience, agent = build(cfg, run)
     if not run.resume(trainer) and cfg.torso_from:
-        say(f"torso: {borrow(agent.network.torso, Path(cfg.torso_from), 'torso.')}")
+        say(f"torso: {load_matching(agent.network.torso, Path(cfg.torso_from), 'torso.')}")
         agent.sync(agent.network)
     evaluation = Evaluation(run, agent, experience, eval_envs)
 
@@ -190,5 +190,5 @@ def main(cfg: Config) -> Path:
         raise ValueError("--trainer.mode cudagraph cannot hold sequences that are cut where episodes begin: take eager")
     if cfg.priority and cfg.trainer.accumulate > 1:
         raise ValueError("--priority needs what each batch has taught: leave --trainer.accumulate at 1")
-    runs = Run.several(replace(cfg, env=known(cfg.env)), "memory")
+    runs = Run.several(replace(cfg, env=full_name(cfg.env)), "memory")
     return interleave([learn(run.cfg, run) for run in runs], runs)[0]

@@ -15,7 +15,7 @@ import tyro
 from agents.pqn.agent import PQN, PQNConfig
 from agents.pqn.experience import Experience
 from experiments.control.evaluation import Evaluation
-from experiments.control.worlds import WorldConfig, known, make_envs
+from experiments.control.worlds import WorldConfig, full_name, make_envs
 from rlkit.config import AtLeast, Between, Fixed
 from rlkit.interleave import interleave
 from rlkit.run import Run
@@ -118,5 +118,5 @@ def learn(cfg: Config, run: Run) -> Generator[None, None, Path]:
 
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder, of several the first one's."""
-    runs = Run.several(replace(cfg, env=known(cfg.env)), "pqn")
+    runs = Run.several(replace(cfg, env=full_name(cfg.env)), "pqn")
     return interleave([learn(run.cfg, run) for run in runs], runs)[0]

@@ -79,7 +79,7 @@ def checked(cfg: Config) -> Config:
         if (flag := word.partition("=")[0].replace("_", "-")) in OWN:
             raise ValueError(f"{flag} cannot follow `--` in a suite")
     check_bounds(cfg)
-    cfg.envs = tuple(dict.fromkeys(map(games.known, cfg.envs)))
+    cfg.envs = tuple(dict.fromkeys(map(games.full_name, cfg.envs)))
     cfg.preset, cfg.seeds = tuple(dict.fromkeys(cfg.preset)), tuple(dict.fromkeys(cfg.seeds))
     for preset in cfg.preset:
         words = arguments(cfg, Run(preset, cfg.envs[0], min(cfg.seeds)))

@@ -33,7 +33,7 @@ class WorldConfig(RunConfig):
 TOYS = ("catch", "tmaze", "hidden_cartpole")
 
 
-def known(name: str) -> str:
+def full_name(name: str) -> str:
     """The name as runs and agents have it. Raises ValueError for an Atari game that is not there."""
     if not is_atari(name):
         return name

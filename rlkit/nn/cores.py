@@ -1,4 +1,4 @@
-"""Cores by name: what remembers between a torso and a head."""
+"""Cores by name: recurrent networks and transformers between a torso and a head."""
 
 from collections.abc import Callable
 from functools import partial
