@@ -1,6 +1,5 @@
 import functools
 import json
-import math
 import os
 import shlex
 import shutil
@@ -23,7 +22,7 @@ from experiments.go import match
 from experiments.go.match import Config, Game, play_game, play_match, random_openings, summary
 from experiments.go.players import go_player
 from rlkit import run
-from rlkit.evaluate import elo_difference, elo_interval, wilson_interval
+from rlkit.ratings import wilson_interval
 
 ENGINE = """
 import sys, time
@@ -41,23 +40,6 @@ def engine(part):
 
 def moves_of(games):
     return [game.position().moves() for game in sorted(games, key=lambda game: game.number)]
-
-
-def test_wilson_interval_and_elo():
-    # By hand for 7 of 10 with z = 1.96: (8.9207 -+ 3.4327) / 13.8415.
-    assert wilson_interval(7, 10) == pytest.approx((0.3968, 0.8922), abs=1e-4)
-    assert wilson_interval(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
-    assert wilson_interval(0, 10) == pytest.approx((0, 3.8415 / 13.8415), abs=1e-4)
-    assert wilson_interval(10, 10)[1] == 1 and wilson_interval(0, 0) == (0, 1)
-    narrow, wide = wilson_interval(7, 10, 0.5), wilson_interval(7, 10, 0.99)
-    assert wide[0] < narrow[0] < 0.7 < narrow[1] < wide[1]
-    assert elo_difference(0.5) == 0 and elo_difference(10 / 11) == pytest.approx(400)
-    assert elo_difference(0.25) == pytest.approx(-190.85, abs=0.01)
-    assert (elo_difference(0), elo_difference(1)) == (-math.inf, math.inf)
-    assert elo_interval(50, 100) == pytest.approx((-67.67, 67.67), abs=0.01)
-    assert elo_interval(3, 3)[1] == math.inf
-    with pytest.raises(ValueError, match="no interval of 3 wins in 2 games"):
-        wilson_interval(3, 2)
 
 
 def test_eyes_that_the_random_player_keeps():

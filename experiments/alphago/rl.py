@@ -28,8 +28,8 @@ from experiments.alphago import stages
 from rlkit import runtime
 from rlkit.config import AtLeast, Between, Fixed, RunConfig
 from rlkit.data_files import DataFiles, agent_files, located
-from rlkit.evaluate import wilson_interval
 from rlkit.logger import say
+from rlkit.ratings import wilson_interval
 from rlkit.run import Run
 from rlkit.trainer import TrainConfig, Trainer
 

@@ -25,8 +25,8 @@ from experiments.go.match import at_once, play_match, random_openings
 from experiments.go.players import Agent, agent_folder, go_player, trained_board
 from rlkit import runtime
 from rlkit.config import AtLeast, check_bounds
-from rlkit.evaluate import elo_ratings
 from rlkit.files import write_atomically
+from rlkit.ratings import elo_ratings
 
 
 @dataclass

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from experiments.go.match import Maker, play_match, summary
-from rlkit.evaluate import Ratings, elo_ratings
 from rlkit.logger import say
+from rlkit.ratings import Ratings, elo_ratings
 from rlkit.runtime import derive_seed
 
 ENOUGH = 0.9

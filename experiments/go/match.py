@@ -34,7 +34,7 @@ from envs.go.sgf import write_sgf
 from experiments.go.players import board_for, go_player
 from rlkit import compiled, runtime, signals
 from rlkit.config import AtLeast, Between, check_bounds
-from rlkit.evaluate import elo_difference, elo_interval, wilson_interval
+from rlkit.ratings import elo_difference, elo_interval, wilson_interval
 
 Player = Callable[[Position], int]
 Maker = Callable[[], Player]
