@@ -14,7 +14,7 @@ from envs.go.position import Position
 from envs.go.sgf import read_collection
 from envs.tictactoe import Board, PerfectPlayer, RandomTicTacToe, TicTacToe, values
 from experiments.go import alphazero as alphazero_go
-from experiments.go.match import play_game
+from experiments.go.matches import play_game
 from experiments.go.players import go_player, load_agent
 from rlkit.run import load_config, parse
 from rlkit.trainer import TrainConfig

@@ -19,7 +19,8 @@ from envs.go.position import BLACK, EMPTY, RESIGN, WHITE, Position
 from envs.go.random_player import RandomPlayer
 from envs.go.record import GameRecord
 from experiments.go import match
-from experiments.go.match import Config, Game, play_game, play_match, random_openings, summary
+from experiments.go.match import Config
+from experiments.go.matches import RULES, MatchGame, play_game, play_match, random_openings, summary
 from experiments.go.players import go_player
 from rlkit import run
 from rlkit.ratings import wilson_interval
@@ -122,7 +123,7 @@ def test_results_of_games():
 
 
 def test_score_counts_draws_half_and_keeps_forfeits_apart():
-    game = functools.partial(Game, Position.empty(3), [])
+    game = functools.partial(MatchGame, Position.empty(3), [])
     games = [
         game(BLACK, "B+1", number=0),
         game(BLACK, "B+1", number=1),
@@ -246,7 +247,7 @@ def test_a_match_that_is_interrupted_before_its_games_begin_ends(monkeypatch):
 def test_a_record_is_that_of_the_last_position():
     start = Position.empty(3, 0.5).setup(black=[6], to_play=WHITE).play(0)
     game = replace(play_game(RandomPlayer(1), RandomPlayer(2), start), number=1)
-    whole = GameRecord.from_position(game.position(), result=game.result, rules=match.RULES, black="b", white="a")
+    whole = GameRecord.from_position(game.position(), result=game.result, rules=RULES, black="b", white="a")
     assert game.record("a", "b") == whole and len(whole.moves) == len(game.moves) + 1
 
 

@@ -15,7 +15,7 @@ from agents.dqn.agent import DQN, DQNConfig
 from envs.go.position import BLACK, Position
 from experiments import evaluate
 from experiments.go import gtp, match, players
-from experiments.go.match import play_game
+from experiments.go.matches import play_game
 from experiments.go.players import agent_folder, board_for, go_player, load_agent
 from rlkit.checkpoint import save_agent
 from rlkit.errors import DamagedFile

@@ -14,7 +14,7 @@ from envs.tictactoe import (
     TicTacToe,
     values,
 )
-from experiments.go.match import play_game, play_match, random_openings, summary
+from experiments.go.matches import play_game, play_match, random_openings, summary
 
 GAME = TicTacToe()
 

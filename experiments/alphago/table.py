@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from agents.alphago.variants import VARIANTS
 from envs.go.position import Position
-from experiments.go.match import at_once, play_match, random_openings
+from experiments.go.matches import at_once, play_match, random_openings
 from experiments.go.players import Agent, agent_folder, go_player, trained_board
 from rlkit import runtime
 from rlkit.config import AtLeast, check_bounds

@@ -13,7 +13,7 @@ from envs.go.picture import draw_game
 from envs.go.position import Position
 from envs.go.record import GameRecord, result_text
 from envs.go.sgf import to_sgf
-from experiments.go.match import random_openings
+from experiments.go.matches import random_openings
 from experiments.go.pictures import thoughts
 from experiments.go.players import go_player
 

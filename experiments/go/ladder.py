@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.go.match import Maker, play_match, summary
+from experiments.go.matches import Maker, play_match, summary
 from rlkit.logger import say
 from rlkit.ratings import Ratings, elo_ratings
 from rlkit.runtime import derive_seed

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from envs.go.position import BLACK, Position
 from envs.go.record import GameRecord
 from envs.go.sgf import read_collection, to_sgf
-from experiments.go.match import RULES, at_once, play_match, random_openings
+from experiments.go.matches import RULES, at_once, play_match, random_openings
 from experiments.go.players import board_for, go_player
 from rlkit import runtime
 from rlkit.config import AtLeast, Between, check_bounds
