@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.alphazero.games import Games, SelfPlayConfig
+from agents.alphazero.games import OpenGames, SelfPlayConfig
 from agents.alphazero.network import BoardNetwork, alphazero_loss
 from agents.alphazero.selfplay import SelfPlay
 from agents.alphazero.window import Window, pack
@@ -310,7 +310,7 @@ def test_captured_graphs_say_what_the_cpu_says():
 
 
 def test_surprise_gives_weight_to_what_was_learned():
-    games = Games(Go(3), SelfPlayConfig(surprise=0.5), 1, 0)
+    games = OpenGames(Go(3), SelfPlayConfig(surprise=0.5), 1, 0)
     surprise, full = np.array([0.0, 3.0, 1.0, 9.0], np.float32), np.array([True, True, True, False])
     counts = np.mean([games._copies(surprise, full) for _ in range(4000)], 0)
     np.testing.assert_allclose(counts, [0.5, 0.5 + 0.5 * 9 / 4, 0.5 + 0.5 * 3 / 4, 0], atol=0.05)

@@ -16,6 +16,7 @@ from envs.tictactoe import Board, PerfectPlayer, RandomTicTacToe, TicTacToe, val
 from experiments.go import alphazero as alphazero_go
 from experiments.go.matches import play_game
 from experiments.go.players import go_player, load_agent
+from experiments.go.resumable import TextLines
 from rlkit.run import load_config, parse
 from rlkit.trainer import TrainConfig
 
@@ -40,7 +41,7 @@ def scalars(run_dir):
 
 @pytest.mark.parametrize("args", ["", "--size 7", "--size 9", "--size 6", "--preset gpu", "--preset tictactoe"])
 def test_the_commands_of_the_readme_mean_something(args):
-    cfg = alphazero_go.settled(parse(alphazero_go.PRESETS, args.split()))
+    cfg = alphazero_go.with_defaults(parse(alphazero_go.PRESETS, args.split()))
     assert cfg.channels >= 32 and cfg.blocks >= 2 and cfg.minutes >= 5 and cfg.eval_minutes == cfg.minutes / 5
     assert cfg.komi == {5: 24.5, 7: 9.0, 3: 0.0}.get(cfg.size, 7.5)
 
@@ -125,7 +126,7 @@ def test_bad_luck_before_the_first_checkpoint(tmp_path, monkeypatch):
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(a, b)
     assert (run_dir / "games.sgf").read_text() == ""
-    lines = alphazero_go.Lines(tmp_path / "lines")
+    lines = TextLines(tmp_path / "lines")
     lines.append("one")
     state = lines.state_dict()
     lines.append("two")
@@ -145,7 +146,7 @@ def test_the_gate_keeps_the_better_network(tmp_path, monkeypatch, score, accepte
             super().__init__(game, network, *args)
             seen.append((network, copy.deepcopy(network.state_dict())))
 
-    class Ladder(alphazero_go.Ladder):
+    class EloLadder(alphazero_go.EloLadder):
         def __init__(self, *args):
             super().__init__(*args)
             self.past = "before"
@@ -157,7 +158,7 @@ def test_the_gate_keeps_the_better_network(tmp_path, monkeypatch, score, accepte
             return ""
 
     monkeypatch.setattr(alphazero_go, "SelfPlay", SelfPlay)
-    monkeypatch.setattr(alphazero_go, "Ladder", Ladder)
+    monkeypatch.setattr(alphazero_go, "EloLadder", EloLadder)
     run_dir = alphazero_go.main(tiny(gate=0.9, steps=8))
     network, before = seen[0]
     kept = all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())

@@ -20,53 +20,55 @@ class SelfPlayConfig:
     """How games are played, and how batches are drawn from them."""
 
     games: Annotated[int, AtLeast(1), Fixed] = 256
-    """at once"""
+    """games that are played at once"""
     parts: Annotated[int, AtLeast(1), Fixed] = 2
-    """threads that they are divided among; at most the CPU's cores"""
+    """threads that the games are divided among; at most the CPU's cores"""
     simulations: Annotated[int, AtLeast(2), Fixed] = 32
-    """of a move; at a puct root those of a kept subtree included"""
+    """simulations of a move; at a puct root those of a kept subtree included"""
     fast_simulations: Annotated[int, AtLeast(0), Fixed] = 0
-    """of the moves that are only played and not learned from (playout-cap randomisation); 0: there are none"""
+    """simulations of the moves that are only played and not learned from (playout-cap randomisation); 0: there are no
+    such moves"""
     full_share: Annotated[float, Between(0, 1)] = 0.25
-    """of the moves with all simulations, where there are fast ones"""
+    """share of the moves that have all simulations, where others have --selfplay.fast-simulations"""
     root: Literal["puct", "gumbel"] = "gumbel"
     """how a root explores: with noise and forced visits, or with Gumbel noise and sequential halving, which learns from
     fewer simulations"""
     considered: Annotated[int, AtLeast(1)] = 16
-    """actions that a gumbel root considers at most"""
+    """moves that a gumbel root considers at most"""
     c_puct: Annotated[float, AtLeast(0)] = 1.25
-    """exploration in the search"""
+    """weight of exploration in the search"""
     fpu: float = 0.2
-    """first-play urgency: how much worse an unvisited move is taken to be, but at the root"""
+    """first-play urgency: how much worse than its position an unvisited move is taken to be, but at the root"""
     noise: Annotated[float, Between(0, 1)] = 0.25
     """share of Dirichlet noise in a puct root's priors"""
     alpha: Annotated[float, AtLeast(1e-3)] = 10.0
-    """of that noise, divided by the number of legal moves"""
+    """concentration of the Dirichlet noise, which the legal moves share"""
     root_temperature: Annotated[float, AtLeast(0.01)] = 1.1
-    """of a puct root's priors"""
+    """temperature of a puct root's priors"""
     forced: Annotated[float, AtLeast(0)] = 2.0
     """k of forced visits, sqrt(k P N), at a puct root; they are pruned from what is learned"""
     temperature_moves: Annotated[int, AtLeast(0)] = 8
-    """moves of a puct root drawn in proportion to their visits; later ones by the square of them"""
+    """first moves of a game that a puct root draws in proportion to visits; later ones by the square of them"""
     opening_share: Annotated[float, Between(0, 1)] = 0.5
-    """of the games that begin with random moves"""
+    """share of the games that begin with random moves"""
     opening_moves: Annotated[int, AtLeast(1)] = 2
-    """their number is drawn from 1 to this"""
+    """random moves at the beginning of those games, at most: their number is drawn from 1 to this"""
     resign: Annotated[float, Between(0, 1)] = 0.0
     """share of won games that a resignation may cost, 0.05 say; 0: all games are played out"""
     surprise: Annotated[float, Between(0, 1)] = 0.0
     """share of a position's weight that goes by how much the search changed the policy"""
     window: Annotated[int, AtLeast(1)] = 100_000
-    """positions that batches are drawn from, at most"""
+    """newest positions that batches are drawn from, at most"""
     batch_size: Annotated[int, AtLeast(1)] = 256
+    """positions in an update"""
     reuse: Annotated[float, AtLeast(1e-3)] = 4.0
-    """samples drawn for each new position"""
+    """positions drawn for each new one: how often each is learned from, on average"""
     start: Annotated[int, AtLeast(0)] = 2_000
-    """positions before the first batch"""
+    """positions that are played before the first update"""
 
 
 @dataclass
-class Finished:
+class FinishedGame:
     """A game that has ended."""
 
     rows: dict[str, NDArray]
@@ -79,7 +81,7 @@ class Finished:
     """the winner's lowest q, if nobody could resign; else nan"""
 
 
-class Games:
+class OpenGames:
     """Open games, with their trees and what they have seen so far.
 
     A game whose search is done plays its move at once, so that every call of the network has a position of each.
@@ -95,7 +97,7 @@ class Games:
         planes = game.encode(self.states[:1])
         self.shape: tuple[int, int, int] = planes.shape[1:]
         """(C, H, W)"""
-        self.ended: list[Finished] = []
+        self.ended: list[FinishedGame] = []
         shape = (games, game.moves_cap + 1)
         self.open: dict[str, NDArray] = {
             "planes": np.zeros((*shape, pack(planes).shape[-1]), np.uint8),
@@ -242,7 +244,7 @@ class Games:
             keep = np.repeat(np.arange(length), self._copies(seen["surprise"], full))
             first = float(value[i] if mover[i] == 1 else -value[i])
             learned = {name: array[keep] for name, array in rows.items()}
-            self.ended.append(Finished(learned, seen["action"].tolist(), first, bool(resigned[i]), lowest))
+            self.ended.append(FinishedGame(learned, seen["action"].tolist(), first, bool(resigned[i]), lowest))
         self._begin_games(which)
 
     def _copies(self, surprise: NDArray[np.float32], full: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.alphazero.games import Finished, Games, SelfPlayConfig
+from agents.alphazero.games import FinishedGame, OpenGames, SelfPlayConfig
 from agents.alphazero.window import Window
 from rlkit import runtime
 from rlkit.logger import Timer
@@ -31,7 +31,7 @@ class SelfPlay:
     Args:
         game: if it has them, `ownership` and `score` are targets too.
         network: plays as it is at the moment. symmetries [K, num_actions]: see `Window`.
-        on_game: told of every game that ends.
+        on_game: called with every game that ends.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class SelfPlay:
         cfg: SelfPlayConfig,
         symmetries: NDArray[np.int64],
         seed: int = 0,
-        on_game: Callable[[Finished], None] | None = None,
+        on_game: Callable[[FinishedGame], None] | None = None,
         timer: Timer | None = None,
     ):
         self.game, self.cfg, self.on_game, self.timer = game, cfg, on_game, timer or Timer()
@@ -50,14 +50,17 @@ class SelfPlay:
         if cfg.games < cfg.parts:
             raise ValueError(f"{cfg.games} games cannot be divided among {cfg.parts} parts; ask for fewer parts")
         sizes = [len(share) for share in np.array_split(np.arange(cfg.games), cfg.parts)]
-        self.parts = [Games(game, cfg, size, runtime.derive_seed(seed, 1 + i)) for i, size in enumerate(sizes)]
+        self.parts = [OpenGames(game, cfg, size, runtime.derive_seed(seed, 1 + i)) for i, size in enumerate(sizes)]
         self._pool = ThreadPoolExecutor(max(1, cfg.parts - 1))  # kept: a thread has its own graphs on a GPU
         self.window = Window(cfg.window, self.parts[0].shape, symmetries)
         self.finished = self.positions = self.evaluations = self.resigned = 0
+        self.latest_moves: list[int] = []
+        """of the game that ended last"""
         self._due = 0.0
         self._lowest: deque[float] = deque(maxlen=1000)
-        self._lately: deque[dict[str, float]] = deque(maxlen=200)
+        self._recent: deque[dict[str, float]] = deque(maxlen=200)
         self._calibration: deque[NDArray] = deque(maxlen=200)
+        self._rated = 0, 0, 0.0  # evaluations, simulations and seconds at the last call of `rates`
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         cfg = self.cfg
@@ -73,7 +76,7 @@ class SelfPlay:
                 self.play()
             if self.positions >= cfg.start:
                 self._due += (self.positions - before) * cfg.reuse / cfg.batch_size
-            yield {}  # a moment for whoever wants to stop
+            yield {}  # so that the trainer can stop meanwhile
 
     def play(self) -> None:
         """About one move in every game, the parts on a thread each."""
@@ -82,7 +85,7 @@ class SelfPlay:
         rounds = max(1, round(share * cfg.simulations + (1 - share) * cfg.fast_simulations))
         self.evaluate.refresh()
 
-        def run(part: Games) -> int:
+        def run(part: OpenGames) -> int:
             return sum(part.step(self.evaluate) for _ in range(rounds))
 
         with runtime.torch_threads(1):
@@ -94,15 +97,16 @@ class SelfPlay:
                 self._remember(game)
             part.ended.clear()
 
-    def _remember(self, game: Finished) -> None:
+    def _remember(self, game: FinishedGame) -> None:
         rows, moves = game.rows, game.moves
+        self.latest_moves = moves
         self._calibration.append(np.stack([rows["q"], rows["value"]], 1))
         self.window.add(rows)
         self.positions += len(rows["value"])
         self.finished += 1
         self.resigned += game.resigned
         passes = moves.count(int(np.prod(self.window.shape[1:])))
-        self._lately.append({"length": len(moves), "first": game.value, "opening": moves[0], "passes": passes})
+        self._recent.append({"length": len(moves), "first": game.value, "opening": moves[0], "passes": passes})
         if not np.isnan(game.lowest):
             self._lowest.append(game.lowest)
         if self.cfg.resign and len(self._lowest) >= 100:
@@ -131,13 +135,24 @@ class SelfPlay:
             f" a window of {self.window.capacity:,} positions: {window / 1e6:,.0f} MB"
         )
 
+    def rates(self) -> dict[str, float]:
+        """For the log: what self-play has done a second since the last call; nothing at the first."""
+        before, self._rated = self._rated, (self.evaluations, self.simulations, self.timer.seconds["selfplay"])
+        evaluations, simulations, seconds = (b - a for a, b in zip(before, self._rated, strict=True))
+        if not before[2] or not seconds:
+            return {}
+        return {
+            "search/evaluations_per_second": evaluations / seconds,
+            "search/simulations_per_second": simulations / seconds,
+        }
+
     def stats(self) -> dict[str, float]:
         """For the log: totals, and means over the last 200 games."""
-        if not self._lately:
+        if not self._recent:
             return {}
-        lately, pairs = list(self._lately), np.concatenate(list(self._calibration))
-        length = np.mean([game["length"] for game in lately])
-        openings = [game["opening"] for game in lately]
+        recent, pairs = list(self._recent), np.concatenate(list(self._calibration))
+        length = np.mean([game["length"] for game in recent])
+        openings = [game["opening"] for game in recent]
         q, z = pairs.T
         bins = np.clip(((q + 1) * 5).astype(int), 0, 9)
         gaps = [abs(q[bins == b].mean() - z[bins == b].mean()) * (bins == b).sum() for b in np.unique(bins)]
@@ -145,8 +160,8 @@ class SelfPlay:
             "selfplay/games": self.finished,
             "selfplay/positions": self.positions,
             "selfplay/length": float(length),
-            "selfplay/first_player": float(np.mean([game["first"] for game in lately])),
-            "selfplay/pass_rate": float(np.mean([game["passes"] for game in lately]) / length),
+            "selfplay/first_player": float(np.mean([game["first"] for game in recent])),
+            "selfplay/pass_rate": float(np.mean([game["passes"] for game in recent]) / length),
             "selfplay/commonest_first_move": max(openings.count(move) for move in set(openings)) / len(openings),
             "selfplay/resigned": self.resigned / self.finished,
             "selfplay/calibration_error": float(sum(gaps) / len(q)),

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from agents.alphazero.games import Games, SelfPlayConfig
+from agents.alphazero.games import OpenGames, SelfPlayConfig
 from agents.alphazero.network import BoardNetwork
 from agents.alphazero.player import AlphaZero
 from agents.alphazero.selfplay import SelfPlay
@@ -124,7 +124,7 @@ class Constant:
 
 def search_alone(root: Any, simulations: int = 200, count: int = 64) -> Callable[[], int]:
     """All of self-play's own work, the search and the game's verbs; units are simulations."""
-    games = Games(Go(9), SelfPlayConfig(root=root, simulations=simulations, **AGES), count, seed=1)
+    games = OpenGames(Go(9), SelfPlayConfig(root=root, simulations=simulations, **AGES), count, seed=1)
     evaluate = Constant()
 
     def done() -> int:

@@ -2,27 +2,26 @@
 
 python -m experiments alphazero --size 5                           # 15 minutes on two cores: perfect play
 python -m experiments alphazero --preset tictactoe                 # seconds
-python -m experiments alphazero --resume runs/alphazero/<run>   # goes on where the run was stopped
+python -m experiments alphazero --resume runs/alphazero/<run>     # goes on where the run was stopped
 """
 
 import contextlib
 import copy
-import functools
-import os
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from agents.alphazero.games import Finished, SelfPlayConfig
+from agents.alphazero.games import FinishedGame, SelfPlayConfig
 from agents.alphazero.network import BoardNetwork, alphazero_loss
-from agents.alphazero.player import AlphaZero
 from agents.alphazero.selfplay import SelfPlay
-from experiments.go.board_games import World
-from experiments.go.ladder import Ladder
+from experiments.go.board_games import BoardGame
+from experiments.go.elo_ladder import EloLadder
+from experiments.go.evaluation import Evaluation
 from experiments.go.players import agent_folder
+from experiments.go.resumable import TextLines, TrainingMinutes
 from rlkit import compiled, runtime
-from rlkit.checkpoint import checkpoints, load_agent_files, save_agent
+from rlkit.checkpoint import checkpoints, load_agent_files
 from rlkit.config import AtLeast, Between, Fixed, RunConfig, check_bounds
 from rlkit.logger import say
 from rlkit.run import Run
@@ -43,28 +42,32 @@ class Config(RunConfig):
     start_from: str | None = None
     """agent or run folder, whose weights a new run begins with; its board may be smaller"""
     env: Annotated[Literal["go", "tictactoe"], Fixed] = "go"
+    """the game"""
     size: Annotated[int, AtLeast(2), Fixed] = 5
     """lines of the board"""
     komi: Annotated[float | None, Between(-361, 361), Fixed] = None
     """points for White; default: the size's (24.5, 9 and 7.5 on 5x5, 7x7 and 9x9)"""
     backbone: Annotated[Literal["resnet", "alphago", "transformer"], Fixed] = "resnet"
+    """tower of the network"""
     channels: Annotated[int, AtLeast(0), Fixed] = 0
+    """of the network's tower; 0: what suits the board"""
     blocks: Annotated[int, AtLeast(0), Fixed] = 0
+    """of the network's tower; 0: what suits the board"""
     heads: Annotated[tuple[str, ...], Fixed] = ("ownership", "score", "reply")
-    """targets beside policy and value; each may be left out"""
+    """what the network predicts beside policy and value: some of ownership, score and reply"""
     rungs: tuple[str, ...] = ("random", "mcts:100", "mcts:1000", "mcts:10000", "gnugo:10")
-    """opponents by growing strength: it is measured against the one that it does not beat yet, and its past self"""
+    """opponents by growing strength: the network meets the first one that it does not beat yet, and its past self"""
     eval_minutes: Annotated[float, AtLeast(0)] = 0
-    """between evaluations, which take a third of that at most; the agent's folder is saved then. 0: a fifth of all
-    minutes"""
+    """minutes between evaluations, which take a third of that at most; the agent's folder is saved then. 0: a fifth of
+    all minutes"""
     eval_games: Annotated[int, AtLeast(2)] = 20
-    """of each match in an evaluation"""
+    """games of each match in an evaluation"""
     eval_simulations: Annotated[int, AtLeast(1)] = 200
-    """of the network's moves there"""
+    """simulations of each of the network's moves in an evaluation"""
     gate: Annotated[float, Between(0, 1)] = 0.0
     """score against its past self that the network needs to take over self-play, 0.55 say; 0: it always does"""
     sgf_every: Annotated[int, AtLeast(0)] = 100
-    """games of self-play between those that are written to games.sgf; 0: none"""
+    """one of so many games of self-play is written to games.sgf; 0: none"""
     selfplay: SelfPlayConfig = field(default_factory=SelfPlayConfig)
     trainer: TrainConfig = field(default_factory=lambda: replace(BASE))
 
@@ -100,7 +103,7 @@ BY_SIZE = {5: (24.5, 32, 3, 15.0), 7: (9.0, 48, 4, 60.0), 9: (7.5, 64, 6, 600.0)
 """komi, channels, blocks, minutes"""
 
 
-def settled(cfg: Config) -> Config:
+def with_defaults(cfg: Config) -> Config:
     """With the numbers that suit the board. Raises ValueError for those that make no sense."""
     check_bounds(cfg)
     if cfg.selfplay.fast_simulations and not cfg.selfplay.full_share:
@@ -120,8 +123,8 @@ def settled(cfg: Config) -> Config:
     )
 
 
-def begin_with(network: BoardNetwork, folder: str) -> None:
-    """Give it the weights of an agent, of whatever board. Raises ValueError where the networks differ."""
+def load_weights(network: BoardNetwork, folder: str) -> None:
+    """Give it the weights of an agent, which may be of another board. Raises ValueError where the networks differ."""
     info, weights = load_agent_files((agent_folder(folder) or (Path(folder), None))[0])
     theirs = info.get("config") or {}
     fixed = [name for name in network.config if name != "size" or network.config["backbone"] == "alphago"]
@@ -131,136 +134,58 @@ def begin_with(network: BoardNetwork, folder: str) -> None:
     network.load_state_dict(weights)
 
 
-class Lines:
-    """A file that grows by lines, and that a resumed run cuts off where its checkpoint was."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def append(self, line: str) -> None:
-        with open(self.path, "a", newline="\n") as f:
-            f.write(line + "\n")
-
-    def state_dict(self) -> dict[str, int]:
-        return {"bytes": self.path.stat().st_size if self.path.exists() else 0}
-
-    def load_state_dict(self, saved: dict[str, int]) -> None:
-        if self.path.exists() and self.path.stat().st_size > saved["bytes"]:
-            os.truncate(self.path, saved["bytes"])
-
-
-class Elapsed:
-    """Minutes of training, also those before a resume."""
-
-    def __init__(self) -> None:
-        self.before, self.began = 0.0, time.monotonic()
-
-    @property
-    def here(self) -> float:
-        """of this process"""
-        return (time.monotonic() - self.began) / 60
-
-    @property
-    def all(self) -> float:
-        return self.before + self.here
-
-    def state_dict(self) -> dict[str, float]:
-        return {"minutes": self.all}
-
-    def load_state_dict(self, saved: dict[str, float]) -> None:
-        self.before = saved["minutes"]
-
-
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
-    elapsed, cfg = Elapsed(), settled(cfg)
+    minutes, cfg = TrainingMinutes(), with_defaults(cfg)
     run = Run(cfg, "alphazero")
-    assert cfg.komi is not None
     compiled.set_threads(1)  # self-play has a thread a part
-    world = World(cfg.env, cfg.size, cfg.komi, cfg.eval_games // 2, cfg.seed)
+    assert cfg.komi is not None
+    board = BoardGame(cfg.env, cfg.size, cfg.komi, cfg.eval_games // 2, cfg.seed)
     network = BoardNetwork(
-        world.game.planes, cfg.channels, cfg.blocks, cfg.backbone, cfg.heads, cfg.env == "go", cfg.size
+        board.game.planes, cfg.channels, cfg.blocks, cfg.backbone, cfg.heads, cfg.env == "go", cfg.size
     ).to(run.device)
     if cfg.start_from and not (cfg.resume and checkpoints(Path(cfg.resume) / "checkpoints")):
-        begin_with(network, cfg.start_from)
-    latest = Finished({}, [], 0.0, False, 0.0)
+        load_weights(network, cfg.start_from)
+    folder = run.open(cfg.env if cfg.env != "go" else f"{cfg.size}x{cfg.size}")
 
-    def on_game(game: Finished) -> None:
-        latest.moves = game.moves
-        if cfg.sgf_every and experience.finished % cfg.sgf_every == 0:
-            games.append(world.record(game.moves, game.value if game.resigned else None))
-
-    run_dir = run.open(cfg.env if cfg.env != "go" else f"{cfg.size}x{cfg.size}")
-    games = Lines(run_dir / "games.sgf")
     limit, over = cfg.trainer, None
-    if not limit.steps:
-        limit, over = replace(limit, steps=10**9), lambda: elapsed.all / (elapsed.before + cfg.minutes)
-    trainer = Trainer(network, alphazero_loss, limit, run_dir, timer=run.timer, over=over, deadline=run.deadline)
-    plays: Any = trainer.averaged
-    past = copy.deepcopy(plays)  # as it was measured last, or, with a gate, as it last passed
+    if not limit.steps:  # the minutes are the limit, and the learning rate goes by them
+        limit, over = replace(limit, steps=10**9), lambda: minutes.all / (minutes.before + cfg.minutes)
+    trainer = Trainer(network, alphazero_loss, limit, folder, timer=run.timer, over=over, deadline=run.deadline)
+    player: Any = trainer.averaged
+    past = copy.deepcopy(player)  # as it was measured last, or, with a gate, as it last passed
+    games = TextLines(folder / "games.sgf")
+
+    def on_game(game: FinishedGame) -> None:
+        if cfg.sgf_every and experience.finished % cfg.sgf_every == 0:
+            games.append(board.record(game.moves, game.value if game.resigned else None))
+
     experience = SelfPlay(
-        world.game, past if cfg.gate else plays, cfg.selfplay, world.symmetries, cfg.seed, on_game, run.timer
+        board.game, past if cfg.gate else player, cfg.selfplay, board.symmetries, cfg.seed, on_game, run.timer
     )
     say(experience.memory())
     parallel = cfg.threads or runtime.cores()
-    ladder = Ladder(cfg.rungs, world.player, world.starts, cfg.eval_games, cfg.seed, parallel, world.varied)
-    trainer.state |= {"experience": experience, "past": past, "ladder": ladder, "elapsed": elapsed, "games": games}
+    ladder = EloLadder(cfg.rungs, board.player, board.starts, cfg.eval_games, cfg.seed, parallel, board.varied)
+    evaluation = Evaluation(run, board, ladder, experience, player, past, minutes)
+    trainer.state |= {"experience": experience, "past": past, "ladder": ladder, "elapsed": minutes, "games": games}
     trainer.clock = ("positions", lambda: experience.positions, 0)
     if not run.resume(trainer):
         games.load_state_dict({"bytes": 0})
 
-    def save(scores: dict[str, float] | None = None) -> None:
-        info = {
-            "kind": "alphazero",
-            "config": network.config,
-            "env": {"game": cfg.env, "size": cfg.size, "komi": cfg.komi},
-            "trained": {
-                "games": experience.finished, "positions": experience.positions, "updates": trainer.step,
-                "seed": cfg.seed, "minutes": round(elapsed.all, 1),
-            },
-            "score": scores and scores | {"games": cfg.eval_games, "simulations": cfg.eval_simulations},
-        }  # fmt: skip
-        save_agent(run_dir / "agent", info, plays.state_dict())
-
-    def evaluation(end: float) -> None:
-        save()
-        name = f"game {experience.finished}"
-        against = (ladder.past, functools.partial(AlphaZero, past, cfg.eval_simulations)) if ladder.past else None
-        with run.timer("evaluate"), runtime.torch_threads(1):  # the match has a thread a game
-            ours = functools.partial(AlphaZero, plays, cfg.eval_simulations)
-            scores = ladder.play(name, ours, against, stop=lambda: run.stopped, end=end)
-        if run.stopped:
-            return
-        # Where there is a past self, but no time was left for its match, nothing says that the new one is better.
-        if not cfg.gate or scores.get("eval/against_past", 0.0 if against and against[0] != name else 1.0) >= cfg.gate:
-            past.load_state_dict(plays.state_dict())
-            ladder.past = name
-        trainer.log(scores)
-        trainer.show(world.pictures(AlphaZero(plays, cfg.eval_simulations), latest.moves))
-        save(scores)
-        results = {tag[5:]: round(value, 2) for tag, value in scores.items()}
-        say(f"{elapsed.all:.1f} min, {experience.finished:,} games, {trainer.step:,} updates: {results}")
-
-    next_eval, before = cfg.eval_minutes, (0, 0, 0.0)
+    next_eval = cfg.eval_minutes
     for step, _, _ in trainer.run(experience):
         if step % cfg.trainer.log_every == 0:
-            now = experience.evaluations, experience.simulations, run.timer.seconds["selfplay"]
-            evaluations, simulations, seconds = (b - a for a, b in zip(before, now, strict=True))
-            if before[2] and seconds:
-                trainer.log({"search/evaluations_per_second": evaluations / seconds})
-                trainer.log({"search/simulations_per_second": simulations / seconds})
-            before = now
-            trainer.log(experience.stats())
-        if elapsed.here > next_eval and trainer.goes_on(evaluations=2):
+            trainer.log(experience.rates() | experience.stats())
+        if minutes.here > next_eval and trainer.goes_on(evaluations=2):
             trainer.save()  # the games take a while, and all should outlive a kill
             evaluation(time.monotonic() + 60 * cfg.eval_minutes / 3)  # a quarter of all time at most
-            next_eval = elapsed.here + cfg.eval_minutes
+            next_eval = minutes.here + cfg.eval_minutes
     if run.stopped:
-        save()
+        evaluation.save()
     else:
         with contextlib.suppress(KeyboardInterrupt):
             evaluation(run.deadline.end)
             trainer.save()  # with its result
             say(ladder.table())
-    run.close(**({"play": ("match", run_dir, "mcts:10000")} if cfg.env == "go" else {}))
-    return run_dir
+    run.close(**({"play": ("match", folder, "mcts:10000")} if cfg.env == "go" else {}))
+    return folder

@@ -14,11 +14,11 @@ from envs.go.position import Position
 from envs.go.record import GameRecord, result_text
 from envs.go.sgf import to_sgf
 from experiments.go.matches import random_openings
-from experiments.go.pictures import thoughts
+from experiments.go.pictures import analysis_pictures
 from experiments.go.players import go_player
 
 
-class World:
+class BoardGame:
     """A board game as AlphaZero trains on it and is measured on it.
 
     Args:
@@ -64,5 +64,5 @@ class World:
         size, middle = self.empty.height, self._after(moves[: len(moves) // 2])
         out = {"board/game": draw_game(moves, size, size)}
         for name, position in (("empty", self.empty), ("middle", middle)):
-            out |= {f"board/{name}_{what}": picture for what, picture in thoughts(player, position).items()}
+            out |= {f"board/{name}_{what}": picture for what, picture in analysis_pictures(player, position).items()}
         return out

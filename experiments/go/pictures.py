@@ -7,7 +7,7 @@ from envs.go.picture import Picture, draw_board, side_by_side
 from envs.go.position import BLACK, Position
 
 
-def thoughts(player: AlphaZero, position: Position) -> dict[str, Picture]:
+def analysis_pictures(player: AlphaZero, position: Position) -> dict[str, Picture]:
     """The network's "policy", the "visits" of a search, and the "owners" that it expects, if it has that head."""
     game, states = position.states()
     heads = {name: array[0] for name, array in player.evaluate.heads(game.encode(states)).items()}
@@ -24,12 +24,12 @@ def thoughts(player: AlphaZero, position: Position) -> dict[str, Picture]:
 
 
 def draw_first_moves(player: AlphaZero, empty: Position, numbers: tuple[int, ...] = (1, 8)) -> Picture:
-    """Its thoughts after so many moves of a game against itself, one below the other."""
+    """`analysis_pictures` after so many moves of a game of the player against itself, one below the other."""
     position, rows = empty, []
     for number in numbers:
         while position.move_number < number and not position.is_over:
             position = position.play(player(position))
-        rows.append(side_by_side(*thoughts(player, position).values()))
+        rows.append(side_by_side(*analysis_pictures(player, position).values()))
     width, height = (max(row.shape[axis] for row in rows) for axis in (1, 0))
     rows = [np.pad(r, ((0, height - r.shape[0]), (0, width - r.shape[1]), (0, 0)), mode="edge") for r in rows]
     return np.concatenate(rows)

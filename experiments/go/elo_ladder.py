@@ -22,7 +22,7 @@ CLIMB = 3
 """rungs it plays at most in one evaluation"""
 
 
-class Ladder:
+class EloLadder:
     """Rungs of growing strength, all results so far, and the ratings that follow from them; the first rung has 0 Elo.
 
     The player stands at the rung above the highest that it has beaten (`ENOUGH` in a match). Two rungs are compared
@@ -63,7 +63,7 @@ class Ladder:
         self.results: list[dict[str, Any]] = []
         """of each match in turn: a against b, games that count, score of a in points"""
         self.past: str | None = None
-        """the name of the past self, for whoever holds its weights"""
+        """the name of the past self, whose weights the caller holds"""
 
     @property
     def rung(self) -> int:

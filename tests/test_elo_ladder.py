@@ -6,8 +6,8 @@ import torch
 
 from envs.go.gtp_client import PlayerFailed
 from envs.tictactoe import Board, PerfectPlayer, RandomTicTacToe
-from experiments.go import ladder as ladder_module
-from experiments.go.ladder import CLIMB, Ladder
+from experiments.go import elo_ladder
+from experiments.go.elo_ladder import CLIMB, EloLadder
 from rlkit.checkpoint import load_checkpoint, save_checkpoint
 
 
@@ -46,7 +46,7 @@ def make(spec, seed):
 
 
 def ladder_of(*rungs, games=40, **options):
-    return Ladder(rungs, make, [Board()], games=games, seed=1, **options)
+    return EloLadder(rungs, make, [Board()], games=games, seed=1, **options)
 
 
 def test_a_player_climbs_as_it_grows_and_its_rating_follows():
@@ -88,7 +88,7 @@ def test_the_climb_of_one_evaluation_is_bounded_and_ends_at_the_top():
 @pytest.mark.slow
 def test_matches_repeat_themselves_and_differ_from_each_other():
     def results(seed, parallel=1):
-        ladder = Ladder(["random"], make, [Board()], games=100, seed=seed, parallel=parallel)
+        ladder = EloLadder(["random"], make, [Board()], games=100, seed=seed, parallel=parallel)
         for name in "ab":
             ladder.play(name, RandomTicTacToe)
         return [r["score"] for r in ladder.results]
@@ -123,13 +123,13 @@ def test_rungs_that_are_not_installed_are_left_out(capsys):
     with pytest.raises(ValueError, match="needs a rung"):
         ladder_of("gnugo:1")
     with pytest.raises(ValueError, match="needs a rung"):
-        Ladder(["random"], make, [])
+        EloLadder(["random"], make, [])
 
     def missing(spec, seed):
         raise FileNotFoundError(spec)
 
     with pytest.raises(FileNotFoundError):
-        Ladder(["runs/nowhere"], missing, [Board()])
+        EloLadder(["runs/nowhere"], missing, [Board()])
 
 
 def test_games_that_an_opponent_forfeits_do_not_count(capsys):
@@ -151,7 +151,7 @@ def test_names_that_would_mix_players_up_are_refused():
         ladder.play("random", RandomTicTacToe)
     ladder.play("a", RandomTicTacToe)
     ladder.play("b", RandomTicTacToe, ("a", RandomTicTacToe))
-    assert ladder.results[-1]["b"] == "a" and ladder_module.ENOUGH == 0.9
+    assert ladder.results[-1]["b"] == "a" and elo_ladder.ENOUGH == 0.9
     ladder.play("b", RandomTicTacToe, ("b", RandomTicTacToe))  # evaluated again: it is no past self of its own
     assert ladder.results[-1]["b"] == "random"
 
