@@ -90,7 +90,7 @@ def test_batches_turn_planes_and_moves_alike(collection):
     """A drawn move lies on an empty, legal point of its turned board, and the eight pictures of one move all come."""
     games = positions.read(str(collection), 5)
     one = np.flatnonzero(games.moves != 25)[:1]
-    batch = positions.drawn(games, one, 200, seed=0)(0)
+    batch = positions.position_batches(games, one, 200, seed=0)(0)
     planes, action = batch["planes"].numpy(), batch["action"].numpy()
     assert planes.shape == (200, 49, 5, 5) and planes.dtype == np.uint8
     assert (planes.reshape(200, 49, 25)[np.arange(200), 2, action] == 1).all()  # empty
@@ -103,7 +103,7 @@ def test_batches_turn_planes_and_moves_alike(collection):
     assert len(seen) == len({straight[:, t[:25]].tobytes() for t in symmetries(5)})
     passes = np.flatnonzero(games.moves == 25)
     if len(passes):
-        assert (positions.drawn(games, passes, 16, seed=0)(0)["action"] == 25).all()
+        assert (positions.position_batches(games, passes, 16, seed=0)(0)["action"] == 25).all()
 
 
 def test_no_game_is_on_both_sides(collection):
@@ -140,14 +140,14 @@ def test_foretelling_counts_the_best_one_and_five(collection):
     index = np.arange(len(games.moves))[:40]
     moves = torch.from_numpy(games.moves[index].astype(np.int64))
     right = torch.nn.functional.one_hot(moves, 26) * 10.0
-    found = positions.foretell(lambda some: right[some], games, index)
+    found = positions.predict_moves(lambda some: right[some], games, index)
     assert found.top1.all() and found.top5.all()
     fourth = right + torch.arange(26) * 1e-3
     fourth[torch.arange(40), moves] = 0.0215  # below four others
-    found = positions.foretell(lambda some: fourth[some], games, index)
+    found = positions.predict_moves(lambda some: fourth[some], games, index)
     assert not found.top1[moves < 21].any() and found.top5[moves < 21].all()
     impossible = torch.zeros(40, 26).scatter(1, moves[:, None], -torch.inf)
-    found = positions.foretell(lambda some: impossible[some], games, index)
+    found = positions.predict_moves(lambda some: impossible[some], games, index)
     assert not found.top1.any() and not found.top5.any() and np.isinf(found.nats).all()
 
 
@@ -242,14 +242,14 @@ def test_the_one_command_goes_on_in_the_stage_where_it_was_stopped(collection, t
     monkeypatch.chdir(tmp_path)
     calls, trouble = [], {"alphago_value"}
 
-    def perform(run_dir, experiment, arguments):
+    def run_stage(run_dir, experiment, arguments):
         calls.append((experiment, arguments))
         if experiment in trouble:
             trouble.discard(experiment)
             raise KeyboardInterrupt
         return f"runs/{experiment}"
 
-    monkeypatch.setattr(alphago, "perform", perform)
+    monkeypatch.setattr(alphago, "run_stage", run_stage)
     saved = []
     monkeypatch.setattr(stages, "load", lambda path, name, flag: (alphago.Parts(), {"env": {"size": 5, "komi": 7.5}}))
     monkeypatch.setattr(stages, "save", lambda *a: saved.append(a))
@@ -270,7 +270,7 @@ def test_a_stage_that_goes_on_hears_again_where_its_data_lie(tmp_path, monkeypat
     said = []
     monkeypatch.setattr(processes, "perform", lambda module, arguments, folder: said.append((module, arguments)) or 0)
     words = ["--policy=runs/sl", "--rl=runs/rl", "--tower-from=runs/rl", "--positions=9", "--seed=1"]
-    assert alphago.perform(tmp_path, "alphago_value", words) == "runs/alphago_value/one"
+    assert alphago.run_stage(tmp_path, "alphago_value", words) == "runs/alphago_value/one"
     assert said == [("experiments", ["alphago_value", "--resume=runs/alphago_value/one", *words[:3]])]
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from agents.alphago.network import PolicyNetwork, ValueNetwork, value_loss
 from agents.alphago.parts import Parts
-from agents.alphago.value_data import Harvest, Store, sample
+from agents.alphago.value_data import SampledGames, Store, sample
 from envs.go.chains import BLACK, WHITE
 from envs.go.features import ALPHAGO_ORDER, alphago_slab
 from envs.go.game import Go
@@ -19,7 +19,7 @@ from envs.go.position import Position
 from envs.go.record import GameRecord
 from envs.go.replay import UNKNOWN, from_lists
 from envs.go.sgf import write_sgf
-from experiments.alphago import outcomes, stages
+from experiments.alphago import outcomes, stages, value_games
 from experiments.alphago import value as alphago_value
 from rlkit.checkpoint import load_agent_files
 from rlkit.errors import DamagedFile
@@ -42,8 +42,8 @@ def noise(actions, seed=0):
     return lambda planes: rng.normal(size=(len(planes), actions)).astype(np.float32)
 
 
-def whole(harvest):
-    return outcomes.made(harvest, GO4, 0)
+def whole(sampled):
+    return outcomes.made(sampled, GO4, 0)
 
 
 def test_the_loss_by_hand():
@@ -61,12 +61,12 @@ def test_the_loss_by_hand():
 
 def test_one_policy_then_a_random_move_then_the_other():
     """The first one plays the first sensible point, the second one the last: each move tells who made it."""
-    harvest = sample(GO4, encode4, scripted(last=False), scripted(last=True), 60, 12, np.random.default_rng(0))
-    begins = np.concatenate([[0], harvest.length.cumsum()])
+    sampled = sample(GO4, encode4, scripted(last=False), scripted(last=True), 60, 12, np.random.default_rng(0))
+    begins = np.concatenate([[0], sampled.length.cumsum()])
     strange = 0
-    for g, U in enumerate(harvest.kept):
+    for g, U in enumerate(sampled.kept):
         position = Position.empty(4, 0.5)
-        moves = harvest.moves[begins[g] : begins[g + 1]].tolist()
+        moves = sampled.moves[begins[g] : begins[g + 1]].tolist()
         assert len(moves) > U  # the position that is kept has a move
         for ply, move in enumerate(moves):
             game, state = position.states()
@@ -78,15 +78,15 @@ def test_one_policy_then_a_random_move_then_the_other():
                 assert move == expected
             position = position.play(move)
         assert position.is_over or len(moves) == GO4.max_moves
-        assert harvest.winner[g] == (BLACK if position.score() > 0 else WHITE)
-    assert len(harvest) > 30 and strange > len(harvest) / 2  # one of the two extremes by chance now and then
-    assert set(harvest.kept) >= set(range(1, 9))
+        assert sampled.winner[g] == (BLACK if position.score() > 0 else WHITE)
+    assert len(sampled) > 30 and strange > len(sampled) / 2  # one of the two extremes by chance now and then
+    assert set(sampled.kept) >= set(range(1, 9))
 
 
 def test_the_random_move_is_uniform_among_the_points():
-    harvest = sample(GO4, encode4, noise(17), noise(17, 1), 3200, 1, np.random.default_rng(0))
-    assert (harvest.kept == 1).all() and len(harvest) == 3200  # U = 1: the very first move
-    first = harvest.moves[np.concatenate([[0], harvest.length.cumsum()[:-1]])]
+    sampled = sample(GO4, encode4, noise(17), noise(17, 1), 3200, 1, np.random.default_rng(0))
+    assert (sampled.kept == 1).all() and len(sampled) == 3200  # U = 1: the very first move
+    first = sampled.moves[np.concatenate([[0], sampled.length.cumsum()[:-1]])]
     counts = np.bincount(first, minlength=17)
     assert counts[16] == 0 and abs(counts[:16] - 200).max() < 60  # four standard deviations
 
@@ -94,35 +94,35 @@ def test_the_random_move_is_uniform_among_the_points():
 def test_outcomes_are_those_of_the_side_to_move():
     """Black wins a game, White another: at U = 2 Black is to move, at U = 1 White."""
     moves = np.array([5, 10, 6, 16, 16, 5, 10, 16, 16], np.int16)
-    harvest = Harvest(moves, np.array([5, 4]), np.array([BLACK, WHITE], np.int8), np.array([2, 1]))
-    found = whole(harvest)
+    sampled = SampledGames(moves, np.array([5, 4]), np.array([BLACK, WHITE], np.int8), np.array([2, 1]))
+    found = whole(sampled)
     assert found.kept.tolist() == [2, 5 + 1] and found.games.z(found.kept).tolist() == [1, 1]
     assert found.games.z(found.kept - 1).tolist() == [-1, -1]
     stones = encode4(found.games.states(found.kept))[0, :2].reshape(2, -1)
     assert [np.flatnonzero(own).tolist() for own in stones] == [[5], [10]]
     assert GO4.to_play(found.games.states(found.kept)).tolist() == [BLACK, WHITE]
-    values = outcomes.foretell(ValueNetwork(4, channels=4, layers=1), found.games, found.kept)
+    values = outcomes.predict_outcomes(ValueNetwork(4, channels=4, layers=1), found.games, found.kept)
     assert values.colour.tolist() == [BLACK, WHITE] and values.number.tolist() == [2, 1]
 
 
 def test_games_that_end_before_their_random_move_are_left_out():
     pass_only = lambda planes: np.where(np.arange(17) == 16, 0, -1e6) + np.zeros((len(planes), 1))  # noqa: E731
-    harvest = sample(GO4, encode4, pass_only, pass_only, 300, 6, np.random.default_rng(0))
+    sampled = sample(GO4, encode4, pass_only, pass_only, 300, 6, np.random.default_rng(0))
     # by passes alone a game is over after two moves: U is 1 or 2 where it got as far
-    assert set(harvest.kept) == {1, 2} and 60 < len(harvest) < 140
-    assert len(harvest.moves) == harvest.length.sum()
+    assert set(sampled.kept) == {1, 2} and 60 < len(sampled) < 140
+    assert len(sampled.moves) == sampled.length.sum()
 
 
-def made_until(folder, parts, store=None):
+def made_until(folder, sets, store=None):
     store = store or Store(folder, {"seed": 1})
     store.load()
-    while store.parts < parts:
-        store.add(sample(GO4, encode4, noise(17), noise(17, 1), 5, 8, np.random.default_rng([1, store.parts])))
+    while store.sets < sets:
+        store.add(sample(GO4, encode4, noise(17), noise(17, 1), 5, 8, np.random.default_rng([1, store.sets])))
         store.save()
     return store
 
 
-def test_games_are_kept_part_by_part(tmp_path):
+def test_games_are_kept_set_by_set(tmp_path):
     once = made_until(tmp_path / "a", 4).all()
     made_until(tmp_path / "b", 2)
     assert len(list((tmp_path / "b").iterdir())) == 1
@@ -130,7 +130,7 @@ def test_games_are_kept_part_by_part(tmp_path):
     for name, array in vars(again.all()).items():
         np.testing.assert_array_equal(array, getattr(once, name))
     read = Store(tmp_path / "b")
-    assert read.load() and read.games == len(once) and read.header == {"seed": 1} and read.parts == 4
+    assert read.load() and read.games == len(once) and read.header == {"seed": 1} and read.sets == 4
     with pytest.raises(ValueError, match=r"has games made by .*begin a new run"):
         Store(tmp_path / "b", {"seed": 2}).load()
     assert not Store(tmp_path / "c").load()
@@ -143,18 +143,18 @@ def test_games_are_kept_part_by_part(tmp_path):
 
 
 def test_whole_games_have_as_many_positions_of_fewer_games():
-    harvest = sample(GO4, encode4, noise(17), noise(17, 1), 200, 10, np.random.default_rng(0))
-    found = whole(harvest)
+    sampled = sample(GO4, encode4, noise(17), noise(17, 1), 200, 10, np.random.default_rng(0))
+    found = whole(sampled)
     one, test = found.split(0.2, whole=False)
     many, same = found.split(0.2, whole=True)
-    assert (test == same).all() and len(test) == round(0.2 * len(harvest)) and len(one) == len(harvest) - len(test)
+    assert (test == same).all() and len(test) == round(0.2 * len(sampled)) and len(one) == len(sampled) - len(test)
     of = found.games.of
     for learned in (one, many):
         assert not set(of[learned]) & set(of[test])
     assert set(of[many]) < set(of[one]) and len(set(of[one])) == len(one)
-    longest = (harvest.length - harvest.kept).max()
+    longest = (sampled.length - sampled.kept).max()
     assert len(one) <= len(many) < len(one) + longest
-    assert (found.games.number(many) >= harvest.kept[of[many]]).all()  # what came before led to a random move
+    assert (found.games.number(many) >= sampled.kept[of[many]]).all()  # what came before led to a random move
     with pytest.raises(ValueError, match="leave nothing"):
         found.split(0.0, whole=False)
 
@@ -179,7 +179,7 @@ def test_recorded_games_go_by_their_result_and_one_komi():
 def test_constants_and_the_table_by_hand():
     """Learned from: Black to move won and drew, White to move lost: means 1/2 and -1, of all three 0."""
     games = from_lists(GO4, [[0], [1], [2, 3]], [BLACK, 0, BLACK])
-    test = outcomes.Foretold(
+    test = outcomes.OutcomePredictions(
         np.array([0, 3, 12]), np.array([1, 2, 1]), np.float32([0.5, -0.5, -1]), np.float32([1, -1, 1])
     )  # fmt: skip
     constant, by_colour = outcomes.constants(games, np.array([0, 1, 3]), test)
@@ -246,12 +246,12 @@ def test_main_makes_games_and_leaves_a_value_network(folders, capsys):
 def test_it_begins_with_a_policys_tower(folders, tmp_path):
     torch.manual_seed(0)
     policy, value = PolicyNetwork(3, 4, 8, 2), ValueNetwork(3, 49, 8, 2)
-    value.begin_with(policy)
+    value.take_tower(policy)
     planes = torch.randint(0, 2, (5, 49, 3, 3), dtype=torch.uint8)
     torch.testing.assert_close(value.tower(planes), policy.tower(planes[:, :4]), rtol=0, atol=1e-6)
     assert not value.tower.convs[0].weight[:, 4:].any() and value.tower.convs[0].weight.requires_grad
     with pytest.raises(ValueError, match="cannot begin with the tower"):
-        value.begin_with(PolicyNetwork(3, 4, 8, 3))
+        value.take_tower(PolicyNetwork(3, 4, 8, 3))
     run_dir = alphago_value.main(tiny(**folders, tower_from=folders["rl"], channels=8, steps=1, lr=0.0))
     weights, theirs = load_agent_files(run_dir)[1], load_agent_files(Path(folders["rl"]))[1]
     torch.testing.assert_close(weights["value.tower.convs.1.weight"], theirs["policy.tower.convs.1.weight"])
@@ -265,7 +265,7 @@ def test_it_begins_with_a_policys_tower(folders, tmp_path):
 def test_main_goes_on_bit_for_bit(folders, monkeypatch, capsys):
     """Stopped while games are made, and again while it trains."""
     reference = load_agent_files(alphago_value.main(tiny(**folders)))
-    real, calls = alphago_value.sample, []
+    real, calls = value_games.sample, []
 
     def stopped(*args):
         calls.append(0)
@@ -273,11 +273,11 @@ def test_main_goes_on_bit_for_bit(folders, monkeypatch, capsys):
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(alphago_value, "sample", stopped)
+    monkeypatch.setattr(value_games, "sample", stopped)
     with pytest.raises(ValueError, match=r"stopped with \d+ games, which are saved; go on: .*--resume runs/") as error:
         alphago_value.main(tiny(3, **folders))
     run_dir = str(error.value).split()[-1]
-    monkeypatch.setattr(alphago_value, "sample", real)
+    monkeypatch.setattr(value_games, "sample", real)
     for steps in (3, 6):
         again = load_config(alphago_value.Config, run_dir)
         again.resume, again.trainer.steps = run_dir, steps

@@ -53,7 +53,7 @@ class ValueNetwork(nn.Module):
         self.point = nn.Conv2d(channels, 1, 1)
         self.dense, self.out = nn.Linear(size * size, 256), nn.Linear(256, 1)
 
-    def begin_with(self, policy: PolicyNetwork) -> None:
+    def take_tower(self, policy: PolicyNetwork) -> None:
         """Take a policy's tower, which has seen more games than there may be outcomes; weights of planes that it does
         not look at begin at 0. Raises ValueError where it is of another shape.
         """

@@ -67,7 +67,7 @@ class PoolPlay:
         self.pool = [self._snapshot()]
         self._past = copy.deepcopy(network)
         self._policies = Evaluator(network, precision), Evaluator(self._past, precision)
-        self._lately: deque[dict[str, float]] = deque(maxlen=20)
+        self._recent: deque[dict[str, float]] = deque(maxlen=20)
 
     def _snapshot(self) -> dict[str, Tensor]:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
@@ -94,7 +94,7 @@ class PoolPlay:
         self.moves += sum(map(len, played.moves))
         won = (games.worth(played.winner, first) + 1) / 2
         black = first == 1
-        self._lately.append(
+        self._recent.append(
             {
                 "score": float(won.mean()),
                 "score_as_black": float(won[black].mean()),
@@ -122,9 +122,9 @@ class PoolPlay:
 
     def stats(self) -> dict[str, float]:
         """For the log: totals, and means over the last 20 sets; `age` is that of the opponents, in updates."""
-        if not self._lately:
+        if not self._recent:
             return {}
-        means = {f"selfplay/{name}": float(np.mean([one[name] for one in self._lately])) for name in self._lately[0]}
+        means = {f"selfplay/{name}": float(np.mean([one[name] for one in self._recent])) for name in self._recent[0]}
         return means | {"selfplay/games": self.sets * self.size, "selfplay/pool": len(self.pool)}
 
     def state_dict(self) -> dict[str, Any]:

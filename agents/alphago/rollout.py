@@ -29,7 +29,7 @@ class RolloutPolicy(nn.Module):
 def rollout_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
     """(cross-entropy of the moves "action" [B] among "candidates" [B, A] with "features" [B, A, slots], {"accuracy"}).
 
-    A move that is no candidate, as a pass, teaches nothing and counts as not foretold.
+    A move that is no candidate, as a pass, teaches nothing and counts as not predicted.
     """
     logits = model(batch["features"], batch["candidates"])
     known = batch["candidates"].gather(1, batch["action"][:, None]).squeeze(1)

@@ -22,7 +22,7 @@ from rlkit.search.game import Game
 
 
 @dataclass
-class Harvest:
+class SampledGames:
     """Games with the position of each that is kept, as arrays."""
 
     moves: NDArray[np.int16]
@@ -40,7 +40,7 @@ class Harvest:
 
 def sample(
     game: Game, encode: Encode, supervised: Policy, learned: Policy, games: int, most: int, rng: np.random.Generator
-) -> Harvest:
+) -> SampledGames:
     """Play games in lock-step, with U drawn from 1 .. most in each: U - 1 moves by the supervised policy, a uniformly
     random legal one, the rest by the learned policy.
 
@@ -57,40 +57,40 @@ def sample(
     reached = np.flatnonzero(length > U)
     flat = [played.moves[g] for g in reached]
     moves = np.fromiter((move for one in flat for move in one), np.int16, int(length[reached].sum()))
-    return Harvest(moves, length[reached], played.winner[reached], U[reached])
+    return SampledGames(moves, length[reached], played.winner[reached], U[reached])
 
 
 class Store:
-    """Harvests, part by part, in one checksummed file, which is replaced as a whole or not at all.
+    """Sets of games, one after the other, in one checksummed file, which is replaced as a whole or not at all.
 
     header: what the games were made by, in plain values; it is saved with them.
     """
 
     def __init__(self, folder: Path, header: dict[str, Any] | None = None):
         self.folder, self.header = folder, header or {}
-        self.parts, self.games = 0, 0
-        self._harvests: list[Harvest] = []
+        self.sets, self.games = 0, 0
+        self._added: list[SampledGames] = []
         self._saved = -1
 
-    def add(self, harvest: Harvest) -> None:
-        self._harvests.append(harvest)
-        self.parts, self.games = self.parts + 1, self.games + len(harvest)
+    def add(self, games: SampledGames) -> None:
+        self._added.append(games)
+        self.sets, self.games = self.sets + 1, self.games + len(games)
 
-    def all(self) -> Harvest:
+    def all(self) -> SampledGames:
         """What there is by now. Raises ValueError where there is nothing."""
         if not self.games:
             raise ValueError(f"{self.folder} has no games yet")
-        names = Harvest.__dataclass_fields__
-        whole = Harvest(*(np.concatenate([getattr(one, name) for one in self._harvests]) for name in names))
-        self._harvests = [whole]
+        names = SampledGames.__dataclass_fields__
+        whole = SampledGames(*(np.concatenate([getattr(one, name) for one in self._added]) for name in names))
+        self._added = [whole]
         return whole
 
     def save(self) -> None:
         """Write the file if anything is new. Raises OSError."""
-        if self.parts != self._saved and self.games:
+        if self.sets != self._saved and self.games:
             arrays = {name: torch.from_numpy(array) for name, array in vars(self.all()).items()}
-            save_checkpoint(self.folder, self.parts, {"header": self.header, "arrays": arrays}, keep=1)
-            self._saved = self.parts
+            save_checkpoint(self.folder, self.sets, {"header": self.header, "arrays": arrays}, keep=1)
+            self._saved = self.sets
 
     def load(self) -> bool:
         """Go on from the file; False where there is none. Raises DamagedFile, and ValueError for other games."""
@@ -99,11 +99,11 @@ class Store:
         saved = load_checkpoint(files[0])
         try:
             header, arrays = saved["header"], {name: tensor.numpy() for name, tensor in saved["arrays"].items()}
-            self._harvests = [Harvest(**arrays)]
+            self._added = [SampledGames(**arrays)]
         except (KeyError, TypeError) as error:
             raise DamagedFile(f"{files[0]} holds no games: {error!r}") from error
         if self.header and header != self.header:
             raise ValueError(f"{self.folder} has games made by {header}, not by {self.header}: begin a new run")
-        self.header, self.games = header, len(self._harvests[0])
-        self.parts = self._saved = int(files[0].stem.removeprefix("step_"))
+        self.header, self.games = header, len(self._added[0])
+        self.sets = self._saved = int(files[0].stem.removeprefix("step_"))
         return True

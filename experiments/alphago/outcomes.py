@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from agents.alphago.value_data import Harvest
+from agents.alphago.value_data import SampledGames
 from envs.go.chains import BLACK
 from envs.go.game import Go
 from envs.go.replay import UNKNOWN, Games
@@ -46,14 +46,14 @@ class Outcomes:
         return np.concatenate(spans), self.kept[test]
 
 
-def made(harvest: Harvest, game: Go, most: int) -> Outcomes:
+def made(sampled: SampledGames, game: Go, most: int) -> Outcomes:
     """The first games that were made, at most so many (0: all)."""
-    begins = np.concatenate([[0], harvest.length.cumsum()])
-    count = min(most or len(harvest), len(harvest))
+    begins = np.concatenate([[0], sampled.length.cumsum()])
+    count = min(most or len(sampled), len(sampled))
     end = begins[count]
     komi = np.full(count, game.komi)
-    games = Games(game, harvest.moves[:end], begins[: count + 1], harvest.winner[:count], komi)
-    kept = begins[:count] + harvest.kept[:count]
+    games = Games(game, sampled.moves[:end], begins[: count + 1], sampled.winner[:count], komi)
+    kept = begins[:count] + sampled.kept[:count]
     return Outcomes(games, kept, kept)
 
 
@@ -80,8 +80,8 @@ def recorded(games: Games, most: int, seed: int) -> Outcomes:
 
 
 @dataclass
-class Foretold:
-    """How well outcomes were foretold: [n] each."""
+class OutcomePredictions:
+    """What a network predicted of positions, and what came: [n] each."""
 
     number: NDArray[np.int64]
     """moves of the game before the position"""
@@ -95,7 +95,9 @@ class Foretold:
         return (self.value - self.z) ** 2
 
 
-def foretell(network: nn.Module, games: Games, index: NDArray[np.int64], in_time: Callable = iter) -> Foretold:
+def predict_outcomes(
+    network: nn.Module, games: Games, index: NDArray[np.int64], in_time: Callable = iter
+) -> OutcomePredictions:
     """What the network says of the positions before moves [n] of games.
 
     in_time: takes and gives parts of them, and may give fewer.
@@ -108,10 +110,11 @@ def foretell(network: nn.Module, games: Games, index: NDArray[np.int64], in_time
         ]
     index = index[: sum(map(len, values))]
     number = games.number(index)
-    return Foretold(number, np.where(number % 2 == 0, BLACK, 3 - BLACK), np.concatenate(values), games.z(index))
+    colour = np.where(number % 2 == 0, BLACK, 3 - BLACK)
+    return OutcomePredictions(number, colour, np.concatenate(values), games.z(index))
 
 
-def constants(games: Games, index: NDArray[np.int64], of: Foretold) -> tuple[NDArray, NDArray]:
+def constants(games: Games, index: NDArray[np.int64], of: OutcomePredictions) -> tuple[NDArray, NDArray]:
     """(the best constant, the best for each colour to move), as learned from positions, for the positions `of`: [n]."""
     z, colour = games.z(index), 1 + games.number(index) % 2
     overall = float(z.mean())
@@ -119,8 +122,10 @@ def constants(games: Games, index: NDArray[np.int64], of: Foretold) -> tuple[NDA
     return np.full(len(of.z), overall), np.where(of.colour == 1, by_colour[1], by_colour[2])
 
 
-def score(test: Foretold, train: Foretold, constant: NDArray, by_colour: NDArray) -> dict[str, float]:
-    """Mean squared errors, of the constants on the positions held out; and how often the winner was foretold."""
+def score(
+    test: OutcomePredictions, train: OutcomePredictions, constant: NDArray, by_colour: NDArray
+) -> dict[str, float]:
+    """Mean squared errors, of the constants on the positions held out; and how often the winner was predicted."""
     decided = test.z != 0
     return {
         "test_mse": float(test.error.mean()),
@@ -131,7 +136,7 @@ def score(test: Foretold, train: Foretold, constant: NDArray, by_colour: NDArray
     }
 
 
-def table(test: Foretold, by_colour: NDArray) -> str:
+def table(test: OutcomePredictions, by_colour: NDArray) -> str:
     """By move number, ten moves a line: the network's error, and that of a constant for each colour to move."""
     lines = ["moves      positions    MSE  constant"]
     for ten in np.unique(test.number // positions.TEN):
@@ -143,7 +148,7 @@ def table(test: Foretold, by_colour: NDArray) -> str:
     return "\n".join(lines)
 
 
-def by_ten(test: Foretold) -> dict[str, float]:
+def by_ten(test: OutcomePredictions) -> dict[str, float]:
     """The same errors for the log."""
     tens = test.number // positions.TEN
     return {

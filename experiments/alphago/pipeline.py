@@ -91,7 +91,7 @@ def latest(run_dir: Path, experiment: str) -> str:
     return str(runs[-1].parent.relative_to(run_dir)) if runs else ""
 
 
-def perform(run_dir: Path, experiment: str, arguments: list[str]) -> str:
+def run_stage(run_dir: Path, experiment: str, arguments: list[str]) -> str:
     """Run an experiment in this run's folder, or go on with the one that lies there; returns its run's folder, relative
     to this one. Raises ValueError where it fails, KeyboardInterrupt where it is stopped.
     """
@@ -104,7 +104,7 @@ def perform(run_dir: Path, experiment: str, arguments: list[str]) -> str:
 
 
 def main(cfg: Config) -> Path:
-    """Perform what is missing; returns the run's folder."""
+    """Run what is missing; returns the run's folder."""
     check_bounds(cfg)
     if cfg.minutes:
         raise ValueError("--minutes bounds single stages, not all of them: make them shorter by --scale")
@@ -124,7 +124,7 @@ def main(cfg: Config) -> Path:
             if stage in done:
                 continue
             say(f"=== stage {number + 1} of {count + 1}: {experiment}")
-            done[stage] = perform(run_dir, experiment, arguments)
+            done[stage] = run_stage(run_dir, experiment, arguments)
             write_atomically(ledger, json.dumps(done, indent=1).encode())
     except KeyboardInterrupt:
         say(f"stopped; go on: {again}")

@@ -85,7 +85,7 @@ def planes(states: States) -> NDArray[np.uint8]:
     return alphago_slab(states, int(states[0, HEIGHT]), int(states[0, WIDTH]), colour_plane=True)
 
 
-def drawn(games: Games, index: NDArray[np.int64], batch_size: int, seed: int) -> Callable[[int], Batch]:
+def position_batches(games: Games, index: NDArray[np.int64], batch_size: int, seed: int) -> Callable[[int], Batch]:
     """Batches from some of the moves, with replacement, each under a random symmetry: {"planes" [B, 49, size, size],
     "action" [B], "z" [B]}.
     """
@@ -104,7 +104,7 @@ def drawn(games: Games, index: NDArray[np.int64], batch_size: int, seed: int) ->
     return make
 
 
-def drawn_patterns(games: Games, index: NDArray[np.int64], batch_size: int, seed: int) -> Callable[[int], Batch]:
+def pattern_batches(games: Games, index: NDArray[np.int64], batch_size: int, seed: int) -> Callable[[int], Batch]:
     """The same with pattern features, which the symmetries do not change: {"features" [B, A, slots], "candidates"
     [B, A], "action" [B]}.
     """
@@ -122,8 +122,8 @@ def drawn_patterns(games: Games, index: NDArray[np.int64], batch_size: int, seed
 
 
 @dataclass
-class Foretold:
-    """How well moves were foretold: [n] each."""
+class MovePredictions:
+    """How well moves were predicted: [n] each."""
 
     number: NDArray[np.int64]
     """moves of the game before it"""
@@ -146,16 +146,16 @@ class Foretold:
         lines = ["moves      positions  top-1  top-5   nats"]
         for ten in np.unique(self.number // TEN):
             here = self.number // TEN == ten
-            part = Foretold(self.number[here], self.top1[here], self.top5[here], self.nats[here]).score()
+            part = MovePredictions(self.number[here], self.top1[here], self.top5[here], self.nats[here]).score()
             span = f"{TEN * ten + 1:3} - {TEN * ten + TEN:3}"
             lines.append(f"{span}{here.sum():12,}  {part['top1']:.3f}  {part['top5']:.3f}  {part['nats']:.3f}")
         return "\n".join(lines)
 
 
 @torch.no_grad()
-def foretell(
+def predict_moves(
     logits_of: Callable[[NDArray[np.int64]], Tensor], games: Games, index: NDArray[np.int64], in_time: Callable = iter
-) -> Foretold:
+) -> MovePredictions:
     """Hold a policy against the moves [n] of games; logits_of: indices [B] -> logits [B, A] on the CPU.
 
     in_time: takes and gives parts of the moves, and may give fewer.
@@ -168,4 +168,4 @@ def foretell(
         right = (best.indices == action[:, None]) & (best.values > -torch.inf)
         parts.append((right[:, 0], right.any(1), F.cross_entropy(logits, action, reduction="none")))
     top1, top5, nats = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
-    return Foretold(games.number(index[: len(nats)]), top1, top5, nats)
+    return MovePredictions(games.number(index[: len(nats)]), top1, top5, nats)

@@ -80,7 +80,7 @@ def main(cfg: Config) -> Path:
     size = games.game.height
     model = RolloutPolicy(patterns.NUM_FEATURES).to(run.device)
     batches = Batches.for_device(
-        positions.drawn_patterns(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1)), run.device
+        positions.pattern_batches(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1)), run.device
     )
     run_dir = run.open(f"{size}x{size}", DataFiles(cfg, {"games": positions.files(cfg.games)}))
     trainer = Trainer(
@@ -98,7 +98,7 @@ def main(cfg: Config) -> Path:
 
     with run.timer("evaluate"):
         some = held_out[:500] if run.stopped else held_out
-        found = positions.foretell(logits_of, games, some, run.deadline.in_time)
+        found = positions.predict_moves(logits_of, games, some, run.deadline.in_time)
     score = found.score() | {"microseconds_a_move": speed(games, player.weights())}
     trainer.log({f"eval/{name}": value for name, value in score.items()})
     trained = {"stage": "rollout", "steps": trainer.step, "games": cfg.games, "seed": cfg.seed}

@@ -88,7 +88,7 @@ def main(cfg: Config) -> Path:
     size = games.game.height
     model = PolicyNetwork(size, cfg.planes, cfg.channels, cfg.layers).to(run.device)
     batches = Batches.for_device(
-        positions.drawn(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1)), run.device
+        positions.position_batches(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1)), run.device
     )
     run_dir = run.open(f"{size}x{size}_{cfg.planes}", DataFiles(cfg, {"games": positions.files(cfg.games)}))
     trainer = Trainer(
@@ -105,9 +105,9 @@ def main(cfg: Config) -> Path:
     def logits_of(index: NDArray[np.int64]) -> Tensor:
         return player(torch.from_numpy(positions.planes(games.states(index))).to(run.device)).cpu()
 
-    def evaluation(index: NDArray[np.int64]) -> positions.Foretold:
+    def evaluation(index: NDArray[np.int64]) -> positions.MovePredictions:
         with run.timer("evaluate"), runtime.evaluating(player):
-            found = positions.foretell(logits_of, games, index, run.deadline.in_time)
+            found = positions.predict_moves(logits_of, games, index, run.deadline.in_time)
         score = found.score()
         trainer.log({f"eval/{name}": value for name, value in score.items()})
         say(f"step {trainer.step:,}: top-1 {score['top1']:.4f}, top-5 {score['top5']:.4f}, {score['nats']:.4f} nats")

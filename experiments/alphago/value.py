@@ -11,30 +11,22 @@ learned by playing ends the game (of a recorded game: one drawn). Whole games: a
 the random move, from fewer games. Source: Silver et al. 2016, Methods, "Value network: regression".
 """
 
-import functools
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 
 from agents.alphago.network import ValueNetwork, value_loss
-from agents.alphago.parts import Evaluator, Parts
-from agents.alphago.value_data import Store, sample
-from envs.go.features import alphago_slab
-from envs.go.game import Go
-from experiments.alphago import outcomes, positions, stages
+from agents.alphago.parts import Parts
+from experiments.alphago import outcomes, positions, stages, value_games
 from rlkit import runtime
 from rlkit.checkpoint import checkpoints
 from rlkit.config import AtLeast, Between, Fixed, RunConfig, check_bounds
 from rlkit.data import Batches
 from rlkit.data_files import DataFiles, agent_files, located
-from rlkit.logger import Logger, say
-from rlkit.run import Run, command
-from rlkit.schedule import Deadline
+from rlkit.logger import say
+from rlkit.run import Run
 from rlkit.trainer import TrainConfig, Trainer
 
 
@@ -100,8 +92,6 @@ PRESETS = {
     ),
 }
 AGENTS = ("policy", "rl", "tower_from")
-SAVE_SECONDS = 60.0
-"""between two savings of the games made so far"""
 
 
 def check(cfg: Config) -> None:
@@ -126,96 +116,38 @@ def check(cfg: Config) -> None:
         raise ValueError("--epochs 0 learns nothing, unless --trainer.steps says how long")
 
 
-def policies(cfg: Config, device: torch.device) -> tuple[Go, dict[str, Any], Callable[[np.random.Generator], Any]]:
-    """(the game, what its games are made by, a function that makes some of them)."""
-    supervised, theirs = stages.load(cfg.policy, "policy", "--policy", device)
-    learned, info = stages.load(cfg.rl, "policy", "--rl", device)
-    assert supervised.policy is not None and learned.policy is not None
-    size, other = learned.policy.config["size"], supervised.policy.config["size"]
-    if size != other:
-        raise ValueError(f"--policy is for {other} lines and --rl for {size}: take two of one board")
-    game = Go(size, komi=info["env"]["komi"] if cfg.komi is None else cfg.komi)
-    most = cfg.most_moves or round(450 / 361 * game.points)
-    header = {"size": size, "komi": game.komi, "most_moves": most, "seed": cfg.seed, "at_once": cfg.at_once}
-    header |= {"positions": cfg.positions, "policy": theirs["weights_sha256"][0], "rl": info["weights_sha256"][0]}
-    first, then = (Evaluator(network, cfg.trainer.precision) for network in (supervised.policy, learned.policy))
-    encode = functools.partial(alphago_slab, height=size, width=size)
-    return game, header, functools.partial(sample, game, encode, first, then, cfg.at_once, most)
-
-
-def make_games(cfg: Config, store: Store, make: Callable[[np.random.Generator], Any], deadline: Deadline) -> bool:
-    """Make games until there are enough, or the time is over; whether there are enough. What there is, is saved."""
-    began, saved, before, said = 0.0, time.monotonic(), 0, False
-    bar = Logger(None, cfg.positions, " games", store.games, cfg.trainer.progress, deadline.left)
-    try:
-        while store.games < cfg.positions and not deadline.reached({}):
-            here = store.games
-            store.add(make(np.random.default_rng([cfg.seed, store.parts])))  # the part's own: a kill changes nothing
-            if store.games == here:
-                raise ValueError(f"none of {cfg.at_once} games lasted for its random move: lower --most-moves")
-            if not began:  # the first part compiles
-                began, before = time.monotonic(), store.games
-            elif not said and time.monotonic() - began > 10:
-                rate, said = (store.games - before) / (time.monotonic() - began), True
-                say(f"{rate:.1f} games/s: about {(cfg.positions - store.games) / rate / 60:.1f} minutes more")
-            bar.advance(min(store.games, cfg.positions))
-            if time.monotonic() - saved > SAVE_SECONDS:
-                store.save()
-                saved = time.monotonic()
-    finally:
-        bar.close()
-        store.save()
-    return store.games >= cfg.positions
-
-
 def main(cfg: Config) -> Path:
     """Make games if there are none, and train; returns the run's folder."""
     check(cfg)
     cfg = located(cfg, *AGENTS, "data", "games")
     run = Run(cfg, "alphago_value")
-
-    store, make, found = Store(Path(cfg.data or "") / "games"), None, None
-    if cfg.games:
-        found = outcomes.recorded(positions.read(cfg.games), cfg.positions, cfg.seed)
-        game = found.games.game
-    elif cfg.data:
-        if not store.load():
-            raise FileNotFoundError(f"--data {cfg.data} is no run of `alphago_value` that has made games")
-        game = Go(store.header["size"], komi=store.header["komi"])
-        theirs = store.header["positions"]  # not one more, or other games would be held out
-        found = outcomes.made(store.all(), game, min(cfg.positions or theirs, theirs))
-    else:
-        game, header, make = policies(cfg, run.device)
+    found, maker = value_games.given(cfg), None
     if found:
+        game = found.games.game
         found.split(cfg.held_out, cfg.whole_games)  # or an error, before anything is written
+    else:
+        maker = value_games.game_maker(cfg, run.device)
+        game = maker.game
     size = game.height
     model = ValueNetwork(size, channels=cfg.channels, layers=cfg.layers)
     if cfg.tower_from:
-        begun = stages.load(cfg.tower_from, "policy", "--tower-from")[0].policy
-        assert begun is not None
-        model.begin_with(begun)
+        policy = stages.load(cfg.tower_from, "policy", "--tower-from")[0].policy
+        assert policy is not None
+        model.take_tower(policy)
     files = {name: agent_files(getattr(cfg, name)) for name in AGENTS}
-    files["data"] = checkpoints(store.folder)[:1] if cfg.data else []
+    files["data"] = checkpoints(Path(cfg.data) / "games")[:1] if cfg.data else []
     files["games"] = positions.files(cfg.games) if cfg.games else []
-    name = f"{size}x{size}{'_whole' if cfg.whole_games else ''}"
-    run_dir = run.open(name, DataFiles(cfg, files))
-    go_on = command("alphago_value", "--resume", run_dir)
-    if make:
-        store = Store(run_dir / "games", header)
-        if store.load():
-            say(f"{store.games:,} of {cfg.positions:,} games are there")
-        try:
-            if not make_games(cfg, store, make, run.deadline):
-                say(f"{store.games:,} of {cfg.positions:,} games are made; go on: {go_on}")
-                return run_dir
-        except KeyboardInterrupt:
-            raise ValueError(f"stopped with {store.games:,} games, which are saved; go on: {go_on}") from None
-    found = found or outcomes.made(store.all(), game, cfg.positions)
+    run_dir = run.open(f"{size}x{size}{'_whole' if cfg.whole_games else ''}", DataFiles(cfg, files))
+    if maker:
+        found = value_games.make_games(cfg, maker, run_dir, run.deadline)
+    if not found:
+        return run_dir  # the time is over
+
     games = found.games
     learned, held_out = found.split(cfg.held_out, cfg.whole_games)
     model.to(run.device)
-    draw = positions.drawn(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1))
-    batches = Batches.for_device(draw, run.device)
+    make = positions.position_batches(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1))
+    batches = Batches.for_device(make, run.device)
     epoch = len(learned) / cfg.batch_size / cfg.trainer.accumulate
     steps = cfg.trainer.steps or max(1, round(cfg.epochs * epoch))
     limits, state = replace(cfg.trainer, steps=steps), {"batches": batches}
@@ -228,9 +160,11 @@ def main(cfg: Config) -> Path:
         f" one each of {len(held_out):,} games held out; {steps:,} updates"
     )
 
-    def evaluation() -> tuple[outcomes.Foretold, Any]:
+    def evaluation() -> tuple[outcomes.OutcomePredictions, Any]:
         with run.timer("evaluate"):
-            test, train = (outcomes.foretell(player, games, index, run.deadline.in_time) for index in (held_out, again))
+            test, train = (
+                outcomes.predict_outcomes(player, games, index, run.deadline.in_time) for index in (held_out, again)
+            )
         constant, by_colour = outcomes.constants(games, learned, test)
         score = outcomes.score(test, train, constant, by_colour)
         tens = outcomes.by_ten(test)

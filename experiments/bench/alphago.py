@@ -65,7 +65,7 @@ def feeding(cfg: Config, games: Games) -> None:
     """The learner on batches that are made as it asks for them, beside one batch again and again."""
     device = runtime.setup(1, cfg.device, cfg.threads)
     compiled.set_threads(cfg.threads or runtime.cores())
-    make = positions.drawn(games, np.arange(len(games.moves)), BATCH, seed=1)
+    make = positions.position_batches(games, np.arange(len(games.moves)), BATCH, seed=1)
     ready = make(0)
     batches = Batches.for_device(make, device)
     contestants = {
