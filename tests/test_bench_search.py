@@ -26,7 +26,7 @@ def small(monkeypatch):
 def test_a_traced_network_says_the_same():
     network = search.board_network(8, 1)
     ours, traced = (
-        form(search.boards(4)) for form in (Inference(network, "fp32"), search.frozen(network, "fp32", "traced"))
+        form(search.boards(4)) for form in (Inference(network, "fp32"), search.frozen(network, "fp32", "traced", 4))
     )
     for one, other in zip(ours, traced, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)

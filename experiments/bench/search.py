@@ -3,7 +3,6 @@
 An evaluation is a position that the network looks at. A part of self-play is a thread with a batch of its own.
 """
 
-import copy
 import json
 import os
 import shutil
@@ -13,15 +12,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from agents.alphazero.games import OpenGames, SelfPlayConfig
 from agents.alphazero.network import BoardNetwork
@@ -30,7 +26,8 @@ from agents.alphazero.selfplay import SelfPlay
 from envs.go import features
 from envs.go.game import Go
 from envs.go.position import Position
-from experiments.bench.go import middle_game
+from experiments.bench.board_networks import alone, board_network, boards, frozen
+from experiments.bench.openspiel import SCRIPT
 from experiments.bench.turns import Config, in_process, in_turns, repeat, report
 from experiments.go.alphazero import PRESETS
 from rlkit import compiled, runtime
@@ -44,57 +41,6 @@ MOVE = 400
 """simulations of a single move"""
 AGES: dict[str, Any] = {"opening_share": 1.0, "opening_moves": 80}
 """random openings, so that games are of all ages, as after the first minutes of self-play"""
-
-
-def board_network(channels: int, blocks: int, seed: int = 1) -> BoardNetwork:
-    """An untrained one, but with heads that do not begin at zero: a search would see no difference between moves."""
-    torch.manual_seed(seed)
-    network = BoardNetwork(Go.planes, channels, blocks, size=9)
-    for head in (network.points, network.board):
-        nn.init.normal_(head.weight, std=0.5)  # type: ignore[arg-type]
-    return network.eval()
-
-
-@cache
-def boards(rows: int) -> np.ndarray:
-    """Planes of the middle game: [rows, C, 9, 9]."""
-    planes = Go(9).encode(middle_game(Go(9)))
-    return np.resize(planes, (rows, *planes.shape[1:]))
-
-
-def frozen(network: BoardNetwork, precision: str, form: str) -> Evaluate:
-    """The network "traced" or "compiled" as it is now: it has to be made anew for other weights."""
-    weights = copy.deepcopy(network).requires_grad_(False)
-    weights.to(torch.bfloat16 if precision == "bf16" else torch.float32)
-    model: Any
-    if form == "traced":  # its check would run without gradients, where the network calls what cannot be traced
-        trace = torch.jit.trace(weights, torch.from_numpy(boards(ROWS)), strict=False, check_trace=False)
-        model = torch.jit.freeze(trace)
-    else:
-        from torch._inductor import config as inductor
-
-        inductor.freezing = True
-        torch._dynamo.reset()
-        model = torch.compile(weights)
-
-    def evaluate(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        with torch.inference_mode():
-            out = model(torch.from_numpy(planes))
-        return out["policy"].numpy(), out["value"].numpy()
-
-    evaluate(boards(ROWS))
-    return evaluate
-
-
-def alone(evaluate: Evaluate, rows: int, parts: int) -> Callable[[], int]:
-    """The network and nothing else, on a thread for each part, with so many rows in all."""
-    pool, batches, times = ThreadPoolExecutor(parts), np.array_split(boards(rows), parts), 16
-
-    def work() -> int:
-        list(pool.map(lambda batch: [evaluate(batch) for _ in range(times)], batches))
-        return times * rows
-
-    return work
 
 
 def self_play(network: BoardNetwork, cfg: SelfPlayConfig, evaluate: Any = None) -> Callable[[], int]:
@@ -140,52 +86,11 @@ def search_alone(root: Any, simulations: int = 200, count: int = 64) -> Callable
     return work
 
 
-PEER = """
-import sys
-import numpy as np
-import pyspiel
-import torch
-from open_spiel.python.algorithms import mcts
-from open_spiel.python.utils.lru_cache import LRUCache
-from rlkit.search.inference import Inference, priors_of
-from experiments.bench.search import board_network
-
-simulations, channels, blocks, threads = map(int, sys.argv[1:])
-torch.set_num_threads(threads or torch.get_num_threads())
-network, cache = Inference(board_network(channels, blocks), "fp32"), LRUCache(2**16)
-
-class Evaluator(mcts.Evaluator):  # as open_spiel.python.algorithms.alpha_zero.evaluator, which is bound to jax
-    def ask(self, state):
-        board, mask = np.asarray(state.observation_tensor()), np.asarray(state.legal_actions_mask())
-        def infer():
-            planes = np.zeros((1, 17, 9, 9), np.uint8)  # not what it was made for, but as much work
-            planes[0, :4] = board.reshape(4, 9, 9)
-            logits, value = network(planes)
-            return value[0], priors_of(logits, mask[None] > 0)[0]
-        return cache.make(board.tobytes() + mask.tobytes(), infer)
-
-    def evaluate(self, state):
-        value, _ = self.ask(state)
-        return np.array([value, -value])
-
-    def prior(self, state):
-        _, policy = self.ask(state)
-        return [(action, policy[action]) for action in state.legal_actions()]
-
-game, best = pyspiel.load_game("go(board_size=9)"), mcts.SearchNode.puct_value
-bot = mcts.MCTSBot(game, 1.41, simulations, Evaluator(), False, None, best, dont_return_chance_node=True)
-for _ in sys.stdin:
-    cache.clear()
-    bot.step(game.new_initial_state())
-    print(1, flush=True)
-"""
-
-
 def openspiel(threads: int) -> Callable[[], int]:
     """A move by OpenSpiel's Python MCTSBot as its AlphaZero sets it up, with the same network in fp32, on so many
     threads of torch (0: its default). It sits in a process of its own, asleep between its turns.
     """
-    return in_process("pyspiel", PEER, MOVE, CHANNELS, BLOCKS, threads)
+    return in_process("pyspiel", SCRIPT, MOVE, CHANNELS, BLOCKS, threads)
 
 
 def first_move(network: BoardNetwork) -> float:
@@ -215,9 +120,9 @@ def on_cpu(cfg: Config, network: BoardNetwork) -> None:
         if form == "compiled" and not shutil.which(os.environ.get("CXX", "g++")):
             left_out(cfg, f"network alone, {name}", "not measured: no C++ compiler")
             continue
-        frozen(board_network(CHANNELS, BLOCKS, seed=2), fast, form)  # imports, and what caches may keep
+        frozen(board_network(CHANNELS, BLOCKS, seed=2), fast, form, ROWS)  # imports, and what caches may keep
         began = time.perf_counter()
-        forms[name] = frozen(network, fast, form)
+        forms[name] = frozen(network, fast, form, ROWS)
         report(cfg, f"{name}: for each new weights", time.perf_counter() - began, "s")
     gumbel = SelfPlayConfig(games=parts * ROWS, parts=parts)
     plays = {"gumbel": gumbel, "puct": replace(gumbel, root="puct", simulations=64)}
