@@ -17,12 +17,13 @@ from PIL import Image
 
 from envs.atari import HUMANS, Atari
 from envs.go.position import Position
-from experiments.control import worlds as games
+from experiments.control import worlds
 from experiments.go import match
 from experiments.go.pictures import draw_first_moves
 from experiments.go.players import agent_folder, agent_info, board_for, go_player, load_agent
-from rlkit import evaluate, runtime
+from rlkit import runtime
 from rlkit.config import AtLeast, Between, check_bounds, flag
+from rlkit.evaluate import episodes
 
 
 @dataclass
@@ -33,19 +34,21 @@ class Config:
     """run or agent folder; of an agent that plays Go also alphazero:NAME, and both with :SIMULATIONS; of an
     AlphaGo also :VARIANT"""
     episodes: Annotated[int, AtLeast(1)] = 30
-    """an agent that plays Go: games against each opponent"""
+    """episodes to play; of an agent that plays Go, games against each opponent"""
     against: tuple[str, ...] = ()
     """opponents of an agent that plays Go, as `match` has them; default: random and mcts:1000"""
     env: str | None = None
-    """only to insist: an agent of another game is refused"""
+    """the game that the agent must be for: one of another game is refused; default: whatever it was trained on"""
     protocol: Literal["nature", "machado"] | None = None
-    """default: the one the agent was trained under"""
+    """rules of an Atari game's episodes; default: those that the agent was trained under"""
     epsilon: Annotated[float | None, Between(0, 1)] = None
-    """random actions; default: the protocol's (nature .05, machado 0)"""
+    """share of random actions; default: the protocol's (nature .05, machado 0)"""
     max_frames: Annotated[int | None, AtLeast(1)] = None
     """frame cap of an episode; default: the protocol's (nature 18,000, machado 108,000)"""
     seed: Annotated[int, AtLeast(0)] = 0
+    """of all random numbers"""
     device: str = "cpu"
+    """where the agent's network is: cpu, cuda or auto"""
     threads: Annotated[int, AtLeast(0)] = 0
     """CPU threads; 0: as many as there are idle cores, or in a match one a core"""
     json: bool = False
@@ -53,7 +56,7 @@ class Config:
     video: Path | None = None
     """write one game of at most 18,000 frames as a video (needs the extra `video`)"""
     picture: Path | None = None
-    """write what an agent that plays Go thinks after 1 and 8 moves of its own, as a PNG"""
+    """write a PNG of what an AlphaZero's network and search say after 1 and 8 moves of its own"""
 
 
 def main(cfg: Config) -> dict:
@@ -67,16 +70,16 @@ def main(cfg: Config) -> dict:
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     agent, info = load_agent(cfg.path, device)
     game, trained = info["env"]["game"], info["env"]["protocol"]
-    if cfg.env and (game if cfg.env == game else games.full_name(cfg.env)) != game:
+    if cfg.env and (game if cfg.env == game else worlds.full_name(cfg.env)) != game:
         raise ValueError(f"{cfg.path} is an agent for {game}, not for {cfg.env}: it has other actions and pictures")
     protocol = cfg.protocol or trained
     for name in ("protocol", "max_frames", "video"):
-        if getattr(cfg, name) is not None and not games.is_atari(game):
+        if getattr(cfg, name) is not None and not worlds.is_atari(game):
             raise ValueError(f"{flag(name)} is for the Atari emulator; {game} has none of it")
-    epsilon = games.evaluation_epsilon(game, protocol) if cfg.epsilon is None else cfg.epsilon
+    epsilon = worlds.evaluation_epsilon(game, protocol) if cfg.epsilon is None else cfg.epsilon
     # One episode an environment, in at most 32 at a time.
     num_envs = next(n for n in range(min(cfg.episodes, 32), 0, -1) if cfg.episodes % n == 0)
-    envs = games.make(
+    envs = worlds.make(
         game,
         num_envs,
         seed=cfg.seed,
@@ -88,9 +91,9 @@ def main(cfg: Config) -> dict:
         size=agent.obs_shape[-1],
     )
     rng = np.random.default_rng(cfg.seed)
-    scores = evaluate.episodes(lambda obs, first: agent.act(obs, epsilon, rng, first), envs, cfg.episodes)
+    scores = episodes(lambda obs, first: agent.act(obs, epsilon, rng, first), envs, cfg.episodes)
     low, high = scores.interval()
-    normalised = games.normalised(game, scores.mean)
+    normalised = worlds.normalised(game, scores.mean)
     out = {
         "game": game,
         "protocol": envs.protocol,
@@ -119,7 +122,7 @@ def matches(cfg: Config) -> dict[str, dict]:
     for name in ("env", "protocol", "epsilon", "max_frames", "video"):
         if getattr(cfg, name) is not None:
             raise ValueError(f"{flag(name)} is for agents of Atari games; {cfg.path} plays matches, see --against")
-    path, games = str(cfg.path), cfg.episodes
+    path = str(cfg.path)
     if cfg.picture:
         if agent_info(agent_folder(path).folder).get("kind") != "alphazero":  # type: ignore[union-attr]
             raise ValueError(f"--picture shows what an AlphaZero thinks: {path} is none")
@@ -128,7 +131,7 @@ def matches(cfg: Config) -> dict[str, dict]:
         print(f"wrote {cfg.picture}", file=sys.stderr)
     shared = {name: getattr(cfg, name) for name in ("threads", "seed", "device", "json")}
     return {
-        spec: match.main(match.Config(path, spec, games=games, **shared))
+        spec: match.main(match.Config(path, spec, games=cfg.episodes, **shared))
         for spec in cfg.against or ("random", "mcts:1000")
     }
 
@@ -144,7 +147,7 @@ def record(
     except ImportError as error:
         raise ModuleNotFoundError("videos need the extra `video`: pip install -e '.[video]'") from error
     frames = max_frames or 18_000
-    player = games.make(
+    player = worlds.make(
         env["game"], 1, seed=seed, protocol=protocol, training=False, max_frames=frames, flicker=env.get("flicker")
     )
     camera = Atari(

@@ -36,16 +36,16 @@ class Config(RunConfig):
     size: Annotated[int, Between(2, 19), Fixed] = 9
     """lines of the board: 9, or 5, the quick form"""
     games: str | None = None
-    """SGF collection, or a folder of them, which may have moved when a run goes on; without one, games between
-    `teacher` and itself are made"""
+    """SGF collection, or a folder of them, which may have moved when a run goes on; without one, --teacher
+    makes games against itself"""
     teacher: Annotated[str, Fixed] = "mcts:1000"
-    """a player as in `match`"""
+    """a player as in `match`, who makes the games where none are given"""
     scale: Annotated[float, AtLeast(0.0001), Fixed] = 1.0
-    """times the updates and games of all stages"""
+    """factor to the updates and games of all stages"""
     match_games: Annotated[int, AtLeast(0)] = 20
-    """of each pair of variants in the table; 0: no table"""
+    """games of each pair of variants in the table; 0: no table"""
     match_simulations: Annotated[int, AtLeast(1)] = 100
-    """of a move in it"""
+    """simulations of a move in the table's games"""
     seed: Annotated[int, AtLeast(0), Fixed] = 1
 
 

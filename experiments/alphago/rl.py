@@ -49,11 +49,11 @@ class Config(RunConfig):
     """run or agent folder of the supervised policy; it may move, with the new place said when the run goes on, and
     must stay the same; `alphago_sl` makes one"""
     baseline: str | None = None
-    """run or agent folder of a value network, whose value the outcome is compared with; none: 0"""
+    """run or agent folder of a value network, whose values the outcomes are compared with; default: with 0"""
     komi: Annotated[float | None, Between(-361, 361), Fixed] = None
     """points for White; default: the supervised policy's"""
     games: Annotated[int, AtLeast(2), Fixed] = 64
-    """of a set, and so of an update"""
+    """games of a set, from which one update learns"""
     snapshot_every: Annotated[int, AtLeast(1), Fixed] = 20
     """updates between the snapshots that the opponents are drawn from"""
     opening_moves: Annotated[int, AtLeast(0), Fixed] = 0
@@ -61,12 +61,12 @@ class Config(RunConfig):
     evaluate_every: Annotated[int, AtLeast(1)] = 100
     """updates between evaluations; the agent's folder is saved then"""
     evaluate_games: Annotated[int, AtLeast(2)] = 400
-    """against the supervised policy in each evaluation"""
+    """games against the supervised policy in each evaluation"""
     evaluate_opening_moves: Annotated[int, AtLeast(0)] = 4
-    """random moves at the beginning of each of those"""
+    """random moves at the beginning of each game of an evaluation"""
     seed: Annotated[int, AtLeast(0), Fixed] = 1
     trainer: TrainConfig = field(default_factory=lambda: replace(BASE))
-    """accumulate: the parts that a set's positions are learned from in, where they do not fit at once"""
+    """accumulate: batches that the positions of a set are divided into, where they do not fit at once"""
 
 
 PRESETS = {

@@ -7,7 +7,7 @@ Source: Silver et al. 2016, Methods, "Rollout policy". Its features are `envs/go
 """
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +29,12 @@ from rlkit.logger import say
 from rlkit.run import Run
 from rlkit.trainer import TrainConfig, Trainer
 
+# A weight that few positions have is held near 0 by its decay, and changes by about the rate in each that has it.
+BASE = TrainConfig(
+    steps=3000, optimizer="adamw", lr=0.02, weight_decay=0.02, lr_warmup=50, lr_decay="cosine", clip=0,
+    log_every=100, save_every=1000,
+)  # fmt: skip
+
 
 @dataclass
 class Config(RunConfig):
@@ -41,22 +47,17 @@ class Config(RunConfig):
     size: Annotated[int, AtLeast(0), Fixed] = 0
     """lines of the board; 0: those of the first game that can be used"""
     least_rating: Annotated[int, AtLeast(0), Fixed] = 0
-    """of both players; 0: whatever they have"""
+    """games of players below this rating are left out; 0: none"""
     least_moves: Annotated[int, AtLeast(1), Fixed] = 10
-    """of a game"""
+    """shorter games are left out"""
     held_out: Annotated[float, Between(0, 1), Fixed] = 0.1
     """share of the games that is measured on and not learned from"""
     batch_size: Annotated[int, AtLeast(1), Fixed] = 512
+    """positions in an update"""
     seed: Annotated[int, AtLeast(0), Fixed] = 1
     device: str = "cpu"
     """cpu, cuda, cuda:1, ..."""
-    # A weight that few positions have is held near 0 by its decay, and changes by about the rate in each that has it.
-    trainer: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            steps=3000, optimizer="adamw", lr=0.02, weight_decay=0.02, lr_warmup=50, lr_decay="cosine", clip=0,
-            log_every=100, save_every=1000,
-        )
-    )  # fmt: skip
+    trainer: TrainConfig = field(default_factory=lambda: replace(BASE))
 
 
 PRESETS = {"small": Config()}

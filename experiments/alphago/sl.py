@@ -41,20 +41,23 @@ class Config(RunConfig):
     size: Annotated[int, AtLeast(0), Fixed] = 0
     """lines of the board; 0: those of the first game that can be used"""
     least_rating: Annotated[int, AtLeast(0), Fixed] = 0
-    """of both players; 0: whatever they have"""
+    """games of players below this rating are left out; 0: none"""
     least_moves: Annotated[int, AtLeast(1), Fixed] = 10
-    """of a game"""
+    """shorter games are left out"""
     held_out: Annotated[float, Between(0, 1), Fixed] = 0.1
     """share of the games that is measured on and not learned from"""
     planes: Annotated[Literal[4, 12, 20, 48], Fixed] = 48
-    """colour and ones; and turns since; and liberties; and all the others"""
+    """that the network sees: 4 (colour and ones), 12 (and turns since), 20 (and liberties), 48 (all)"""
     channels: Annotated[int, AtLeast(1), Fixed] = 64
+    """of the network's tower"""
     layers: Annotated[int, AtLeast(1), Fixed] = 8
+    """convolutions of the network's tower"""
     batch_size: Annotated[int, AtLeast(1), Fixed] = 256
+    """positions in an update"""
     eval_every: Annotated[int, AtLeast(1)] = 500
     """updates between evaluations; the agent's folder is saved then"""
     eval_positions: Annotated[int, AtLeast(0)] = 5_000
-    """that an evaluation on the way looks at; the last one looks at all that are held out"""
+    """positions held out that an evaluation on the way measures, 0: all; the last one measures all"""
     seed: Annotated[int, AtLeast(0), Fixed] = 1
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(

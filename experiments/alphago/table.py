@@ -36,12 +36,13 @@ class Config:
     agent: Annotated[Path, tyro.conf.Positional]
     """run or agent folder of an AlphaGo with all its parts"""
     variants: tuple[str, ...] = tuple(VARIANTS)
+    """of the agent, that play: r for rollouts, v for the value network, p for the policy network"""
     opponents: tuple[str, ...] = ()
     """players as in `match`, who play too; the first one has Elo 0, or, without any, the last variant"""
     games: Annotated[int, AtLeast(2)] = 20
-    """of each pair, half with each colour"""
+    """games of each pair, half with each colour"""
     simulations: Annotated[int, AtLeast(1)] = 100
-    """of a move"""
+    """simulations of a variant's move"""
     opening_moves: Annotated[int, AtLeast(0)] = 2
     """random moves that each pair of games begins with"""
     parallel: Annotated[int, AtLeast(0)] = 0
@@ -51,6 +52,7 @@ class Config:
     out: Path | None = None
     """also write the table to this JSON file"""
     seed: Annotated[int, AtLeast(0)] = 0
+    """of all random numbers"""
 
 
 def main(cfg: Config) -> dict[str, Any]:

@@ -41,34 +41,37 @@ class Config(RunConfig):
     rl: str | None = None
     """run or agent folder of the policy that learned by playing; `alphago_rl` makes one"""
     data: str | None = None
-    """folder of a run that has made games: they are taken. This and all folders here may have
-    moved when a run goes on"""
+    """folder of an earlier run of this command, whose games are taken. All folders that are named may have moved when
+    a run goes on"""
     games: str | None = None
     """SGF collection, or a folder of them; outcomes are their result fields', and games without one are left out"""
     komi: Annotated[float | None, Between(-361, 361), Fixed] = None
     """points for White in the games that are made; default: that of --rl"""
     positions: Annotated[int, AtLeast(0), Fixed] = 40_000
-    """games to make, with one position each; of those of --data and --games at most so many. 0: all of these"""
+    """games to make, with one position each; of the games of --data and --games at most so many, 0: all"""
     tower_from: str | None = None
     """run or agent folder of a policy whose tower the network begins with: with less than millions of games it learns
     much more than from nothing, as the paper's did"""
     most_moves: Annotated[int, AtLeast(0), Fixed] = 0
-    """U is drawn from 1 to this; 0: 450 in 361 of the board's points, as in the paper"""
+    """the random move of a game that is made comes after 0 to so many - 1 others; 0: as in the paper, 450 on 19x19"""
     at_once: Annotated[int, AtLeast(1), Fixed] = 512
     """games that are made in lock-step"""
     whole_games: Annotated[bool, Fixed] = False
-    """learn from all positions of fewer games"""
+    """learn from all positions of fewer games, not from one of each"""
     held_out: Annotated[float, Between(0, 1), Fixed] = 0.1
     """share of the games that is measured on and not learned from"""
     channels: Annotated[int, AtLeast(1), Fixed] = 64
+    """of the network's tower"""
     layers: Annotated[int, AtLeast(1), Fixed] = 8
+    """convolutions of the network's tower"""
     batch_size: Annotated[int, AtLeast(1), Fixed] = 256
+    """positions in an update"""
     epochs: Annotated[float, AtLeast(0)] = 8
     """times that each position is seen on average, each time under one of the eight symmetries"""
     evaluate_every: Annotated[int, AtLeast(1)] = 500
     """updates between evaluations; the agent's folder is saved then"""
     seed: Annotated[int, AtLeast(0), Fixed] = 1
-    # steps=0: those of the epochs
+    # steps 0: as many as --epochs says
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             steps=0, optimizer="adamw", lr=1e-3, weight_decay=0.05, lr_warmup=100, lr_decay="cosine",

@@ -22,20 +22,21 @@ class Config:
     """Measure speed. Peers (the extra `bench`) run in turns with ours."""
 
     what: Annotated[Literal["alphago", "dqn", "go", "neighbours", "nn", "search"], tyro.conf.Positional] = "dqn"
+    """what is measured"""
     against: Path | None = None
     """another checkout of this project: rows in turns with its own, without peers; exit status 1: one is slower here"""
     json: bool = False
     """one JSON object a line instead of a table"""
     env: str = "pong"
-    """for dqn"""
+    """game that dqn plays"""
     rounds: Annotated[int, AtLeast(1)] = 5
-    """turns of each; medians are reported. With --against at least 15"""
+    """turns of each row; medians are reported. With --against at least 15"""
     seconds: Annotated[float, AtLeast(0.01)] = 6.0
-    """length of a turn, about"""
+    """length of a turn, about, in seconds"""
     threads: Annotated[int, AtLeast(0)] = 0
-    """CPU threads of dqn; 0: those of idle cores. go says itself which figure has one and which two"""
+    """CPU threads of dqn, nn and alphago; 0: those of idle cores. go says itself which figure has one and which two"""
     device: str = "auto"
-    """for dqn"""
+    """where the networks of dqn, nn and alphago are: cpu, cuda or auto"""
 
 
 def in_turns(cfg: Config, contestants: dict[str, Callable[[], int]]) -> dict[str, float]:

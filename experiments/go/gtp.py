@@ -33,13 +33,13 @@ class Config:
     komi: Annotated[float | None, Between(-361, 361)] = None
     """points for White; default: what the agent was trained with, else 7.5"""
     simulations: Annotated[int, AtLeast(0)] = 0
-    """of an agent with a network for each move; 0: its default, or as many as --seconds allow"""
+    """simulations of an agent with a network for each move; 0: its default, or as many as --seconds allow"""
     seconds: Annotated[float, AtLeast(0)] = 0.0
-    """for each move, until the clock of the protocol says otherwise; 0: no limit"""
+    """seconds for each move, until the clock of the protocol says otherwise; 0: no limit"""
     resign: Annotated[float | None, Between(0, 1)] = None
     """an agent with a network resigns where its best move's value, in -1 to 1, is below minus this; default: never"""
     device: str = "cpu"
-    """where its network is: cpu, cuda or auto"""
+    """where an agent's network is: cpu, cuda or auto"""
     threads: Annotated[int, AtLeast(0)] = 0
     """CPU threads of an agent with a network; 0: as many as pay, of the cores that are idle"""
     seed: Annotated[int, AtLeast(0)] = 0

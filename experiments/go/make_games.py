@@ -33,14 +33,15 @@ class Config:
     out: Annotated[Path, tyro.conf.Positional]
     """the collection; games that it has are not played again"""
     a: str = "mcts:1000"
-    """a player as in `match`; Black in every other game"""
+    """player A, as in `match`; Black in every other game"""
     b: str = ""
-    """its opponent; by default the same"""
+    """player B, A's opponent; by default A plays itself"""
     games: Annotated[int, AtLeast(1)] = 1000
+    """games that the collection will have"""
     size: int | None = None
     """lines of the board, 1 to 19; default: what A was trained on, else 9"""
     komi: Annotated[float | None, Between(-361, 361)] = None
-    """default: what A was trained with, else 7.5"""
+    """points for White; default: what A was trained with, else 7.5"""
     opening_moves: Annotated[int, AtLeast(0)] = 2
     """random moves that each pair of games begins with"""
     time_limit: Annotated[float, AtLeast(0.1)] = 60.0
@@ -50,6 +51,7 @@ class Config:
     threads: Annotated[int, AtLeast(0)] = 0
     """CPU threads of all games together; 0: one a core"""
     seed: Annotated[int, AtLeast(0)] = 0
+    """of all random numbers"""
 
 
 def main(cfg: Config) -> Path:

@@ -33,19 +33,20 @@ class Config:
     """Play a match and say how A does against B."""
 
     a: Annotated[str, tyro.conf.Positional]
-    """random, mcts:SIMULATIONS, gnugo:LEVEL, gtp:COMMAND, an agent's or run's folder or alphazero:NAME, with or
-    without :SIMULATIONS"""
+    """player A: random, mcts:SIMULATIONS, gnugo:LEVEL, gtp:COMMAND, an agent's or run's folder or alphazero:NAME, with
+    or without :SIMULATIONS"""
     b: Annotated[str, tyro.conf.Positional]
-    """its opponent, of the same kinds"""
+    """player B, of the same kinds"""
     games: Annotated[int, AtLeast(1)] = 100
+    """games of the match; A is Black in every other one"""
     size: int | None = None
     """lines of the board, 1 to 19; default: what A (or B) was trained on, else 9"""
     komi: Annotated[float | None, Between(-361, 361)] = None
-    """default: what A (or B) was trained with, else 7.5"""
+    """points for White; default: what A (or B) was trained with, else 7.5"""
     openings: Annotated[int, AtLeast(0)] = 50
     """random openings, each played twice with changed colours; 0: all games begin on the empty board"""
     opening_moves: Annotated[int | None, AtLeast(0)] = None
-    """their length; default: 2 on small boards, 4 on 9x9, 8 on 19x19"""
+    """moves of a random opening; default: 2 on small boards, 4 on 9x9, 8 on 19x19"""
     time_limit: Annotated[float, AtLeast(0.1)] = 60.0
     """seconds that a program may take for a move; after that it loses"""
     parallel: Annotated[int, AtLeast(0)] = 0
@@ -53,8 +54,9 @@ class Config:
     threads: Annotated[int, AtLeast(0)] = 0
     """CPU threads of all games together; 0: one a core"""
     device: str = "cpu"
-    """of agents with a network: cpu, cuda or auto"""
+    """where the networks of agents are: cpu, cuda or auto"""
     seed: Annotated[int, AtLeast(0)] = 0
+    """of all random numbers"""
     sgf: Path | None = None
     """write all games to this file"""
     json: bool = False
