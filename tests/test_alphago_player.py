@@ -13,7 +13,7 @@ from test_alphago_search import random_playouts
 from agents.alphago import player as module
 from agents.alphago.network import PolicyNetwork, ValueNetwork
 from agents.alphago.parts import Parts, describe, evaluators, from_files
-from agents.alphago.player import AlphaGo, World
+from agents.alphago.player import AlphaGo, GameFunctions
 from agents.alphago.search import SearchConfig, first_priors
 from agents.alphago.variants import VARIANTS
 from envs.go import features, patterns
@@ -83,11 +83,11 @@ def test_an_evaluator_takes_the_present_weights_when_told():
 
 def toy(variant="r", simulations=200, **options):
     """Tic-tac-toe, with random rollouts."""
-    world = World(GAME.encode, lambda weights: random_playouts, symmetries=lambda size: SYMMETRIES)
+    functions = GameFunctions(GAME.encode, lambda weights: random_playouts, symmetries=lambda size: SYMMETRIES)
     torch.manual_seed(3)
     nets = Parts(PolicyNetwork(3, 2, 4, 2, False), ValueNetwork(3, 2, 4, 2), np.zeros(1, np.float32))
     options = {"search": SearchConfig(c_puct=1.0, leaves=4)} | options
-    return AlphaGo(nets, world, simulations, variant, **options)
+    return AlphaGo(nets, functions, simulations, variant, **options)
 
 
 def go(variant="rvp", simulations=60, **options):
@@ -95,14 +95,14 @@ def go(variant="rvp", simulations=60, **options):
         policy = policy_of(weights)
         return lambda states, seed: playouts(states, policy, seed)[0]
 
-    world = World(
+    functions = GameFunctions(
         lambda states: features.alphago_slab(states, *map(int, states[0, :2]), colour_plane=True),
         rollouts, patterns.features, features.symmetries,
     )  # fmt: skip
     torch.manual_seed(3)
     rollout = np.random.default_rng(0).normal(size=patterns.NUM_FEATURES).astype(np.float32)
     parts = Parts(PolicyNetwork(3, 48, 4, 2), ValueNetwork(3, 49, 4, 2), rollout)
-    return AlphaGo(options.pop("parts", parts), world, simulations, variant, **options)
+    return AlphaGo(options.pop("parts", parts), functions, simulations, variant, **options)
 
 
 def play_tictactoe(player, game):
@@ -192,7 +192,7 @@ def test_the_tree_policy_is_the_rollouts_softmax_also_without_rollouts():
 
 def test_the_policy_alone_plays_its_most_probable_sensible_move():
     player, position = go("p"), Position.empty(3, 0.5).play(0)
-    logits = player.policy(player.world.encode(position.states()[1]))[0]
+    logits = player.policy(player.functions.encode(position.states()[1]))[0]
     logits[0] = -99  # the stone
     assert player(position) == logits.argmax()
     assert [row["move"] for row in player.analyze(position)] == np.argsort(-logits, kind="stable")[:9].tolist()
@@ -318,13 +318,13 @@ def test_an_agent_on_disk_plays_the_same():
     info = player.describe() | {"env": {"game": "go", "size": 3, "komi": 0.5}}
     assert info["kind"] == "alphago" and info["config"]["search"]["lam"] == 0.25
     weights = describe(player.parts)[1]
-    again = AlphaGo.from_files(info, weights, world=player.world, simulations=60)
+    again = AlphaGo.from_files(info, weights, functions=player.functions, simulations=60)
     again.new_game(7)
     first, second = player.search(position), again.search(position)
     np.testing.assert_array_equal(first.N, second.N)
     assert again.variant == "rvp" and second.mixture.n_thr == 2
     with pytest.raises(TypeError):
-        AlphaGo.from_files({"config": info["config"] | {"search": {"speed": 1}}}, weights, world=player.world)
+        AlphaGo.from_files({"config": info["config"] | {"search": {"speed": 1}}}, weights, functions=player.functions)
 
 
 @pytest.mark.parametrize("variant", ["rvp", "p", "r"])

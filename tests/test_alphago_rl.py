@@ -73,7 +73,7 @@ def pool_play(network, **options):
 
 def trainer(network, experience, steps, run_dir=None, **options):
     cfg = TrainConfig(
-        steps=steps, progress=False, accumulate=experience.parts, save_every=100,
+        steps=steps, progress=False, accumulate=experience.accumulate, save_every=100,
         **{"optimizer": "sgd", "lr": 1.0, "momentum": 0.0, "clip": 0.0} | options,
     )  # fmt: skip
     return Trainer(network, reinforce_loss, cfg, run_dir, state={"games": experience})
@@ -200,7 +200,7 @@ def test_parts_add_up_to_the_gradient_of_the_whole_by_hand(parts):
     p = 1/9. Point 8 was free all along, and nobody took it.
     """
     network = Table()
-    experience = pool_play(network, size=2, parts=parts)
+    experience = pool_play(network, size=2, accumulate=parts)
     experience._policies = Scripted(), Scripted()
     learner = trainer(network, experience, steps=1)
     for _, batch, _ in learner.run(experience):  # the last part of the seven moves
@@ -214,7 +214,7 @@ def test_parts_are_the_whole_set_dealt_out():
     batches = {}
     for parts in (1, 4):
         torch.manual_seed(0)
-        source = iter(pool_play(small_net(), parts=parts, seed=3))
+        source = iter(pool_play(small_net(), accumulate=parts, seed=3))
         batches[parts] = [next(source) for _ in range(parts)]
     whole, dealt = batches[1][0], batches[4]
     assert sum(len(part["action"]) for part in dealt) == len(whole["action"])
@@ -231,9 +231,9 @@ def test_the_baseline_is_taken_off():
 
 
 def test_too_many_parts():
-    experience = pool_play(Table(), size=2, parts=8)
+    experience = pool_play(Table(), size=2, accumulate=8)
     experience._policies = Scripted(), Scripted()
-    with pytest.raises(ValueError, match="2 games have 7 moves to learn from, too few for 8 parts"):
+    with pytest.raises(ValueError, match="2 games have 7 moves to learn from, too few for 8 batches"):
         next(iter(experience))
 
 
@@ -262,7 +262,7 @@ def test_it_goes_on_bit_for_bit(tmp_path):
         for part in range(1 + halves):
             torch.manual_seed(0)
             network = small_net()
-            experience = pool_play(network, snapshot_every=2, parts=2, opening_moves=1, seed=5)
+            experience = pool_play(network, snapshot_every=2, accumulate=2, opening_moves=1, seed=5)
             learner = trainer(network, experience, 3 if halves and not part else 6, tmp_path / str(halves), lr=0.1)
             assert learner.load() == bool(part)
             for _ in learner.run(experience):

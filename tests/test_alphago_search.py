@@ -217,7 +217,7 @@ def test_each_symmetry_says_the_same_of_an_even_handed_network():
 
     search = Search(SearchConfig(), GAME.encode, points, value, symmetries=SYMMETRIES)
     states = np.repeat(Board().play(0).play(5).play(1).states()[1], 8, 0)
-    logits, values = search._think(states, np.arange(8))
+    logits, values = search._evaluate(states, np.arange(8))
     np.testing.assert_array_equal(logits, points(GAME.encode(states)))
     assert len(set(values.tolist())) > 4
     for k in range(8):

@@ -27,8 +27,8 @@ SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class World:
-    """What an AlphaGo asks of its game beside the verbs that a search calls."""
+class GameFunctions:
+    """Functions that an AlphaGo asks of its game beside the verbs that a search calls."""
 
     encode: Callable[[States], NDArray[np.uint8]]
     """whole games [B, game_size] -> planes [B, C, H, W]"""
@@ -62,14 +62,14 @@ class AlphaGo:
         simulations: of each move, those of the kept tree included; None: as many as `seconds` allow. Where the most
             visited move is not that of the highest Q, up to as many again, until it is.
         resign: None, or answer RESIGN where even the highest Q, in -1 .. 1, is below -resign; the paper's is 0.8.
-        ponder: grow the tree while the other side thinks: no two games are then alike.
+        ponder: grow the tree while the other side is to move: no two games are then alike.
         threads: that evaluate positions. info: the agent's agent.json.
     """
 
     def __init__(
         self,
         parts: Parts,
-        world: World,
+        functions: GameFunctions,
         simulations: int | None = 400,
         variant: str | None = None,
         search: SearchConfig | None = None,
@@ -88,8 +88,8 @@ class AlphaGo:
                 f"variant {variant} needs the part {' and '.join(missing)}, which this agent does not have"
             )
         self.parts = Parts(**{name: getattr(parts, name) for name in VARIANTS[variant]})
-        self.world, self.variant, self.ponder, self.resign, self.info = world, variant, ponder, resign, info or {}
-        self.simulations = simulations
+        self.functions, self.variant, self.info = functions, variant, info or {}
+        self.simulations, self.resign, self.ponder = simulations, resign, ponder
         self.seconds: float | None = None
         """a limit for each move, which still gets one batch of evaluations"""
         self.name = f"alphago:{variant}" + ("" if variant == "p" else f":{simulations or 'time'}")
@@ -97,27 +97,28 @@ class AlphaGo:
         self._networks = [net for net in (self.parts.policy, self.parts.value) if net is not None]
         self._search: Search | None = None
         if variant != "p":
+            size = self._networks[0].config["size"] if self._networks else 0
             self._search = Search(
                 search or SearchConfig(),
-                world.encode,
+                functions.encode,
                 self.policy,
                 self.value,
-                None if self.parts.rollout is None else world.rollouts(self.parts.rollout),
-                None if parts.rollout is None else world.tree_policy(parts.rollout),
-                world.symmetries(self._networks[0].config["size"]) if self._networks and world.symmetries else None,
+                None if self.parts.rollout is None else functions.rollouts(self.parts.rollout),
+                None if parts.rollout is None else functions.tree_policy(parts.rollout),
+                functions.symmetries(size) if size and functions.symmetries else None,
                 threads,
             )
         self.kept = KeptTree(self._plant, self._grow)
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self._trouble: BaseException | None = None
+        self._pondering_error: BaseException | None = None
         self.new_game(0)
 
     def new_game(self, seed: int) -> None:
         """Forget what is known; from here on rollouts and symmetries are those of this seed."""
         self._stop_pondering()
         self.kept.forget()
-        self._said: tuple[Position, list[dict[str, Any]]] | None = None  # of the last move, where its tree went on
+        self._last_analysis: tuple[Position, list[dict[str, Any]]] | None = None  # of a move, where its tree went on
         if self._search:
             self._search.rng = np.random.default_rng(seed)
 
@@ -155,7 +156,7 @@ class AlphaGo:
         """Raises ValueError where the networks were made for another game."""
         if not self._networks:
             return
-        planes, height, width = self.world.encode(games).shape[1:]
+        planes, height, width = self.functions.encode(games).shape[1:]
         for network in self._networks:
             config = network.config
             actions = config["size"] ** 2 + config.get("has_pass", game.num_actions > height * width)
@@ -221,7 +222,7 @@ class AlphaGo:
         self._check(game, games)
         assert self.policy
         moves = moves_of(game, games) & ~game.is_over(games)[:, None]
-        return priors_of(self.policy(self.world.encode(games)), moves)[0]
+        return priors_of(self.policy(self.functions.encode(games)), moves)[0]
 
     def analyze(self, position: Position, seconds: float | None = None) -> list[dict[str, Any]]:
         """The moves by visits, with win rate (0 to 1, by Q), prior and principal variation.
@@ -235,8 +236,8 @@ class AlphaGo:
             priors = self._alone(position)
             order = [int(a) for a in np.argsort(-priors, kind="stable") if priors[a] >= 0]
             return [{"move": a, "visits": 1, "winrate": 0.5, "prior": float(priors[a]), "pv": [a]} for a in order]
-        if seconds == 0 and self._said is not None and self._said[0] is position:
-            return self._said[1]
+        if seconds == 0 and self._last_analysis is not None and self._last_analysis[0] is position:
+            return self._last_analysis[1]
         if self.ponder:
             self._recognise(position)
         end = None if seconds == 0 else end_after(self.seconds if seconds is None else seconds)
@@ -246,7 +247,7 @@ class AlphaGo:
 
     def _begin_pondering(self, position: Position, move: int) -> None:
         assert self.kept.trees is not None
-        self._said = position, _table(self.kept.trees)
+        self._last_analysis = position, _table(self.kept.trees)
         after = position.play(move)
         if not after.is_over:
             self._stop.clear()
@@ -261,7 +262,7 @@ class AlphaGo:
                 self.kept.grow(position, before + 32)
         except BaseException as error:
             self.kept.forget()
-            self._trouble = error
+            self._pondering_error = error
 
     def _stop_pondering(self) -> None:
         """Nobody else may touch the tree before. Raises what went wrong meanwhile."""
@@ -269,8 +270,8 @@ class AlphaGo:
             self._stop.set()
             self._thread.join()
             self._thread = None
-            if (error := self._trouble) is not None:
-                self._trouble = None
+            if (error := self._pondering_error) is not None:
+                self._pondering_error = None
                 raise error
 
     def _recognise(self, position: Position) -> None:
@@ -293,7 +294,7 @@ class AlphaGo:
     def from_files(
         cls, info: Mapping[str, Any], weights: dict[str, Tensor], device: torch.device | str = "cpu", **options: Any
     ) -> "AlphaGo":
-        """Rebuild it; options: `world`, and others of __init__.
+        """Rebuild it; options: `functions`, and others of __init__.
 
         Raises KeyError, TypeError, ValueError, RuntimeError where the files do not fit.
         """

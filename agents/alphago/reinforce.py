@@ -33,8 +33,8 @@ class PoolPlay:
     """An iterator of batches for `reinforce_loss`: the moves of the network in a set of games, half with each colour.
 
     Its opponent in a set is drawn from a pool of its snapshots. A set serves one update, for which it is dealt out in
-    `parts` batches, every parts-th position each: their gradients' mean is the set's, 1/n of the sum over its n games.
-    So the trainer has to accumulate as many.
+    `accumulate` batches, every accumulate-th position each: their gradients' mean is the set's, 1/n of the sum over its
+    n games. So the trainer has to accumulate as many.
 
     Args:
         game, encode: see `agents.alphago.games.play`. network: plays as it is when a set begins.
@@ -51,7 +51,7 @@ class PoolPlay:
         network: nn.Module,
         size: int = 128,
         snapshot_every: int = 500,
-        parts: int = 1,
+        accumulate: int = 1,
         opening_moves: int = 0,
         baseline: Value | None = None,
         seed: int = 0,
@@ -59,7 +59,8 @@ class PoolPlay:
         timer: Timer | None = None,
     ):
         self.game, self.encode, self.network, self.baseline = game, encode, network, baseline
-        self.size, self.snapshot_every, self.parts, self.opening_moves = size, snapshot_every, parts, opening_moves
+        self.size, self.snapshot_every, self.opening_moves = size, snapshot_every, opening_moves
+        self.accumulate = accumulate
         self.rng = np.random.default_rng(runtime.derive_seed(seed, 0))
         self.timer = timer or Timer()
         self.sets = self.moves = 0
@@ -76,8 +77,8 @@ class PoolPlay:
         while True:
             with self.timer("games"):
                 batch = self._batch(self._play())
-            for part in range(self.parts):
-                yield {name: torch.from_numpy(array[part :: self.parts]) for name, array in batch.items()}
+            for part in range(self.accumulate):
+                yield {name: torch.from_numpy(array[part :: self.accumulate]) for name, array in batch.items()}
 
     def _play(self) -> Played:
         """A set of games against one of the pool."""
@@ -107,12 +108,14 @@ class PoolPlay:
     def _batch(self, played: Played) -> dict[str, NDArray]:
         """The arguments of `reinforce_loss` for the whole set."""
         kept = played.kept
-        if (count := len(kept.get("action", ()))) < self.parts:
-            raise ValueError(f"{self.size} games have {count} moves to learn from, too few for {self.parts} parts")
+        if (count := len(kept.get("action", ()))) < self.accumulate:
+            raise ValueError(
+                f"{self.size} games have {count} moves to learn from, too few for {self.accumulate} batches"
+            )
         z = played.z
         seen = z if self.baseline is None else z - self._values(kept["planes"])
-        # The trainer averages over the parts: with n / parts for n the mean is the sum over n.
-        share = np.full(len(z), self.size / self.parts, np.float32)
+        # The trainer averages over the batches: with n / accumulate for n the mean is the sum over n.
+        share = np.full(len(z), self.size / self.accumulate, np.float32)
         wanted = {name: kept[name] for name in ("planes", "action", "legal")}
         return {**wanted, "advantage": seen, "games": share}
 

@@ -28,7 +28,7 @@ from rlkit.augmentations import turn_boards
 from rlkit.errors import NonFiniteLoss
 from rlkit.search.game import Game, States, moves_of
 from rlkit.search.inference import priors_of
-from rlkit.search.root import deepen
+from rlkit.search.root import grow_trees
 from rlkit.search.trees import Edges
 
 Floats = NDArray[np.float32]
@@ -51,7 +51,7 @@ class SearchConfig:
     leaves: int = 8
     """rollouts of each thread that are under way at once"""
     late: bool = False
-    """go on while the networks think; on a CPU, which has nothing to do meanwhile but the same, it is no gain"""
+    """go on while the networks evaluate; on a CPU, which has nothing to do meanwhile but the same, it is no gain"""
     unvisited: Literal["zero", "node"] = "zero"
     """Q of an edge that nothing is known of: 0, or the mean of what is known of its node"""
 
@@ -134,15 +134,15 @@ class Search:
     def plant(self, trees: DoubleTrees, game: Game, games: States) -> None:
         """Begin the trees anew from games [G, game_size]; waits for the networks."""
         moves = np.where(game.is_over(games)[:, None], False, moves_of(game, games))
-        trees.plant(games, first_priors(moves, self._guess(games)))
+        trees.plant(games, first_priors(moves, self._early_priors(games)))
         going = np.flatnonzero(moves.any(1))
         if len(going) and (self.policy or self.value):
-            logits, value = self._think(games[going], self._turns(len(going)))
-            self._answer(trees, going, 0 * going, moves[going], logits, value)
+            logits, value = self._evaluate(games[going], self._turns(len(going)))
+            self._add_answers(trees, going, 0 * going, moves[going], logits, value)
 
     def grow(self, trees: DoubleTrees, game: Game, games: States, goal: int, end: float = np.inf) -> None:
         """Search on until each root has had `goal` simulations, nothing can grow, or `time.monotonic()` is `end`."""
-        thinks, late = bool(self.policy or self.value), self.cfg.late and self.rollouts is not None
+        has_networks, late = bool(self.policy or self.value), self.cfg.late and self.rollouts is not None
         answers: deque[Callable[[], None]] = deque()
 
         def step(edges: Edges) -> None:
@@ -152,15 +152,15 @@ class Search:
             new = np.flatnonzero(opens)
             priors = np.full((len(edges), game.num_actions), -1, np.float32)
             moves = moves_of(game, states[new])
-            priors[new] = first_priors(moves, self._guess(states[new], late))
+            priors[new] = first_priors(moves, self._early_priors(states[new], late))
             trees.open(edges, states, priors, value, over)
             turns, seeds = self._turns(len(edges)), self.rng.integers(1 << 62, size=self.threads)
             logits, worth = np.empty_like(priors), np.empty_like(value)
 
             def networks(rows: NDArray[np.int64]) -> None:
                 if len(rows := rows[opens[rows]]):
-                    said = self._think(states[rows], None if turns is None else turns[rows])
-                    for out, part in zip((logits, worth), said, strict=True):
+                    found = self._evaluate(states[rows], None if turns is None else turns[rows])
+                    for out, part in zip((logits, worth), found, strict=True):
                         if part is not None:
                             out[rows] = part
 
@@ -169,7 +169,7 @@ class Search:
                     value[rows] = self.rollouts(states[rows], seed)
 
             def work(share: int, rows: NDArray[np.int64]) -> None:
-                here = thinks and not late
+                here = has_networks and not late
                 if here and share % 2 == 0:
                     networks(rows)
                 rollouts(rows, int(seeds[share]))
@@ -177,13 +177,13 @@ class Search:
                     networks(rows)
 
             def answer() -> None:
-                if thinking:
-                    thinking.result()
-                if thinks and len(new):
-                    self._answer(trees, edges.tree[new], edges.new[new], moves, logits[new], worth[new])
+                if pending:
+                    pending.result()
+                if has_networks and len(new):
+                    self._add_answers(trees, edges.tree[new], edges.new[new], moves, logits[new], worth[new])
 
             every = np.arange(len(edges))
-            thinking = self._pool.submit(networks, every) if thinks and late else None
+            pending = self._pool.submit(networks, every) if has_networks and late else None
             first, *rest = np.array_split(every, min(self.threads, len(edges)))
             others = [self._pool.submit(work, share, rows) for share, rows in enumerate(rest, 1)]
             work(0, first)
@@ -196,20 +196,20 @@ class Search:
             if len(answers) > late:
                 answers.popleft()()
 
-        deepen(trees, step, goal, end, self.cfg.leaves * self.threads)
+        grow_trees(trees, step, goal, end, self.cfg.leaves * self.threads)
         for answer in answers:
             answer()
 
-    def _guess(self, states: States, late: bool = False) -> Floats | None:
-        """The tree policy's priors, where somebody sees them before the policy network's."""
+    def _early_priors(self, states: States, late: bool = False) -> Floats | None:
+        """The tree policy's priors, where they are used before the policy network's."""
         return self.tree_policy(states) if self.tree_policy and len(states) and (late or not self.policy) else None
 
     def _turns(self, count: int) -> NDArray[np.int64] | None:
         """A random symmetry for each evaluation."""
         return None if self.symmetries is None else self.rng.integers(len(self.symmetries), size=count)
 
-    def _think(self, states: States, turns: NDArray[np.int64] | None) -> tuple[Floats | None, Floats | None]:
-        """What the networks say: (logits [B, A], values [B])."""
+    def _evaluate(self, states: States, turns: NDArray[np.int64] | None) -> tuple[Floats | None, Floats | None]:
+        """What the networks find: (logits [B, A], values [B])."""
         planes = self.encode(states)
         turned = None if turns is None or self.symmetries is None else self.symmetries[turns]
         if turned is not None:
@@ -220,7 +220,7 @@ class Search:
             np.put_along_axis(logits, turned, seen, 1)
         return logits, self.value(planes) if self.value else None
 
-    def _answer(
+    def _add_answers(
         self,
         trees: DoubleTrees,
         tree: NDArray,

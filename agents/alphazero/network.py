@@ -94,28 +94,28 @@ class BoardNetwork(nn.Module):
 
 
 def alphazero_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """(loss, the parts of it by head): what a BoardNetwork's heads lose, weighed by WEIGHTS.
+    """(loss, the loss of each head): what a BoardNetwork's heads lose, weighed by WEIGHTS.
 
     Args:
         batch: "planes" [B, C, H, W]; "policy" [B, A], the search's; "value" [B]; where the network has that head,
             "ownership" [B, H, W], "score" [B], and "known" [B], 1 where a game's end said both and 0 where it was
             resigned; "reply" [B, A], all 0 where there was no answer; "mask" [B, H, W] where boards differ in size.
-    Each part is a mean over the rows that have a target. Source: Silver et al. 2017, eq. 1, and Wu 2019, section 3.4.
+    Each is a mean over the rows that have a target. Source: Silver et al. 2017, eq. 1, and Wu 2019, section 3.4.
     """
     mask = batch.get("mask")
     out = model(batch["planes"], mask)
     policy, value = losses.policy_value(out["policy"], out["value"], batch["policy"], batch["value"])
-    parts = {"policy": policy.mean(), "value": value.mean()}
+    by_head = {"policy": policy.mean(), "value": value.mean()}
     if "ownership" in out:
         error = _mean((out["ownership"] - batch["ownership"]).square(), mask)
-        parts["ownership"] = _mean_over(batch["known"], error)
+        by_head["ownership"] = _mean_over(batch["known"], error)
     if "score" in out:
-        parts["score"] = _mean_over(batch["known"], (out["score"] - batch["score"]).square())
+        by_head["score"] = _mean_over(batch["known"], (out["score"] - batch["score"]).square())
     if "reply" in out:
         error = losses.cross_entropy(out["reply"], batch["reply"])
-        parts["reply"] = _mean_over(batch["reply"].any(1), error)
-    loss = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
-    return loss, parts
+        by_head["reply"] = _mean_over(batch["reply"].any(1), error)
+    loss = torch.stack([WEIGHTS[name] * mean for name, mean in by_head.items()]).sum()
+    return loss, by_head
 
 
 def _mean(points: Tensor, mask: Tensor | None) -> Tensor:

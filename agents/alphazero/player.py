@@ -15,7 +15,7 @@ from rlkit.checkpoint import rebuild
 from rlkit.search.game import RESIGN, Game, Position, States
 from rlkit.search.inference import Inference, open_edges, priors_of
 from rlkit.search.kept_tree import UNLIMITED, KeptTree, check_limits, end_after
-from rlkit.search.root import deepen, table
+from rlkit.search.root import grow_trees, table
 from rlkit.search.trees import OPEN, Edges, Trees
 
 
@@ -71,7 +71,7 @@ class AlphaZero:
             runtime.share_cores()
             open_edges(trees, game, games, edges, self.evaluate)
 
-        deepen(trees, opened, goal, end, self.leaves)
+        grow_trees(trees, opened, goal, end, self.leaves)
 
     @property
     def _most_lines(self) -> float:

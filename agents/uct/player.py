@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from rlkit.search.game import Game, Position, States
 from rlkit.search.kept_tree import UNLIMITED, KeptTree, check_limits, end_after
-from rlkit.search.root import deepen, table
+from rlkit.search.root import grow_trees, table
 from rlkit.search.trees import OPEN, Edges, Trees
 
 
@@ -46,7 +46,7 @@ def simulate(
         value = np.where(over, value, evaluate(states))
         trees.expand(edges, states, random_order(rng, game.sensible(states)), value, over)
 
-    deepen(trees, opened, goal, end)
+    grow_trees(trees, opened, goal, end)
 
 
 def random_order(rng: np.random.Generator, moves: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -136,7 +136,7 @@ def player(weights: NDArray[np.float32], threads: int) -> AlphaGo:
     torch.manual_seed(1)
     policy, value = PolicyNetwork(9, channels=CHANNELS, layers=LAYERS), ValueNetwork(9, 49, CHANNELS, LAYERS)
     nn.init.normal_(policy.point.weight, std=0.5)  # or a search would see no difference between moves
-    return AlphaGo(Parts(policy, value, weights), players.go_world(), SIMULATIONS, threads=threads)
+    return AlphaGo(Parts(policy, value, weights), players.go_functions(), SIMULATIONS, threads=threads)
 
 
 def searching(cfg: Config, rows: NDArray[np.int16], weights: NDArray[np.float32]) -> None:
@@ -148,7 +148,7 @@ def searching(cfg: Config, rows: NDArray[np.int16], weights: NDArray[np.float32]
     contestants: dict[str, Callable[[], int]] = {}
     for threads in counts:
         ours = player(weights, threads)
-        rollouts = ours.world.rollouts(weights)
+        rollouts = ours.functions.rollouts(weights)
 
         def search(ours: AlphaGo = ours, threads: int = threads) -> int:
             ours.new_game(0)

@@ -49,16 +49,16 @@ def load_agent(path: Path, device: torch.device | str = "cpu", **options: Any) -
     }
     if info.get("kind") == "alphago":
         check_planes(path, info)
-        options["world"] = go_world()
+        options["functions"] = go_functions()
     with described(path, "an agent with these weights"):
         if info["kind"] not in ("alphazero", "alphago"):
             _ = info["env"]["game"], info["env"]["protocol"], info["trained"]["frames"]  # what evaluation asks for
         return kinds[info["kind"]].from_files(info, weights, device, **options), info
 
 
-def go_world() -> Any:
-    """Go as an AlphaGo sees it."""
-    from agents.alphago.player import World
+def go_functions() -> Any:
+    """What an AlphaGo asks of Go."""
+    from agents.alphago.player import GameFunctions
     from envs.go import patterns
     from envs.go.features import symmetries
     from envs.go.pattern_playouts import playouts, policy_of
@@ -68,7 +68,7 @@ def go_world() -> Any:
         policy = policy_of(weights)
         return lambda states, seed: playouts(states, policy, seed)[0]
 
-    return World(planes, rollouts, patterns.features, symmetries)
+    return GameFunctions(planes, rollouts, patterns.features, symmetries)
 
 
 class Agent(NamedTuple):

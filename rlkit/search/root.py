@@ -10,7 +10,7 @@ Two ways through a search, for any of the trees at any time:
 AlphaGo Zero's on the left: noise, visits in proportion to which it plays and learns. Gumbel AlphaZero's on the right
 (Danihelka et al. 2022): it considers a few actions drawn without replacement and halves their number as the visits
 grow; its policy improves on the prior from a few simulations on. (Below the root both go by PUCT; the paper's "full"
-form does not.) `which` are numbers of trees: [B]. `deepen` is the loop around one tree or some.
+form does not.) `which` are numbers of trees: [B]. `grow_trees` is the loop around one tree or some.
 """
 
 import math
@@ -143,7 +143,7 @@ def halving_choice(trees: Trees, which: Which) -> NDArray[np.int64]:
     return np.where(N.max(1, keepdims=True) == N, scores, -np.inf).argmax(1)
 
 
-def deepen(
+def grow_trees(
     trees: Trees, open_edges: Callable[[Edges], None], goal: int, end: float = np.inf, leaves: int = LEAVES
 ) -> None:
     """Search until each root has had `goal` simulations, until nothing can grow, or until `time.monotonic()` is `end`.
