@@ -20,7 +20,7 @@ Evaluate = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.f
 
 
 class NetworkFunction:
-    """A network as a function of planes uint8 [B, C, H, W], for whoever only asks it.
+    """A network as a function of planes uint8 [B, C, H, W], for callers that only ask it.
 
     It works on a copy of the weights, so that a learner may change the network meanwhile; `refresh` takes the present
     ones. Their precision is the one that the device multiplies fastest: bf16, where it is native, does 1.9 times fp32

@@ -4,7 +4,7 @@ r"""A search tree that is kept from move to move: what was found out about a pos
                                       \      \-- c -- ...
                                        d      (b's node becomes the root, and what hangs on it stays)
 
-How a tree is planted and grown are functions of whoever keeps it (`agents/uct`, `agents/alphago`, `agents/alphazero`).
+How a tree is planted and grown are functions of the players that keep one: `agents/uct`, `alphago` and `alphazero`.
 """
 
 import math
@@ -92,7 +92,7 @@ class KeptTree(Generic[T]):
         return trees
 
     def _went_on(self, trees: T, position: Position) -> bool:
-        """Bring the tree from the position searched before to this one, if moves lead there; else it may be spoilt."""
+        """Bring the tree from the position searched before to this one, if moves lead there; else it may be useless."""
         moves: list[int | None] = []
         before: Position | None = position
         while before is not None and before is not self.position:
