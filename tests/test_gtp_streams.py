@@ -107,7 +107,7 @@ def test_the_command_line_refuses_and_survives_a_reader_that_leaves():
 def test_the_end_is_not_put_off_by_a_search_through_all_objects():
     """Python's last collection would look at a million of torch's, which takes longer than a GUI likes to wait."""
     code = (
-        "import atexit, gc, sys; from experiments import gtp\n"
+        "import atexit, gc, sys; from experiments.go import gtp\n"
         "atexit.register(lambda: print(gc.get_freeze_count() > 1000, file=sys.stderr)); gtp.main(gtp.Config(size=5))"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, input="\ufeffname\nquit\n")
