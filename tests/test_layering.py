@@ -71,17 +71,11 @@ def test_functions_are_compiled_in_one_place():
     assert with_numba == {"compiled.py", "runtime.py"}, "runtime sets the number of threads"
 
 
-def test_one_backward_and_no_pickle():
+def test_loading_a_file_runs_no_code_from_it():
     sources = {path: path.read_text() for path in FILES}
-    assert [p.name for p, text in sources.items() for _ in re.findall(r"\.backward\(", text)] == ["trainer.py"]
     loads = r"\bimport (cloud)?pickle|pickle\.load|serialize\.loads|np\.load\(|weights_only=False"
     for path, text in sources.items():
         assert not re.search(loads, text) or path == COMPILED, path  # machine code that this user wrote
         assert len(re.findall(r"\btorch\.load\(", text.replace("safetensors.torch.load", ""))) == text.count(
             "weights_only=True"
         ), path
-
-
-def test_files_stay_readable():
-    for path in FILES:
-        assert len(path.read_text().splitlines()) <= 400, f"{path} is longer than 400 lines"
