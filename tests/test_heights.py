@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 from experiments.supervised import heights
+from experiments.supervised.descent_pictures import camel, descend_camel
+from experiments.supervised.galton import COUNTS, galton_table
+from experiments.supervised.regression import least_squares
 from experiments.supervised.tables import read_table
 from rlkit.checkpoint import load_agent_files
 from rlkit.run import parse
@@ -43,11 +46,11 @@ def write(path, text):
 def test_three_points_by_hand():
     # Means 1 and 8/3, sums of products 3 and 2: slope 3/2, intercept 8/3 - 3/2.
     x, y = np.array([[0.0], [1.0], [2.0]]), np.array([1.0, 3.0, 4.0])
-    np.testing.assert_allclose(heights.least_squares(x, y, np.ones(3)), [7 / 6, 3 / 2], rtol=1e-13)
+    np.testing.assert_allclose(least_squares(x, y, np.ones(3)), [7 / 6, 3 / 2], rtol=1e-13)
     # The middle one twice: 11/4 is the mean, the slope stays, by symmetry.
-    np.testing.assert_allclose(heights.least_squares(x, y, np.array([1.0, 2, 1])), [11 / 4 - 3 / 2, 3 / 2], rtol=1e-13)
+    np.testing.assert_allclose(least_squares(x, y, np.array([1.0, 2, 1])), [11 / 4 - 3 / 2, 3 / 2], rtol=1e-13)
     # The last one not at all: the line through the other two.
-    np.testing.assert_allclose(heights.least_squares(x, y, np.array([1.0, 1, 0])), [1, 2], rtol=1e-13)
+    np.testing.assert_allclose(least_squares(x, y, np.array([1.0, 1, 0])), [1, 2], rtol=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -57,23 +60,23 @@ def test_three_points_by_hand():
 )
 def test_what_no_line_is_determined_by_is_refused(x):
     with pytest.raises(ValueError, match="do not determine an intercept and 2 slopes"):
-        heights.least_squares(np.array(x), np.arange(len(x)), np.ones(len(x)))
+        least_squares(np.array(x), np.arange(len(x)), np.ones(len(x)))
 
 
 def test_galtons_table_has_the_published_line():
-    table = heights.galton()
+    table = galton_table()
     assert table.x.shape == (928, 1)
-    rows = [sum(row) for row in heights.GALTON_TABLE.values()]
+    rows = [sum(row) for row in COUNTS.values()]
     assert rows == [14, 23, 66, 78, 211, 219, 183, 68, 43, 19, 4]  # its margins, as printed
-    columns = np.array(list(heights.GALTON_TABLE.values())).sum(0).tolist()
+    columns = np.array(list(COUNTS.values())).sum(0).tolist()
     assert columns == [5, 7, 32, 59, 48, 117, 138, 120, 167, 99, 64, 41, 17, 14]
-    intercept, slope = heights.least_squares(table.x, table.y, table.weight)
+    intercept, slope = least_squares(table.x, table.y, table.weight)
     assert round(intercept, 2) == 23.94 and round(slope, 4) == 0.6463
 
 
 @NO_DATA
 def test_galtons_table_is_that_of_the_file():
-    table, file = heights.galton(), read_table(DATA / "Galton.csv", "child", ["parent"])
+    table, file = galton_table(), read_table(DATA / "Galton.csv", "child", ["parent"])
     assert sorted(zip(table.x[:, 0], table.y, strict=True)) == sorted(zip(file.x[:, 0], file.y, strict=True))
 
 
@@ -87,7 +90,7 @@ def test_galtons_table_is_that_of_the_file():
 )
 def test_pearsons_published_lines(name, target, predictor, weight, where, line):
     table = read_table(DATA / name, target, [predictor], weight, where)
-    intercept, slope = heights.least_squares(table.x, table.y, table.weight)
+    intercept, slope = least_squares(table.x, table.y, table.weight)
     assert (round(intercept, 3), round(slope, 4)) == line
 
 
@@ -111,7 +114,7 @@ def families(path, rows=60):
 def test_descent_on_galtons_table_ends_at_the_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run_dir = heights.main(config())
-    table = heights.galton()
+    table = galton_table()
     slope = np.cov(table.x[:, 0], table.y)[0, 1] / table.x[:, 0].var(ddof=1)
     line = [table.y.mean() - slope * table.x.mean(), slope]
     assert np.abs(coefficients(run_dir) - line).max() < 1e-6
@@ -187,13 +190,13 @@ def test_a_run_that_was_cut_off_ends_where_an_unbroken_one_does(tmp_path, monkey
 def test_momentum_passes_the_minimum_where_plain_descent_stays():
     # Where both derivatives vanish: y = -x / 2, and x^4 - 4.2 x^2 + 3.5 = 0 beside x = 0; the smaller root is a saddle.
     x = -np.sqrt((4.2 + np.sqrt(4.2**2 - 4 * 3.5)) / 2)
-    plain, rolled = heights.roll(0.0), heights.roll(0.9)
+    plain, rolled = descend_camel(0.0), descend_camel(0.9)
     assert plain[0].tolist() == rolled[0].tolist() == [-2, 0]
     np.testing.assert_allclose(plain[-1], [x, -x / 2], atol=1e-5)
     np.testing.assert_allclose(rolled[-1], [0, 0], atol=1e-5)
-    assert heights.camel(*rolled[-1]) < 1e-9 and heights.camel(*plain[-1]) == pytest.approx(0.298638, abs=1e-6)
-    assert (np.diff([heights.camel(*at) for at in plain]) < 1e-12).all()  # downhill all the way
-    assert max(np.diff([heights.camel(*at) for at in rolled])) > 0.1  # over a ridge
+    assert camel(*rolled[-1]) < 1e-9 and camel(*plain[-1]) == pytest.approx(0.298638, abs=1e-6)
+    assert (np.diff([camel(*at) for at in plain]) < 1e-12).all()  # downhill all the way
+    assert max(np.diff([camel(*at) for at in rolled])) > 0.1  # over a ridge
 
 
 # -- files with something wrong in them --------------------------------------------------------------------------------

@@ -8,27 +8,33 @@ python -m experiments heights --predict runs/heights/<run> --values 72
 Least squares twice: in closed form, and by gradient descent, which ends at the same coefficients.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from experiments.supervised.tables import Table, read_table
-from rlkit.checkpoint import described, load_agent_files, rebuild, save_agent
+from experiments.pictures import show
+from experiments.supervised.descent_pictures import camel, descend_camel, draw_camel, draw_line
+from experiments.supervised.galton import galton_table
+from experiments.supervised.regression import (
+    Line,
+    formula,
+    goodness_of_fit,
+    least_squares,
+    load_line,
+    squared_error,
+)
+from experiments.supervised.tables import read_table
+from rlkit.checkpoint import save_agent
 from rlkit.config import AtLeast, Fixed, RunConfig, check_bounds
 from rlkit.data import Batches
 from rlkit.data_files import DataFiles, located, named
 from rlkit.logger import say
 from rlkit.run import Run
-from rlkit.trainer import Batch, LossFn, TrainConfig, Trainer
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from rlkit.trainer import TrainConfig, Trainer
 
 # With momentum .9 any rate from .0026 to 3.8 over the curvature converges equally fast. The curvatures of standardised
 # columns add up to 2 for each, so this rate suits them unless they are much alike.
@@ -41,21 +47,21 @@ class Config(RunConfig):
 
     preset: Annotated[Literal["galton"], Fixed] = "galton"
     data: str | None = None
-    """a CSV file with a header, which may have moved when a run goes on; default: Galton's table, in inches"""
+    """CSV file with a header line, which may have moved when a run goes on; default: Galton's table, in inches"""
     target: Annotated[str, Fixed] = "child"
-    """column to be explained"""
+    """column to predict"""
     predictors: Annotated[tuple[str, ...], Fixed] = ("parent",)
-    """columns that explain it; one of two words becomes 0 and 1"""
+    """columns to predict the target from; a column of two words becomes 0 and 1"""
     weight: Annotated[str | None, Fixed] = None
-    """column that says how often a row counts"""
+    """column with the weight of each row; default: every row counts once"""
     where: Annotated[tuple[str, ...], Fixed] = ()
-    """COLUMN=VALUE: only rows that have it"""
+    """COLUMN=VALUE: use only rows with this value in this column"""
     predict: str | None = None
-    """run or agent folder whose line is to be used; nothing is learned then"""
+    """run or agent folder: predict with its line, and train none"""
     values: tuple[float, ...] = ()
-    """of its predictors, for --predict"""
+    """of the line's predictors, to predict from with --predict"""
     seed: Annotated[int, AtLeast(0)] = 0
-    """in the folder's name alone: the descent begins at zero and sees all rows at every step"""
+    """only part of the folder's name: the descent begins at zero and uses all rows in every step"""
     device: str = "cpu"
     """cpu, cuda, cuda:1, ..."""
     threads: Annotated[int, AtLeast(0)] = 1
@@ -64,212 +70,14 @@ class Config(RunConfig):
 
 
 PRESETS = {"galton": Config()}
-COLUMNS = ("target", "predictors", "weight", "where")
-
-GALTON_CHILDREN = (61.7, 62.2, 63.2, 64.2, 65.2, 66.2, 67.2, 68.2, 69.2, 70.2, 71.2, 72.2, 73.2, 73.7)
-GALTON_TABLE = {
-    64.0: (1, 0, 2, 4, 1, 2, 2, 1, 1, 0, 0, 0, 0, 0),
-    64.5: (1, 1, 4, 4, 1, 5, 5, 0, 2, 0, 0, 0, 0, 0),
-    65.5: (1, 0, 9, 5, 7, 11, 11, 7, 7, 5, 2, 1, 0, 0),
-    66.5: (0, 3, 3, 5, 2, 17, 17, 14, 13, 4, 0, 0, 0, 0),
-    67.5: (0, 3, 5, 14, 15, 36, 38, 28, 38, 19, 11, 4, 0, 0),
-    68.5: (1, 0, 7, 11, 16, 25, 31, 34, 48, 21, 18, 4, 3, 0),
-    69.5: (0, 0, 1, 16, 4, 17, 27, 20, 33, 25, 20, 11, 4, 5),
-    70.5: (1, 0, 1, 0, 1, 1, 3, 12, 18, 14, 7, 4, 3, 3),
-    71.5: (0, 0, 0, 0, 1, 3, 4, 3, 5, 10, 4, 9, 2, 2),
-    72.5: (0, 0, 0, 0, 0, 0, 0, 1, 2, 1, 2, 7, 2, 4),
-    73.0: (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 0),
-}
-"""Children of each height above, by the mean of their father's and 1.08 of their mother's, in inches; the outermost
-classes are "below" and "above". Source: Galton 1886, "Regression towards mediocrity in hereditary stature", table I.
-"""
-
-
-def galton() -> Table:
-    """Galton's 928 adult children, one a row."""
-    cells = [(p, c, n) for p, row in GALTON_TABLE.items() for c, n in zip(GALTON_CHILDREN, row, strict=True)]
-    parent, child, count = np.array(cells).T
-    parent, child = (np.repeat(column, count.astype(int)) for column in (parent, child))
-    return Table(parent[:, None], child, np.ones(len(child)), "child", ("parent",))
-
-
-# -- least squares, twice ----------------------------------------------------------------------------------------------
-
-
-def least_squares(x: NDArray, y: NDArray, weight: NDArray) -> NDArray[np.float64]:
-    """Intercept and slopes [1 + P] that minimise sum_i weight_i (y_i - intercept - x_i . slopes)^2.
-
-    Raises ValueError where many do.
-    """
-    root = np.sqrt(weight)
-    columns = np.column_stack([np.ones(len(y)), x])
-    coefficients, _, rank, _ = np.linalg.lstsq(columns * root[:, None], y * root)
-    if rank < columns.shape[1]:
-        raise ValueError(
-            f"{np.count_nonzero(weight)} rows do not determine an intercept and {x.shape[1]} slopes: they are too few, "
-            "or a predictor is constant or made of the others; leave it out"
-        )
-    return coefficients
-
-
-class Line(nn.Module):
-    """y = b + w . (x - mean) / spread: x [N, P] -> [N], in float64.
-
-    Standardised columns give the loss about the same curvature everywhere. On heights as they are it is a million
-    times as steep in one direction as in another, and no rate suits both.
-    """
-
-    def __init__(self, mean: NDArray, spread: NDArray):
-        super().__init__()
-        self.mean, self.spread = nn.Buffer(torch.from_numpy(mean)), nn.Buffer(torch.from_numpy(spread))
-        self.b = nn.Parameter(torch.zeros(1, dtype=torch.float64))
-        self.w = nn.Parameter(torch.zeros(len(mean), dtype=torch.float64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.b + ((x - self.mean) / self.spread) @ self.w
-
-    def coefficients(self) -> NDArray[np.float64]:
-        """Intercept and slopes [1 + P] of x as it is."""
-        slopes = (self.w / self.spread).detach()
-        return torch.cat([self.b.detach() - slopes @ self.mean, slopes]).cpu().numpy()
-
-
-def squared_error(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted mean of squared errors."""
-    loss = (batch["weight"] * (batch["y"] - model(batch["x"])) ** 2).sum() / batch["weight"].sum()
-    return loss, {"root_mean_square": loss.detach().sqrt()}
-
-
-def descend(
-    model: nn.Module, loss_fn: LossFn, batch: Batch, at: Callable[[], NDArray], lr: float, momentum: float, steps: int
-) -> NDArray[np.float64]:
-    """What `at` says before and after each step of a descent that only a picture is made of: [steps + 1, ...]."""
-    cfg = TrainConfig(steps=steps, optimizer="sgd", lr=lr, momentum=momentum, clip=0)
-    trainer, path = Trainer(model, loss_fn, cfg), [at()]
-    for _ in range(steps):
-        trainer.update(batch)
-        path.append(at())
-    return np.stack(path)
-
-
-# -- a surface with more than one minimum ------------------------------------------------------------------------------
-
-
-def camel(x: Any, y: Any) -> Any:
-    """The three-hump camel: 0 at (0, 0), its least, and minima of 0.2986 at (1.7476, -0.8738) and the opposite."""
-    return 2 * x**2 - 1.05 * x**4 + x**6 / 6 + x * y + y**2
-
-
-def roll(momentum: float, steps: int = 300) -> NDArray[np.float64]:
-    """The way [steps + 1, 2] down the camel from (-2, 0)."""
-    model = nn.Module()
-    model.at = at = nn.Parameter(torch.tensor([-2.0, 0.0], dtype=torch.float64))
-
-    def height(model: nn.Module, _: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        return camel(*at), {}
-
-    return descend(model, height, {}, lambda: at.detach().numpy().copy(), 0.05, momentum, steps)
-
-
-# -- pictures ----------------------------------------------------------------------------------------------------------
-
-
-def draw_line(table: Table, exact: NDArray, path: NDArray) -> "Figure":
-    """Points and line; the descent in the plane of intercept and slope; its distance from the closed form.
-
-    Several predictors have no such plane: what they predict is drawn instead of the line.
-    """
-    from matplotlib.figure import Figure
-
-    single, fitted = len(table.predictors) == 1, exact[0] + table.x @ exact[1:]
-    figure = Figure((15 if single else 10, 4.6), layout="constrained")
-    names, target = ([name.replace("$", r"\$") for name in names] for names in (table.predictors, [table.target]))
-    axes = figure.subplots(1, 3 if single else 2)
-    across = table.x[:, 0] if single else fitted
-    places, which = np.unique(np.column_stack([across, table.y]), axis=0, return_inverse=True)
-    axes[0].scatter(*places.T, s=4 * np.bincount(which.ravel(), table.weight), alpha=0.5, linewidths=0)
-    ends = [across.argmin(), across.argmax()]
-    axes[0].plot(across[ends], fitted[ends], "C3")
-    axes[0].set(xlabel=names[0] if single else "predicted", ylabel=target[0])
-    axes[-1].semilogy(np.maximum(np.abs(path - exact), 1e-17), label=["intercept", *names])
-    axes[-1].set(xlabel="steps", ylabel="distance from the closed form")
-    if single:
-        columns = np.column_stack([np.ones(len(table.y)), table.x])
-        curvature = (columns * table.weight[:, None]).T @ columns / table.weight.sum()
-        raw = Line(np.zeros(1), np.ones(1))
-        lr = 0.25 / np.trace(curvature)  # half a step to the bottom where it is steepest
-        plain = descend(raw, squared_error, table.batch(), raw.coefficients, lr, 0.9, min(300, len(path) - 1))
-        both = np.concatenate([path, plain])
-        margin = 0.1 * np.ptp(both, axis=0)
-        a, b = np.meshgrid(*np.linspace(both.min(0) - margin, both.max(0) + margin, 150).T)
-        off = np.stack([a, b], -1) - exact  # in which the loss, above its least, is a quadratic form
-        excess = np.einsum("abi,ij,abj->ab", off, curvature, off)
-        axes[1].contour(a, b, np.log10(np.maximum(excess, 1e-3)), 14, linewidths=0.7, cmap="Greys")
-        axes[1].plot(
-            *plain.T,
-            ".-",
-            color="C1",
-            markersize=3,
-            linewidth=0.8,
-            label=f"columns as they are, {len(plain) - 1} steps",
-        )
-        axes[1].plot(
-            *path.T, ".-", color="C0", markersize=3, linewidth=0.8, label=f"standardised columns, {len(path) - 1} steps"
-        )
-        axes[1].plot(*exact, "*", color="C3", markersize=12, label="closed form")
-        axes[1].set(xlabel="intercept", ylabel="slope")
-    for axis in axes[1:]:
-        axis.legend(frameon=False)
-    return figure
-
-
-def draw_surface(paths: dict[str, NDArray]) -> "Figure":
-    """Ways down the camel."""
-    from matplotlib.figure import Figure
-
-    figure = Figure((7, 5), layout="constrained")
-    axes = figure.subplots()
-    x, y = np.meshgrid(np.linspace(-2.3, 2.3, 150), np.linspace(-2, 2, 150))
-    axes.contour(x, y, np.log(camel(x, y) + 0.05), 25, linewidths=0.7, cmap="Greys")
-    for name, path in paths.items():
-        axes.plot(*path.T, ".-", markersize=4, linewidth=0.9, label=f"{name}: ends at {camel(*path[-1]):.3f}")
-        axes.plot(*path[0], "k^")
-    axes.set(xlabel="x", ylabel="y", title="a surface with three minima")
-    axes.legend(frameon=False)
-    return figure
-
-
-def show(trainer: Trainer, figures: dict[str, "Figure"], folder: Path) -> None:
-    """Into TensorBoard and, as PNG, into the run's folder."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
-
-    for name, figure in figures.items():
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        picture = np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
-        trainer.show({f"eval/{name}": picture})
-        Image.fromarray(picture).save(folder / f"{name}.png")
-
-
-# -- the run -----------------------------------------------------------------------------------------------------------
-
-
-def formula(target: str, predictors: Sequence[str], coefficients: NDArray) -> str:
-    """child = 23.9415 + 0.6463 parent"""
-    terms = [f"{'-' if c < 0 else '+'} {abs(c):.4f} {p}" for c, p in zip(coefficients[1:], predictors, strict=True)]
-    return " ".join([f"{target} = {coefficients[0]:.4f}", *terms])
 
 
 def predict(folder: str, values: Sequence[float]) -> float:
-    """What the line of a run or agent folder says about these values of its predictors; prints it.
+    """What the line of a run or agent folder predicts from these values of its predictors; prints it.
 
     Raises FileNotFoundError, ValueError, DamagedFile.
     """
-    info, weights = load_agent_files(Path(folder), "line", "no line")
-    with described(folder, "these weights"):
-        target, names = info["config"]["target"], info["config"]["predictors"]
-        line = rebuild(lambda: Line(np.zeros(len(names)), np.ones(len(names))), weights)
+    line, target, names = load_line(folder)
     if len(values) != len(names):
         raise ValueError(f"--values wants {len(names)}, of {', '.join(names)}, not {len(values)}")
     y = line(torch.tensor([values], dtype=torch.float64)).item()
@@ -277,8 +85,8 @@ def predict(folder: str, values: Sequence[float]) -> float:
     return y
 
 
-def main(cfg: Config) -> Path:
-    """Regress; returns the run's folder."""
+def check(cfg: Config) -> None:
+    """Raise ValueError for settings that make no sense."""
     check_bounds(cfg)
     if not np.isfinite(cfg.values).all():
         raise ValueError("--values must be finite numbers")
@@ -286,67 +94,66 @@ def main(cfg: Config) -> Path:
         raise ValueError("--values are those of a line: name its run by --predict")
     if cfg.trainer.ema:
         raise ValueError("--trainer.ema has no use here: the descent itself is what is shown")
+    columns, galton = (("target", "predictors", "weight", "where"), PRESETS["galton"])
+    if not cfg.predict and not cfg.data and any(getattr(cfg, name) != getattr(galton, name) for name in columns):
+        raise ValueError("Galton's table has the columns child and parent alone: name a CSV file by --data")
+
+
+def main(cfg: Config) -> Path:
+    """Fit a line; returns the run's folder."""
+    check(cfg)
     if cfg.predict:
         predict(cfg.predict, cfg.values)
         return Path(cfg.predict)
-    if not cfg.data and any(getattr(cfg, name) != getattr(PRESETS["galton"], name) for name in COLUMNS):
-        raise ValueError("Galton's table has the columns child and parent alone: name a CSV file by --data")
     cfg = located(cfg, "data")
     run = Run(cfg, "heights")
-    table = read_table(cfg.data, cfg.target, cfg.predictors, cfg.weight, cfg.where) if cfg.data else galton()
-    target, predictors, weight = table.target, table.predictors, table.weight
-    exact = least_squares(table.x, table.y, weight)
-    mean = np.average(table.x, axis=0, weights=weight)
-    spread = np.sqrt(np.average((table.x - mean) ** 2, axis=0, weights=weight))
+    table = read_table(cfg.data, cfg.target, cfg.predictors, cfg.weight, cfg.where) if cfg.data else galton_table()
+    exact = least_squares(table.x, table.y, table.weight)
 
-    name = Path(cfg.data).stem if cfg.data else "galton"
-    run_dir = run.open(name, DataFiles(cfg, named(cfg, "data")))
-    line, batch = Line(mean, spread).to(run.device), table.batch()
+    # Gradient descent.
+    folder = run.open(Path(cfg.data).stem if cfg.data else "galton", DataFiles(cfg, named(cfg, "data")))
+    line, batch = Line.standardising(table.x, table.weight).to(run.device), table.batch()
     batches = Batches(lambda _: batch)
     trainer = Trainer(
-        line, squared_error, cfg.trainer, run_dir, state={"batches": batches}, timer=run.timer, deadline=run.deadline
+        line, squared_error, cfg.trainer, folder, state={"batches": batches}, timer=run.timer, deadline=run.deadline
     )
     run.resume(trainer)
     path = [line.coefficients()]  # in a resumed run from there on
     for _ in trainer.run(batches):
         path.append(line.coefficients())
 
+    # What it has learned, against the closed form.
     learned = path[-1]
-    square = float(np.average((table.y - exact[0] - table.x @ exact[1:]) ** 2, weights=weight))
-    variance = float(np.average((table.y - np.average(table.y, weights=weight)) ** 2, weights=weight))
-    score = {
-        "difference": float(np.abs(learned - exact).max()),
-        "root_mean_square": square**0.5,
-        "r2": 1 - square / variance if variance else 1.0,
-    }
+    score = {"difference": float(np.abs(learned - exact).max()), **goodness_of_fit(table, exact)}
     trainer.log({f"eval/{name}": value for name, value in score.items()})
     info = {
         "kind": "line",
-        "config": {"target": target, "predictors": list(predictors)},
+        "config": {"target": table.target, "predictors": list(table.predictors)},
         "trained": {"data": cfg.data or "Galton 1886", "where": list(cfg.where), "steps": trainer.step},
-        "score": score | {"rows": len(table.y), "weight": float(weight.sum())},
+        "score": score | {"rows": len(table.y), "weight": float(table.weight.sum())},
     }
-    save_agent(run_dir / "agent", info, line.state_dict())
-
-    say(f"{len(table.y):,} rows, weight {weight.sum():g}: error {square**0.5:.4f}, R^2 {score['r2']:.4f}")
-    say(f"in closed form:      {formula(target, predictors, exact)}")
-    say(f"by gradient descent: {formula(target, predictors, learned)}")
+    save_agent(folder / "agent", info, line.state_dict())
+    error, r2 = score["root_mean_square"], score["r2"]
+    say(f"{len(table.y):,} rows, weight {table.weight.sum():g}: error {error:.4f}, R^2 {r2:.4f}")
+    say(f"in closed form:      {formula(table.target, table.predictors, exact)}")
+    say(f"by gradient descent: {formula(table.target, table.predictors, learned)}")
     say(f"after {trainer.step:,} steps no coefficient differs by more than {score['difference']:.2g}")
     if not score["difference"] <= 1e-6:
         say("which is not the same yet: give it more --trainer.steps, or leave out a predictor much like the others")
-    if len(predictors) == 1:
-        back = least_squares(table.y[:, None], table.x[:, 0], weight)
-        say(f"the other way round: {formula(predictors[0], [target], back)}")
-    paths = {"plain": roll(0.0), "momentum 0.9": roll(0.9)}
-    for name, way in paths.items():
+    if len(table.predictors) == 1:
+        back = least_squares(table.y[:, None], table.x[:, 0], table.weight)
+        say(f"the other way round: {formula(table.predictors[0], [table.target], back)}")
+
+    # What descent does where there is more than one minimum, and pictures of both.
+    ways = {"plain": descend_camel(0.0), "momentum 0.9": descend_camel(0.9)}
+    for name, way in ways.items():
         say(f"down the camel, {name}: to {np.round(way[-1], 4) + 0.0}, value {camel(*way[-1]):.4f}")
     if not run.stopped:
         try:
-            figures = {"line": draw_line(table, exact, np.stack(path)), "minima": draw_surface(paths)}
-            show(trainer, figures, run_dir)
-            say(f"drawn: {run_dir}/line.png, {run_dir}/minima.png")
+            show({"line": draw_line(table, exact, np.stack(path)), "minima": draw_camel(ways)}, trainer, folder)
+            say(f"drawn: {folder}/line.png, {folder}/minima.png")
         except ImportError:
             say("no pictures: they need the extra `plot`, pip install -e '.[plot]'")
-    values = [f"{value:g}" for value in np.round(mean, 1)]
-    run.close(predict=("heights", "--predict", run_dir, "--values", *values))
-    return run_dir
+    values = [f"{value:g}" for value in np.round(line.mean.cpu().numpy(), 1)]
+    run.close(predict=("heights", "--predict", folder, "--values", *values))
+    return folder
