@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from experiments.supervised import image_data, images
+from experiments.supervised.image_classifier import build, classification_loss, load_classifier, logits_of
 from experiments.supervised.image_pictures import confusion, draw_confusion, draw_filters, draw_mistakes, grid, table
 from rlkit import run
 from rlkit.checkpoint import load_agent_files
@@ -28,7 +29,7 @@ def config(**values):
     return images.Config(**{"device": "cpu", "threads": 1, "batch_size": 16, "width": 0.25} | values, trainer=trainer)
 
 
-def described(**values):
+def network_config(**values):
     known = {"width": 1.0, "hidden": [256, 128], "activation": "relu", "dropout": 0.0, "loss": "cross-entropy"}
     return {"backbone": "cnn", "in_shape": [1, 28, 28], "classes": 10, "names": NAMES} | known | values
 
@@ -42,7 +43,7 @@ def parameters(model):
 
 def test_the_cnn_has_less_than_100_000_parameters():
     convolutions = 9 * (1 * 32 + 32 * 32 + 32 * 64 + 64 * 64) + 2 * (32 + 32 + 64 + 64)  # with scale and shift
-    assert parameters(images.build(described())) == convolutions + 7 * 7 * 64 * 10 + 10 == 96_554
+    assert parameters(build(network_config())) == convolutions + 7 * 7 * 64 * 10 + 10 == 96_554
 
 
 @pytest.mark.parametrize(
@@ -70,12 +71,12 @@ def test_the_cnn_has_less_than_100_000_parameters():
 @pytest.mark.slow
 def test_names_mean_the_papers_networks(name, in_shape, classes, count):
     with torch.device("meta"):
-        assert parameters(images.build(described(backbone=name, in_shape=in_shape, classes=classes))) == count
+        assert parameters(build(network_config(backbone=name, in_shape=in_shape, classes=classes))) == count
 
 
 def test_every_name_of_the_agents_is_one_here_and_has_their_weights():
     for name in BACKBONES.keys() - {"mlp", "linear"}:  # for vectors, and the 2015 paper's baseline
-        model = images.build(described(backbone=name, in_shape=[4, 36, 36], width=0.25))
+        model = build(network_config(backbone=name, in_shape=[4, 36, 36], width=0.25))
         theirs = BACKBONES[name]((4, 36, 36), width=0.25).state_dict()
         ours = {k.removeprefix("torso."): v for k, v in model.state_dict().items() if k.startswith("torso.")}
         assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
@@ -92,19 +93,19 @@ def test_every_name_of_the_agents_is_one_here_and_has_their_weights():
 )
 def test_networks_that_cannot_be(values, message):
     with pytest.raises(ValueError, match=message):
-        images.build(described(**values))
+        build(network_config(**values))
 
 
 def test_losses_by_hand():
     logits, label = torch.tensor([[1.0, 0.0], [0.5, 0.25]]), torch.tensor([0, 0])
     plain = (np.log(1 + np.exp(-1)) + np.log(1 + np.exp(-0.25))) / 2
-    assert images.error(logits, label, "cross-entropy").item() == pytest.approx(plain, rel=1e-6)
+    assert classification_loss(logits, label, "cross-entropy").item() == pytest.approx(plain, rel=1e-6)
     # Of two classes, smoothing by .2 gives the other one .1: .1 times the difference of the logits is added.
     smooth = plain + 0.1 * (1 + 0.25) / 2
-    assert images.error(logits, label, "cross-entropy", 0.2).item() == pytest.approx(smooth, rel=1e-6)
-    assert images.error(logits, label, "squared-error").item() == pytest.approx((0 + 0.5**2 + 0.25**2) / 2)
+    assert classification_loss(logits, label, "cross-entropy", 0.2).item() == pytest.approx(smooth, rel=1e-6)
+    assert classification_loss(logits, label, "squared-error").item() == pytest.approx((0 + 0.5**2 + 0.25**2) / 2)
     by_hand = (0.1**2 + 0.1**2 + 0.4**2 + 0.15**2) / 2  # against .9 and .1
-    assert images.error(logits, label, "squared-error", 0.2).item() == pytest.approx(by_hand, rel=1e-6)
+    assert classification_loss(logits, label, "squared-error", 0.2).item() == pytest.approx(by_hand, rel=1e-6)
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
@@ -112,16 +113,16 @@ def test_losses_by_hand():
 
 @pytest.mark.slow
 def test_what_is_held_out_of_the_digits_is_fixed_and_a_fifth_of_each():
-    learned, held_out, names = image_data.load()
+    training, held_out, names = image_data.load()
     again = image_data.load()
     other = image_data.load(split=1)
-    assert names == NAMES and learned[0].shape[1:] == (1, 8, 8) and learned[0].dtype == torch.uint8
-    assert learned[0].min() == 0 and learned[0].max() == 255
-    assert len(learned[1]) + len(held_out[1]) == 1797
+    assert names == NAMES and training[0].shape[1:] == (1, 8, 8) and training[0].dtype == torch.uint8
+    assert training[0].min() == 0 and training[0].max() == 255
+    assert len(training[1]) + len(held_out[1]) == 1797
     assert torch.equal(held_out[0], again[1][0]) and not torch.equal(held_out[1], other[1][1])
-    every, part = (np.bincount(y) for y in (torch.cat([learned[1], held_out[1]]), held_out[1]))
+    every, part = (np.bincount(y) for y in (torch.cat([training[1], held_out[1]]), held_out[1]))
     assert part.tolist() == [round(0.2 * count) for count in every]
-    pixels = {image.numpy().tobytes() for image in learned[0]}
+    pixels = {image.numpy().tobytes() for image in training[0]}
     assert sum(image.numpy().tobytes() in pixels for image in held_out[0]) < 5  # the set itself repeats hardly any
 
 
@@ -154,8 +155,8 @@ def write_fashion(folder, labels=(0, 9, 3)):
 def test_idx_files_packed_or_not_and_what_is_wrong_with_them(tmp_path):
     folder = tmp_path / "mnist"
     pixels = write_fashion(folder)
-    learned, held_out, names = image_data.load("fashion-mnist", str(folder))
-    for x, y in (learned, held_out):
+    training, held_out, names = image_data.load("fashion-mnist", str(folder))
+    for x, y in (training, held_out):
         assert (x[:, 0].numpy() == pixels).all() and y.tolist() == [0, 9, 3]
     assert names[9] == "ankle boot"
     write_fashion(folder, labels=(0, 1))
@@ -172,9 +173,9 @@ def test_idx_files_packed_or_not_and_what_is_wrong_with_them(tmp_path):
 
 @pytest.mark.skipif(not image_data.FASHION_FOLDER.is_dir(), reason="Debian's package dataset-fashion-mnist is not here")
 def test_fashion_mnist_as_debian_has_it():
-    learned, held_out, names = image_data.load("fashion-mnist")
-    assert learned[0].shape == (60_000, 1, 28, 28) and held_out[0].shape == (10_000, 1, 28, 28)
-    assert np.bincount(learned[1]).tolist() == [6000] * 10 and len(names) == 10
+    training, held_out, names = image_data.load("fashion-mnist")
+    assert training[0].shape == (60_000, 1, 28, 28) and held_out[0].shape == (10_000, 1, 28, 28)
+    assert np.bincount(training[1]).tolist() == [6000] * 10 and len(names) == 10
 
 
 def draw_folder(path, count=5, size=(20, 12)):
@@ -187,16 +188,16 @@ def draw_folder(path, count=5, size=(20, 12)):
 
 def test_folders_of_classes(tmp_path):
     draw_folder(tmp_path / "one")
-    learned, held_out, names = image_data.load("folder", str(tmp_path / "one"), image_size=8)
-    assert names == ["blue", "red"] and learned[0].shape == (8, 3, 8, 8) and held_out[1].tolist() == [0, 1]
-    for x, y in (learned, held_out):
+    training, held_out, names = image_data.load("folder", str(tmp_path / "one"), image_size=8)
+    assert names == ["blue", "red"] and training[0].shape == (8, 3, 8, 8) and held_out[1].tolist() == [0, 1]
+    for x, y in (training, held_out):
         assert (x.amax((2, 3))[torch.arange(len(y)), torch.tensor([2, 0])[y]] == 200).all()
     grey, _, _ = image_data.load("folder", str(tmp_path / "one"), channels=4)
     assert grey[0].shape == (8, 4, 32, 32) and len(grey[0].unique()) == 2
     draw_folder(tmp_path / "two" / "train")
     draw_folder(tmp_path / "two" / "test", count=2)
-    learned, held_out, _ = image_data.load("folder", str(tmp_path / "two"))
-    assert (len(learned[1]), len(held_out[1])) == (10, 4)
+    training, held_out, _ = image_data.load("folder", str(tmp_path / "two"))
+    assert (len(training[1]), len(held_out[1])) == (10, 4)
     (tmp_path / "two" / "test" / "red").rename(tmp_path / "two" / "test" / "green")
     with pytest.raises(ValueError, match="have not the same classes, 'green' is in one alone"):
         image_data.load("folder", str(tmp_path / "two"))
@@ -260,19 +261,19 @@ def test_confusion_and_its_table_by_hand():
     assert cells[0, 1].sum() < cells[1, 0].sum() < 3 * 255  # three quarters wrong, and a half
 
 
-def test_the_mistakes_it_was_surest_of_come_first():
-    shares = np.array([[0.9, 0.1], [0.4, 0.6], [0.8, 0.2], [0.3, 0.7], [0.05, 0.95]], np.float32)
+def test_the_most_confident_mistakes_come_first():
+    confidences = np.array([[0.9, 0.1], [0.4, 0.6], [0.8, 0.2], [0.3, 0.7], [0.05, 0.95]], np.float32)
     labels = np.array([0, 0, 1, 0, 1])
     pixels = torch.zeros(5, 1, 4, 4, dtype=torch.uint8)
-    picture, rows = draw_mistakes(pixels, labels, shares, ["a", "b"])
+    picture, rows = draw_mistakes(pixels, labels, confidences, ["a", "b"])
     assert rows.tolist() == [2, 3, 1] and picture.shape[2] == 3
-    assert draw_mistakes(pixels, labels, shares, ["a", "b"], most=1)[1].tolist() == [2]
-    _, none = draw_mistakes(pixels, shares.argmax(1), shares, ["a", "b"])
+    assert draw_mistakes(pixels, labels, confidences, ["a", "b"], most=1)[1].tolist() == [2]
+    _, none = draw_mistakes(pixels, confidences.argmax(1), confidences, ["a", "b"])
     assert len(none) == 0
 
 
 def test_filters_as_pictures():
-    model = images.build(described(width=0.125))  # 4 filters of 3 x 3
+    model = build(network_config(width=0.125))  # 4 filters of 3 x 3
     with torch.no_grad():
         model.torso.conv1.weight.zero_()
         model.torso.conv1.weight[1, 0, 0, 2] = -3.0
@@ -281,7 +282,7 @@ def test_filters_as_pictures():
     assert picture.shape == (step + 6, 4 * step + 6, 3)
     first, second = picture[6 : 6 + 48, 6 : 6 + 48], picture[6 : 6 + 48, 6 + step : 6 + step + 48]
     assert (first == 127).all() and (second[:16, 32:] == 0).all() and (second[16:] == 127).all()
-    mlp = images.build(described(backbone="mlp", in_shape=[3, 5, 5], hidden=[7]))
+    mlp = build(network_config(backbone="mlp", in_shape=[3, 5, 5], hidden=[7]))
     assert draw_filters(mlp.torso, (3, 5, 5)).shape[2] == 3
     assert grid(np.zeros((3, 2, 2, 3), np.uint8), side=4, columns=2).shape == (2 * 10 + 6, 2 * 10 + 6, 3)
 
@@ -304,7 +305,7 @@ def test_main_leaves_a_classifier_pictures_and_curves(values, tmp_path, monkeypa
 
     monkeypatch.chdir(tmp_path)
     run_dir = images.main(config(**values))
-    model, info = images.load_classifier(run_dir)
+    model, info = load_classifier(run_dir)
     _, held_out, names = image_data.load(**info["data"])
     assert (
         info["config"]["in_shape"] == list(held_out[0].shape[1:]) and info["config"]["backbone"] == values["backbone"]
@@ -379,9 +380,9 @@ def test_loading_gives_the_same_logits(tmp_path, monkeypatch):
     measure = images.measure
     monkeypatch.setattr(images, "measure", lambda model, *rest: seen.append(measure(model, *rest)) or seen[-1])
     run_dir = images.main(config(trainer={"ema": 0.5}))
-    model, info = images.load_classifier(run_dir)
+    model, info = load_classifier(run_dir)
     _, held_out, _ = image_data.load(**info["data"])
-    assert torch.equal(images.logits_of(model, held_out[0]), seen[-1][1])
+    assert torch.equal(logits_of(model, held_out[0]), seen[-1][1])
 
 
 @pytest.mark.slow
@@ -420,10 +421,10 @@ def test_folders_that_hold_no_such_classifier(tmp_path, monkeypatch):
     info = json.loads(path.read_text())
     path.write_text(json.dumps(info | {"config": info["config"] | {"width": 0.5}}))
     with pytest.raises(DamagedFile, match="does not describe these weights"):
-        images.load_classifier(run_dir)
+        load_classifier(run_dir)
     path.write_text(json.dumps(info | {"kind": "dqn"}))
     with pytest.raises(ValueError, match="of kind 'dqn', no classifier"):
-        images.load_classifier(run_dir)
+        load_classifier(run_dir)
     path.write_text(json.dumps(info))
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"broken\.png is no image that can be read"):

@@ -1,6 +1,7 @@
-"""Pictures and what they show: scikit-learn's digits, Fashion-MNIST, or a folder for each class."""
+"""Images and their classes: scikit-learn's digits, Fashion-MNIST, or a folder for each class."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.data import image_files, read_idx, read_image, read_images
+from rlkit.augmentations import augment, cut_out, flipped, shifted, turned
+from rlkit.data import Change, image_files, read_idx, read_image, read_images
 from rlkit.data_files import is_leftover
 from rlkit.logger import say
 
@@ -32,8 +34,8 @@ def load(
 
     Args:
         data: digits, fashion-mnist, or folder. path: of the four idx files, or of the classes' folders.
-        image_size: pixels of a side; 0: as they are (of a folder: 32).
-        channels: grey pictures are repeated to so many; 0: one (of a folder: three, in colour).
+        image_size: pixels of height and width; 0: as they are (of a folder: 32).
+        channels: grey images are repeated to this number; 0: one (of a folder: three, in colour).
         held_out, split: share that is not learned from, where the data have no test part of their own, and its seed.
     Raises FileNotFoundError, ValueError.
     """
@@ -50,8 +52,8 @@ def load(
         raise ValueError(f"there are no images {data!r}: take digits, fashion-mnist, or folder with a --path")
     if len(parts) == 1:
         parts = apart(*parts[0], held_out, split)
-    learned, left = ((fitted(torch.from_numpy(x), image_size, channels), torch.from_numpy(y)) for x, y in parts)
-    return learned, left, names
+    training, test = ((fitted(torch.from_numpy(x), image_size, channels), torch.from_numpy(y)) for x, y in parts)
+    return training, test, names
 
 
 def digits() -> tuple[NDArray, NDArray]:
@@ -149,6 +151,17 @@ def fitted(images: Tensor, image_size: int, channels: int) -> Tensor:
         )
         images = torch.cat(list(parts))
     return images.expand(-1, channels, -1, -1) if channels else images
+
+
+def random_changes(names: Sequence[str], side: int) -> Change | None:
+    """The augmentations of these names for images whose shorter side has `side` pixels; None for no names."""
+    changes: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+        "flipped": flipped,
+        "shifted": partial(shifted, most=max(1, side // 8)),
+        "cut_out": partial(cut_out, size=max(2, side // 4)),
+        "turned": turned,
+    }
+    return augment(*(changes[name] for name in names)) if names else None
 
 
 def read_files(files: Sequence[str], in_shape: Sequence[int]) -> Tensor:

@@ -47,21 +47,21 @@ def draw_filters(torso: nn.Module, in_shape: tuple[int, int, int], most: int = 6
 
 
 def draw_mistakes(
-    images: Tensor, labels: NDArray, shares: NDArray, names: list[str], most: int = 24
+    images: Tensor, labels: NDArray, confidences: NDArray, names: list[str], most: int = 24
 ) -> tuple[Picture, NDArray[np.int64]]:
-    """The mistakes of which it was surest, and their rows. images [N, C, H, W], labels [N], shares [N, classes]."""
-    said, sure = shares.argmax(1), shares.max(1)
-    wrong = np.flatnonzero(said != labels)
-    rows = wrong[np.argsort(-sure[wrong], kind="stable")][:most]
+    """The most confident mistakes, and their rows. images [N, C, H, W], labels [N], confidences [N, classes]."""
+    predicted, confidence = confidences.argmax(1), confidences.max(1)
+    wrong = np.flatnonzero(predicted != labels)
+    rows = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
     if not len(rows):
         return np.full((40, 160, 3), 255, np.uint8), rows
-    captions = [f"{names[said[i]][:12]} ({sure[i]:.0%})\nis {names[labels[i]][:14]}" for i in rows]
+    captions = [f"{names[predicted[i]][:12]} ({confidence[i]:.0%})\nis {names[labels[i]][:14]}" for i in rows]
     return grid(in_colour(images[rows]), side=96, columns=8, captions=captions), rows
 
 
-def confusion(labels: NDArray, said: NDArray, classes: int) -> NDArray[np.int64]:
+def confusion(labels: NDArray, predicted: NDArray, classes: int) -> NDArray[np.int64]:
     """How many of each class (row) were taken for each (column): [classes, classes]."""
-    return np.bincount(labels * classes + said, minlength=classes**2).reshape(classes, classes)
+    return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def draw_confusion(counts: NDArray[np.int64], names: list[str]) -> Picture:
@@ -92,10 +92,10 @@ def table(counts: NDArray[np.int64], names: list[str]) -> str:
     """A line a class: images, recall, precision, and what it was most often taken for."""
     wide = max(5, *map(len, names))
     lines = [f"{'class':<{wide}} {'images':>7} {'recall':>7} {'precision':>10}  most often taken for"]
-    right, total, said = counts.diagonal(), counts.sum(1), counts.sum(0)
+    right, total, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
     for i, name in enumerate(names):
         recall = f"{right[i] / total[i]:.3f}" if total[i] else "-"
-        precision = f"{right[i] / said[i]:.3f}" if said[i] else "-"
+        precision = f"{right[i] / predicted[i]:.3f}" if predicted[i] else "-"
         others = np.where(np.arange(len(names)) == i, -1, counts[i])
         j = int(others.argmax())
         taken = f"{names[j]} ({others[j]})" if others[j] > 0 else ""
