@@ -13,8 +13,8 @@ from experiments.supervised.image_data import Labelled
 from rlkit import runtime
 from rlkit.checkpoint import described, load_agent_files, rebuild
 from rlkit.nn.convolution import BACKBONES, VGG, ResNet
-from rlkit.nn.dense import ACTIVATIONS, MLP
 from rlkit.nn.heads import Classifier
+from rlkit.nn.mlp import ACTIVATIONS, MLP
 from rlkit.trainer import Batch, LossFn
 
 TORSOS: dict[str, Any] = {

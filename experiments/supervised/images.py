@@ -33,12 +33,6 @@ from rlkit.config import AtLeast, Between, Fixed, RunConfig, check_bounds
 from rlkit.data import Batches, rows
 from rlkit.data_files import DataFiles, located
 from rlkit.logger import say
-<<<<<<< HEAD
-from rlkit.nn.convolution import BACKBONES, VGG, ResNet
-from rlkit.nn.heads import Classifier
-from rlkit.nn.mlp import ACTIVATIONS, MLP
-=======
->>>>>>> e3cdfc8 (images reads top to bottom: its networks, loss and measures stand in image_classifier.py)
 from rlkit.run import Run
 from rlkit.trainer import TrainConfig, Trainer
 
