@@ -1,7 +1,7 @@
 """How often do the tests of learning pass? Over many seeds, in settings that round sums in another order.
 
 python tests/seeds.py                                                # all of them, 20 seeds in each setting: hours
-python tests/seeds.py tests/test_pqn.py --seeds 5 --settings default disturbed flipped
+python tests/seeds.py tests/agents/pqn/test_pqn.py --seeds 5 --settings default disturbed flipped
 
 A test of learning takes the fixture `learning_seed`, adds it to its own seed, and gives its score to record_property.
 Each setting is a process of its own. Where the weights after the first seeds are bit for bit those of an earlier

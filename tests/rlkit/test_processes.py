@@ -125,7 +125,7 @@ def test_a_process_is_terminated_where_we_are_killed(tmp_path):
     code = (
         f"import pathlib; from rlkit import processes; processes.perform('child', [], pathlib.Path({str(tmp_path)!r}))"
     )
-    with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent.parent) as ours:
+    with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2]) as ours:
         wait_for(tmp_path / "ready")
         ours.kill()
     assert wait_for(tmp_path / "saved") == "SIGTERM"

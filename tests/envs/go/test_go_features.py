@@ -29,7 +29,7 @@ from envs.go.game import Go
 from envs.go.position import BLACK, WHITE, Position
 from rlkit.augmentations import turn_boards
 
-DATA = Path(os.environ.get("RLKIT_DATA", Path(__file__).parents[2] / "shared" / "data")) / "go"
+DATA = Path(os.environ.get("RLKIT_DATA", Path(__file__).parents[4] / "shared" / "data")) / "go"
 
 
 def alphago_planes(position, colour_plane=False):

@@ -18,7 +18,7 @@ from rlkit.checkpoint import load_agent_files
 from rlkit.run import parse
 from rlkit.trainer import Trainer
 
-DATA = Path(os.environ.get("RLKIT_DATA", Path(__file__).parents[2] / "shared" / "data")) / "ml" / "heights"
+DATA = Path(os.environ.get("RLKIT_DATA", Path(__file__).parents[4] / "shared" / "data")) / "ml" / "heights"
 NO_DATA = pytest.mark.skipif(not DATA.is_dir(), reason=f"no data in {DATA}; RLKIT_DATA may name another folder")
 
 

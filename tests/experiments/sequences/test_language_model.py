@@ -32,7 +32,7 @@ from rlkit.nn.recurrent import Recurrent
 from rlkit.run import load_config
 from rlkit.trainer import Trainer
 
-DATA = Path(os.environ.get("RLKIT_DATA", Path(__file__).parents[2] / "shared" / "data")) / "ml"
+DATA = Path(os.environ.get("RLKIT_DATA", Path(__file__).parents[4] / "shared" / "data")) / "ml"
 MODELS = ("transformer", "lstm", "gru", "rnn")
 
 

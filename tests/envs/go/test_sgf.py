@@ -11,7 +11,7 @@ from envs.go.position import BLACK, EMPTY, WHITE, Position
 from envs.go.record import BrokenSGF, GameRecord, Node, result_text
 from envs.go.sgf import Collection, parse, read_collection, read_sgf, to_sgf, write_sgf
 
-DATA = Path(os.environ.get("RLKIT_DATA", Path(__file__).parents[2] / "shared" / "data")) / "go"
+DATA = Path(os.environ.get("RLKIT_DATA", Path(__file__).parents[4] / "shared" / "data")) / "go"
 HUMAN = "(;GM[1]SZ[9]RE[B+9.5]KM[7]RU[Chinese]PB[bluedragon (2374)]PW[naotin15];B[fd];W[df];B[];W[tt])"
 BRANCHED = """(;FF[4]GM[1]SZ[13:9]KM[0.5]HA[2]AB[aa][ca:db]PL[W]C[start (;here) [\\]]
 ;W[ma]C[a \\\\ b]

@@ -16,7 +16,7 @@ from envs.go.board import PASSES, STATE_SIZE, STORED, TO_PLAY, columns, copy, is
 from envs.go.game import Go
 from envs.go.position import BLACK, EMPTY, WHITE, IllegalMove, Position
 
-DATA = Path(os.environ.get("RLKIT_DATA", Path(__file__).parents[2] / "shared" / "data")) / "go"
+DATA = Path(os.environ.get("RLKIT_DATA", Path(__file__).parents[4] / "shared" / "data")) / "go"
 KO = [".....", ".XO..", "XO.O.", ".XO..", "....."]
 
 

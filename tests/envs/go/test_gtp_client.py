@@ -195,7 +195,7 @@ def test_a_program_that_ignores_the_end_of_its_input_ends_where_we_are_killed(al
     part = f"subprocess.Popen(['sh', '-c', {LEFT!r}], stdout=open({path!r}, 'w'), start_new_session=True)"
     code = "import sys; from envs.go.gtp_client import *; GTPPlayer(sys.argv[1:]).ask('genmove b')"
     command = [sys.executable, "-c", code, *program(f"{part}; time.sleep(1000)")]
-    with subprocess.Popen(command, cwd=Path(__file__).parent.parent) as ours:
+    with subprocess.Popen(command, cwd=Path(__file__).parents[3]) as ours:
         assert held_open(fifo, 60) == b"here\n"
         ours.kill()
     assert held_open(fifo) == b""
