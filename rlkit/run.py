@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
@@ -67,6 +68,8 @@ def cli(main: Callable[[C], Any], parse: Callable[[], C]) -> None:
             print("stopped", file=sys.stderr)
             sys.exit(128 + (*stopped, signal.SIGINT)[0])
         except BaseException as error:
+            if isinstance(error, MemoryError):
+                traceback.clear_frames(error.__traceback__)  # what filled the memory hangs on them
             if not isinstance(error, (NonFiniteLoss, SaveFailed, SystemExit)):
                 _take_back()
             _explain(error, cfg)

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -207,6 +208,25 @@ def test_too_little_memory_names_the_flags_that_take_it(tmp_path, monkeypatch, e
         run.cli(main, Config)
     assert str(raised.value).count("\n") == 1, "one line, and how to see more"
     assert not any((tmp_path / "runs" / "toy").iterdir()), "a run that never began"
+
+
+def test_what_filled_the_memory_is_let_go_before_the_run_is_taken_back(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    held, take_back = [], run._take_back
+
+    class Layers(list):
+        pass
+
+    def main(cfg):
+        run.open_run(cfg, "toy", "toy")
+        layers = Layers()
+        held.append(weakref.ref(layers))
+        raise MemoryError
+
+    monkeypatch.setattr(run, "_take_back", lambda: (held.append(held[0]()), take_back()))
+    with pytest.raises(SystemExit, match="not enough memory"):
+        run.cli(main, Config)
+    assert held[1] is None and not any((tmp_path / "runs" / "toy").iterdir())
 
 
 def test_other_errors_of_torch_are_shown_whole():
