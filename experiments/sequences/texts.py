@@ -1,4 +1,4 @@
-"""Texts that need no download, texts as numbers, how well counting predicts them, and tables drawn beside them."""
+"""Texts that need no download, texts as numbers, and how well counting predicts them."""
 
 import math
 import sysconfig
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from rlkit.text_files import read_text
 
@@ -123,26 +122,3 @@ def ngram_floor(train: Numbers, valid: Numbers, order: int, size: int, add: floa
     known, wanted = grams(train), grams(valid)
     p = (counts(known, wanted) + add) / (counts(known // size, wanted // size) + add * size)
     return float(-np.log(p).mean())
-
-
-# -- pictures ----------------------------------------------------------------------------------------------------------
-
-
-def draw_table(values: NDArray, above: str, left: str = "", cell: int = 12) -> NDArray[np.uint8]:
-    """Values [rows, columns] of 0 (white) to 1 (blue), a symbol above each column and left of each row."""
-    rows, columns = values.shape
-    blue = np.array([18, 52, 140])
-    grid = (255 - np.clip(values, 0, 1)[:, :, None] * (255 - blue)).astype(np.uint8)
-    image = Image.new("RGB", ((columns + 3) * cell, (rows + 3) * cell), "white")
-    image.paste(Image.fromarray(grid).resize((columns * cell, rows * cell), Image.Resampling.NEAREST), (2 * cell,) * 2)
-    draw = ImageDraw.Draw(image)
-
-    def write(x: float, y: float, symbol: str) -> None:
-        end = symbol == "\u00b6"  # which the font has not
-        draw.text((x * cell, y * cell), "\\n" if end else symbol, "black", ImageFont.load_default(cell - 2 * end), "mm")
-
-    for i, symbol in enumerate(above):
-        write(i + 2.5, 1.5, symbol)
-    for i, symbol in enumerate(left):
-        write(1.5, i + 2.5, symbol)
-    return np.asarray(image)

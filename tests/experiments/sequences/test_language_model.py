@@ -13,10 +13,12 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments.sequences import language_model
-from experiments.sequences.language_model import PRESETS, Config, build, evaluate, load_model, main, predict, write
+from experiments.sequences.language_model import PRESETS, Config, main
+from experiments.sequences.sampling import generate, predictions
+from experiments.sequences.text_model import build, load_model, loss_fn, nats_per_symbol, predict
+from experiments.sequences.text_pictures import draw_table
 from experiments.sequences.texts import (
     decode,
-    draw_table,
     encode,
     ngram_floor,
     read_corpus,
@@ -149,7 +151,7 @@ def test_evaluation_predicts_every_symbol_once(name):
         logits, _ = predict(model, torch.from_numpy(tokens[begin:t])[None], None)
         nats.append(-logits[0, -1].log_softmax(0)[tokens[t]].item())
     assert len(nats) == 29
-    assert evaluate(model, tokens, context) == pytest.approx(np.mean(nats), rel=1e-5)
+    assert nats_per_symbol(model, tokens, context) == pytest.approx(np.mean(nats), rel=1e-5)
     assert model.training
 
 
@@ -163,11 +165,11 @@ def test_cached_writing_equals_uncached(name, temperature, top_k):
     for parameter in model.parameters():  # far from even chances
         parameter.data.mul_(4)
     for prompt in ([3], list(range(7)) * 3):
-        cached = write(model, prompt, 30, temperature, top_k, seed=5)
-        assert cached == write(model, prompt, 30, temperature, top_k, seed=5, cached=False)
+        cached = generate(model, prompt, 30, temperature, top_k, seed=5)
+        assert cached == generate(model, prompt, 30, temperature, top_k, seed=5, cached=False)
         assert len(cached) == 30 and model.training
         if temperature:
-            assert cached != write(model, prompt, 30, temperature, top_k, seed=6)
+            assert cached != generate(model, prompt, 30, temperature, top_k, seed=6)
 
 
 def test_a_transformer_sees_its_context_and_no_more():
@@ -176,7 +178,7 @@ def test_a_transformer_sees_its_context_and_no_more():
     model = build(shape("transformer")).eval()
     for parameter in model.parameters():
         parameter.data.mul_(4)
-    out = [0, *write(model, [0], 40, 0.0, 0, seed=0)]
+    out = [0, *generate(model, [0], 40, 0.0, 0, seed=0)]
     begin = 0
     for i in range(1, len(out)):
         if i - begin > 8:  # full: half of it, and the symbol that came last
@@ -194,9 +196,9 @@ def test_temperature_and_top_k_draw_by_the_book():
     model.out.bias.data = p.log()
     for temperature, top_k in [(1.0, 0), (0.5, 0), (2.0, 3)]:
         expected = p ** (1 / temperature) * (torch.arange(4) < (top_k or 4))
-        counts = np.bincount(write(model, [0], 2000, temperature, top_k, seed=1), minlength=4)
+        counts = np.bincount(generate(model, [0], 2000, temperature, top_k, seed=1), minlength=4)
         assert counts / 2000 == pytest.approx((expected / expected.sum()).numpy(), abs=0.025)
-    assert write(model, [3], 5, 0.0, 0, seed=1) == write(model, [3], 5, 1.0, 1, seed=1) == [0] * 5
+    assert generate(model, [3], 5, 0.0, 0, seed=1) == generate(model, [3], 5, 1.0, 1, seed=1) == [0] * 5
 
 
 def test_the_map_has_a_cell_for_each_pair():
@@ -220,7 +222,7 @@ def test_hello_is_learned(tmp_path, monkeypatch, capsys, learning_seed):
     for line in ("h -> e", "he -> l", "hel -> l", "hell -> o"):
         assert f"\n{line}  (0.9" in said or f"\n{line}  (1.00" in said, said
     model, config = load_model(run_dir)
-    assert decode(write(model, [1], 4, 0, 0, 0), config["vocabulary"]) == "ello"
+    assert decode(generate(model, [1], 4, 0, 0, 0), config["vocabulary"]) == "ello"
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -241,11 +243,11 @@ def test_a_run_from_its_text_to_a_sample(name, text, capsys):
 
     model, config = load_model(run_dir)
     corpus = read_corpus(text, "", "characters", 9)
-    assert evaluate(model, corpus.valid, 8) == pytest.approx(nats, rel=1e-5)
+    assert nats_per_symbol(model, corpus.valid, 8) == pytest.approx(nats, rel=1e-5)
     capsys.readouterr()
     assert main(tiny(sample=str(run_dir), prompt="the ", tokens=9, seed=4)) == run_dir
     out = capsys.readouterr().out
-    expected = write(model, encode("the ", config["vocabulary"]).tolist(), 9, 0.8, 0, seed=4)
+    expected = generate(model, encode("the ", config["vocabulary"]).tolist(), 9, 0.8, 0, seed=4)
     assert out == "the " + decode(expected, config["vocabulary"]) + "\n"
 
 
@@ -267,7 +269,7 @@ def test_resume_is_exact(name, text):
     config = {key: getattr(cfg, key) for key in ("model", "layers", "width", "heads", "context", "dropout")}
     model = build(config | {"vocabulary": corpus.vocabulary}).to(device)
     batches = Batches(windows(corpus.train, 9, 4, runtime.derive_seed(cfg.seed, 1)))
-    trainer = Trainer(model, language_model.loss_fn, cfg.trainer, run_dir, state={"batches": batches})
+    trainer = Trainer(model, loss_fn, cfg.trainer, run_dir, state={"batches": batches})
     for step, _, _ in trainer.run(batches):
         if step == 3:
             trainer.save()
@@ -310,20 +312,20 @@ def test_the_lines_that_a_run_prints_can_be_pasted(tmp_path, monkeypatch, capsys
     assert write[3:] == ["language_model", "--sample", str(run_dir), "--prompt", "the cat"]
 
 
-def test_guesses_end_with_the_context_of_a_transformer():
+def test_predictions_end_with_the_context_of_a_transformer():
     config = {"model": "transformer", "layers": 1, "width": 16, "heads": 2, "context": 4, "dropout": 0.0}
     for name, lines in (("transformer", 4), ("rnn", 10)):
         model = build(config | {"model": name, "vocabulary": " dehlorw"})
-        shown = language_model.guesses(model, "hello world", " dehlorw")
+        shown = predictions(model, "hello world", " dehlorw")
         assert [line.partition(" -> ")[0] for line in shown] == ["hello world"[: i + 1] for i in range(lines)]
 
 
 def test_zeros_stand_for_what_suits_the_model():
-    settled = language_model.settled(Config(model="gru", width=24))
-    layers, _, batch_size, steps, lr = language_model.BY_MODEL["gru"]
-    assert (settled.layers, settled.width, settled.batch_size) == (layers, 24, batch_size)
-    assert (settled.trainer.steps, settled.trainer.lr) == (steps, lr)
-    assert set(language_model.BY_MODEL) == set(MODELS)
+    cfg = language_model.with_defaults(Config(model="gru", width=24))
+    layers, _, batch_size, steps, lr = language_model.SUITABLE["gru"]
+    assert (cfg.layers, cfg.width, cfg.batch_size) == (layers, 24, batch_size)
+    assert (cfg.trainer.steps, cfg.trainer.lr) == (steps, lr)
+    assert set(language_model.SUITABLE) == set(MODELS)
 
 
 # -- what a user may get wrong -----------------------------------------------------------------------------------------
