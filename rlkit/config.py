@@ -49,15 +49,15 @@ class RunConfig:
     """What every run of every command can be asked for."""
 
     preset: Annotated[str, Fixed] = ""
-    """the defaults of all other settings"""
+    """which set of defaults the other settings begin with"""
     resume: str | None = None
     """folder of a run to go on with"""
     seed: Annotated[int, AtLeast(0)] = 1
-    """of all random numbers"""
+    """seed of all random numbers"""
     minutes: Annotated[float, AtLeast(0)] = 0
-    """that this process may take, its last evaluation and save included; 0: no limit"""
+    """minutes that this process may take, its last evaluation and save included; 0: no limit"""
     device: str = "auto"
-    """cpu, cuda, cuda:1, ..."""
+    """where the network runs: cpu, cuda, cuda:1, ..., or auto, a GPU if there is one"""
     threads: Annotated[int, AtLeast(0)] = 0
     """CPU threads, for the same numbers again from the same seed; 0: as many as there are idle cores"""
 

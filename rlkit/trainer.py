@@ -39,23 +39,23 @@ class TrainConfig:
     steps: Annotated[int, AtLeast(0)] = 100_000
     """updates in all (where an experiment ends by frames or by the clock, 0 stands for what they allow)"""
     optimizer: Annotated[Literal["adam", "adamw", "radam", "sgd", "rmsprop"], Fixed] = "adam"
-    """rmsprop is the centred one of the 2015 DQN paper"""
+    """update rule; rmsprop is the centred one of the 2015 DQN paper"""
     lr: Annotated[float, AtLeast(0)] = 1e-4
     """learning rate after the warm-up"""
     eps: Annotated[float, AtLeast(0)] = 1e-8
-    """of adam, adamw, radam and rmsprop (there inside the root)"""
+    """added to the denominator by adam, adamw, radam and rmsprop (there inside the root)"""
     momentum: Annotated[float, Between(0, 1)] = 0.95
-    """of sgd; of rmsprop's two running means"""
+    """decay of sgd's velocity, and of rmsprop's two running means"""
     weight_decay: Annotated[float, AtLeast(0)] = 0.0
-    """per update, times the learning rate in adamw"""
+    """share of the weights taken off in each update, times the learning rate in adamw"""
     lr_warmup: Annotated[int, AtLeast(0)] = 0
-    """updates from rate 0 to lr"""
+    """updates over which the learning rate rises from 0 to lr"""
     lr_decay: Literal["constant", "linear", "cosine"] = "constant"
-    """towards lr_final at the end of the run"""
+    """how the learning rate goes from lr to lr_final by the end of the run"""
     lr_final: Annotated[float, AtLeast(0)] = 0.0
     """learning rate at the end, where lr_decay is not constant"""
     clip: Annotated[float, AtLeast(0)] = 10.0
-    """gradients' norm at the most; 0: not clipped"""
+    """largest norm of the gradients; 0: not clipped"""
     accumulate: Annotated[int, AtLeast(1), Fixed] = 1
     """batches whose gradients are averaged into one update"""
     ema: Annotated[float, Between(0, 1)] = 0.0
@@ -63,7 +63,7 @@ class TrainConfig:
     mode: Literal["eager", "compile", "cudagraph"] = "eager"
     """how forward and backward run"""
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
-    """of the forward pass (autocast); loss and optimiser are always fp32. auto: bf16 where the device has it"""
+    """numbers of the forward pass (autocast); loss and optimiser are always fp32. auto: bf16 where the device has it"""
     log_every: Annotated[int, AtLeast(1)] = 100
     """updates between points in TensorBoard (each waits for the device once)"""
     save_every: Annotated[int, AtLeast(1)] = 10_000

@@ -60,6 +60,7 @@ class Config(WorldConfig):
     learning_starts: Annotated[int, AtLeast(0), Fixed] = 2_000
     """agent steps, all worlds together, before the first update; random play in a new run"""
     epsilon_final: Annotated[float, Between(0, 1)] = 0.02
+    """share of random actions in the end"""
     epsilon_frames: Annotated[int, AtLeast(1)] = 50_000
     """frames over which epsilon falls from 1 to epsilon_final once learning has started"""
     target_every: Annotated[int, AtLeast(1)] = 100

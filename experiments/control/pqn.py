@@ -40,6 +40,7 @@ class Config(WorldConfig):
     epochs: Annotated[int, AtLeast(1), Fixed] = 2
     """how often each transition is learned"""
     epsilon_final: Annotated[float, Between(0, 1)] = 0.01
+    """share of random actions in the end"""
     epsilon_share: Annotated[float, Between(1e-09, 1)] = 0.1
     """share of the frames over which epsilon falls from 1 to epsilon_final"""
     agent: Annotated[tyro.conf.OmitArgPrefixes[PQNConfig], Fixed] = field(default_factory=PQNConfig)

@@ -17,7 +17,7 @@ class WorldConfig(RunConfig):
     env: Annotated[str, Fixed] = "pong"
     """any single-player game that ale-py ships, catch, tmaze, hidden_cartpole or popgym:TASK"""
     protocol: Annotated[Literal["nature", "machado"], Fixed] = "nature"
-    """of Atari; machado: sticky actions, no life-loss signal"""
+    """protocol of Atari's games; machado: sticky actions, no life-loss signal"""
     together: Annotated[int, AtLeast(1)] = 1
     """runs that learn side by side in this process, with the seeds `seed`, `seed` + 1, ...; each has its own folder"""
     frames: Annotated[int, AtLeast(1)] = 4_000_000
@@ -27,7 +27,7 @@ class WorldConfig(RunConfig):
     eval_every: Annotated[int, AtLeast(1)] = 1_000_000
     """frames between evaluations; the agent's folder is saved then"""
     eval_episodes: Annotated[int, AtLeast(1)] = 10
-    """of an evaluation, all at once"""
+    """episodes of an evaluation, played at the same time"""
 
 
 TOYS = ("catch", "tmaze", "hidden_cartpole")
