@@ -1,5 +1,6 @@
-"""What a language model does at each symbol of a text, as pictures."""
+"""What models of text do at each symbol or token, as pictures [H, W, 3]."""
 
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,11 @@ from rlkit import runtime
 from rlkit.nn.language import GPT
 
 Picture = NDArray[np.uint8]
+AttentionMap = tuple[list[str], list[str], NDArray[np.float32]]
+"""tokens of a translation, tokens of its sentence, and where each of the former looked: [M, N]"""
+
+
+# -- language models ---------------------------------------------------------------------------------------------------
 
 
 def draw_inside(model: nn.Module, corpus: Corpus) -> dict[str, Picture]:
@@ -53,3 +59,45 @@ def draw_table(values: NDArray, above: str, left: str = "", cell: int = 12) -> P
     for i, symbol in enumerate(left):
         write(1.5, i + 2.5, symbol)
     return np.asarray(image)
+
+
+# -- translators -------------------------------------------------------------------------------------------------------
+
+FONTS = ("NotoSansCJK-Regular.ttc", "NanumGothic.ttf", "malgun.ttf", "AppleGothic.ttf")
+"""with Hangul, as Linux, Windows and macOS have them"""
+
+
+def draw_attention(attention: AttentionMap, cell: int = 24) -> Picture:
+    """The translation from top to bottom, the sentence from left to right; the darker, the more attention."""
+    target, source, weights = attention
+    font: Any = None
+    for name in FONTS:
+        try:
+            font = ImageFont.truetype(name, cell * 2 // 3)
+            break
+        except OSError:
+            continue
+    if font is None:
+        font = ImageFont.load_default(cell * 2 // 3)
+        target, source = ([_in_latin_letters(label) for label in labels] for labels in (target, source))
+    left, above = (int(max(map(font.getlength, labels))) + 12 for labels in (target, source))
+    width, height = cell * len(source), cell * len(target)
+    image = Image.new("RGB", (left + width, above + height), "white")
+    heat = Image.fromarray((255 - 255 * weights.clip(0, 1)).astype(np.uint8))
+    image.paste(heat.resize((width, height), Image.Resampling.NEAREST), (left, above))
+    words = ImageDraw.Draw(image)
+    for row, label in enumerate(target):
+        words.text((left - 6, above + (row + 0.5) * cell), label, "black", font, "rm")
+    upright = Image.new("RGB", (above, width), "white")
+    words = ImageDraw.Draw(upright)
+    for column, label in enumerate(source):
+        words.text((6, (column + 0.5) * cell), label, "black", font, "lm")
+    image.paste(upright.rotate(90, expand=True), (left, 0))
+    return np.asarray(image)
+
+
+def _in_latin_letters(text: str) -> str:
+    """Hangul in Latin letters, for a font that has no other: 사만 -> saman."""
+    hangul = "HANGUL SYLLABLE "
+    names = ((character, unicodedata.name(character, "")) for character in text)
+    return "".join(name.removeprefix(hangul).lower() if name.startswith(hangul) else c for c, name in names)

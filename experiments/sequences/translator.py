@@ -1,28 +1,25 @@
-"""A translator: byte pairs, a model that writes token by token, beam search, where it looks, and its folder.
+"""A translator: a model that writes token by token, beam search, its attention, and its folder.
 
     translator = load(Path("runs/translation/<run>"))
     translator(["forty-eight thousand two hundred thirteen"], beam=4)       # ["사만 팔천이백십삼"]
 
-What is trained by experiments/translation.py, as a thing to use.
+The command `translation` trains one.
 """
 
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 from torch import Tensor
 
+from experiments.sequences.byte_pairs import BOS, EOS, PAD, SPECIAL, clean, load_bpe
+from experiments.sequences.text_pictures import AttentionMap
 from rlkit.checkpoint import described, load_agent_files, rebuild, save_agent
 from rlkit.data import padded
-from rlkit.errors import DamagedFile
 from rlkit.nn.language import EncoderDecoder
 from rlkit.nn.recurrent import RecurrentTranslator
 from rlkit.nn.transformer import Attention, Past, Shape
@@ -30,47 +27,11 @@ from rlkit.runtime import evaluating
 
 Model = RecurrentTranslator | EncoderDecoder
 
-# -- sentences and tokens ----------------------------------------------------------------------------------------------
-
-PAD, BOS, EOS = 0, 1, 2
-SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
-LEAST_VOCABULARY = len(SPECIAL) + 256
-
-
-def clean(sentence: str, lowercase: bool) -> str:
-    """Composed characters (a Hangul syllable can be written as its letters too), no space at the ends."""
-    sentence = unicodedata.normalize("NFC", sentence).strip()
-    return sentence.lower() if lowercase else sentence
-
-
-def learn_bpe(sentences: Iterable[str], size: int) -> Tokenizer:
-    """Byte pairs (Sennrich et al. 2016) of sentences, over bytes: no character is unknown. Same text, same pairs."""
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)  # the first word is like any other
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=size, min_frequency=2, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(sentences, trainer)
-    return load_bpe(tokenizer.to_str())
-
-
-def load_bpe(text: str, where: Path | str = "") -> Tokenizer:
-    """From the JSON text of `to_str`. Raises DamagedFile, which says where it was read."""
-    try:
-        tokenizer = Tokenizer.from_str(text)
-    except Exception as error:  # it raises plain ones
-        raise DamagedFile(f"{where} holds no byte pairs: {error}") from error
-    tokenizer.encode_special_tokens = True  # "<pad>" in a sentence is five characters
-    return tokenizer
-
-
 # -- writing token by token --------------------------------------------------------------------------------------------
 
 
 def network(config: Mapping[str, Any], vocabulary: int) -> Model:
-    """An untrained model; config: those of FIELDS."""
+    """An untrained model; config: the settings named in FIELDS."""
     if config["model"] == "transformer":
         names = ("channels", "heads", "layers", "hidden", "dropout")
         return EncoderDecoder(vocabulary, config["context"], Shape(**{name: config[name] for name in names}))
@@ -154,10 +115,9 @@ def beam_search(
 # -- the translator ----------------------------------------------------------------------------------------------------
 
 FIELDS = ("model", "kind", "attention", "channels", "heads", "layers", "hidden", "dropout", "context", "lowercase")
-"""of the experiment's Config: what rebuilds a translator"""
+"""the settings that a translator is rebuilt from"""
 AT_ONCE = 100
 """sentences written together"""
-Look = tuple[list[str], list[str], NDArray[np.float32]]
 
 
 @dataclass
@@ -167,7 +127,7 @@ class Translator:
     model: Model
     tokenizer: Tokenizer
     config: dict[str, Any]
-    """its FIELDS"""
+    """the settings named in FIELDS"""
 
     @property
     def device(self) -> torch.device:
@@ -187,7 +147,7 @@ class Translator:
         return ids
 
     def _longest(self, source: Sequence[int] | Tensor) -> int:
-        """Tokens of a translation at most: an untrained model knows no end, and would show it at length."""
+        """Tokens of a translation at most: an untrained model does not know where to end."""
         return min(self.config["context"], 2 * len(source) + 20)
 
     def __call__(self, sentences: Sequence[str], beam: int = 1, length_power: float = 1.0) -> list[str]:
@@ -204,9 +164,9 @@ class Translator:
                 out[i] = self.tokenizer.decode(ids).strip()
         return out
 
-    def look(self, sentence: str) -> Look | None:
-        """(tokens of the greedy translation, of the sentence, where each of the former looked [M, N]); of the
-        Transformer what its last layer's heads do on average; None of a model without attention.
+    def attention_map(self, sentence: str) -> AttentionMap | None:
+        """Where each token of the greedy translation of a sentence looks; in a Transformer, the mean over the heads of
+        its last layer. None for a model without attention.
         """
         with evaluating(self.model):
             source = torch.tensor([self.encode(sentence)], device=self.device)
@@ -244,7 +204,7 @@ class Translator:
         return ["·" if "\ufffd" in text else text for text in texts]  # a part of a character
 
     def save(self, folder: Path, about: Mapping[str, Any]) -> None:
-        """Write the agent's folder, with what else is to be said about it."""
+        """Write the agent's folder, with these entries about it in agent.json."""
         info = {"kind": "translator", "config": self.config, "tokenizer": self.tokenizer.to_str(), **about}
         save_agent(folder, info, self.model.state_dict())
 
@@ -260,45 +220,3 @@ def load(path: Path, device: torch.device | str = "cpu") -> Translator:
         tokenizer = load_bpe(info["tokenizer"], path)
         model = rebuild(lambda: network(config, tokenizer.get_vocab_size()), weights)
     return Translator(model.to(device).eval(), tokenizer, config)
-
-
-# -- where it looks, as a picture --------------------------------------------------------------------------------------
-
-FONTS = ("NotoSansCJK-Regular.ttc", "NanumGothic.ttf", "malgun.ttf", "AppleGothic.ttf")
-"""with Hangul, as Linux, Windows and macOS have them"""
-
-
-def draw(look: Look, cell: int = 24) -> NDArray[np.uint8]:
-    """[H, W, 3]: the translation from top to bottom, the sentence from left to right, black where it looked."""
-    target, source, weights = look
-    font: Any = None
-    for name in FONTS:
-        try:
-            font = ImageFont.truetype(name, cell * 2 // 3)
-            break
-        except OSError:
-            continue
-    if font is None:
-        font = ImageFont.load_default(cell * 2 // 3)
-        target, source = ([_spelled(label) for label in labels] for labels in (target, source))
-    left, above = (int(max(map(font.getlength, labels))) + 12 for labels in (target, source))
-    width, height = cell * len(source), cell * len(target)
-    image = Image.new("RGB", (left + width, above + height), "white")
-    heat = Image.fromarray((255 - 255 * weights.clip(0, 1)).astype(np.uint8))
-    image.paste(heat.resize((width, height), Image.Resampling.NEAREST), (left, above))
-    words = ImageDraw.Draw(image)
-    for row, label in enumerate(target):
-        words.text((left - 6, above + (row + 0.5) * cell), label, "black", font, "rm")
-    upright = Image.new("RGB", (above, width), "white")
-    words = ImageDraw.Draw(upright)
-    for column, label in enumerate(source):
-        words.text((6, (column + 0.5) * cell), label, "black", font, "lm")
-    image.paste(upright.rotate(90, expand=True), (left, 0))
-    return np.asarray(image)
-
-
-def _spelled(text: str) -> str:
-    """Hangul in Latin letters, for a font that has no other: 사만 -> saman."""
-    hangul = "HANGUL SYLLABLE "
-    names = ((character, unicodedata.name(character, "")) for character in text)
-    return "".join(name.removeprefix(hangul).lower() if name.startswith(hangul) else c for c, name in names)

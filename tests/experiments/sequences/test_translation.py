@@ -13,30 +13,26 @@ import torch
 import torch.nn.functional as F
 
 from experiments.sequences import number_words, translation
+from experiments.sequences.byte_pairs import BOS, EOS, PAD, SPECIAL, clean, learn_bpe, load_bpe
 from experiments.sequences.number_words import english, korean
-from experiments.sequences.translation import PRESETS, Config, build, fitting, nats_per_token, read, score
-from experiments.sequences.translator import (
-    BOS,
-    EOS,
-    FIELDS,
-    PAD,
-    SPECIAL,
-    Decoding,
-    Translator,
-    beam_search,
-    clean,
-    draw,
-    learn_bpe,
-    load,
-    load_bpe,
-    network,
-)
+from experiments.sequences.sentence_pairs import read_splits, tokenized
+from experiments.sequences.text_pictures import draw_attention
+from experiments.sequences.translation import PRESETS, Config
+from experiments.sequences.translation_scores import loss_with, nats_per_token, score
+from experiments.sequences.translator import FIELDS, Decoding, Translator, beam_search, load, network
 from rlkit import runtime
 from rlkit.checkpoint import save_agent
+<<<<<<< HEAD:tests/experiments/sequences/test_translation.py
 from rlkit.data import padded
 from rlkit.errors import DamagedFile
 from rlkit.run import load_config
 from rlkit.trainer import TrainConfig
+=======
+from rlkit.config import load_config
+from rlkit.data import Batches, padded, pairs
+from rlkit.errors import DamagedFile
+from rlkit.trainer import TrainConfig, Trainer
+>>>>>>> 871cf55 (translation reads top to bottom: pairs, byte pairs, scores and pictures stand beside it under their own names):tests/test_translation.py
 
 MODELS = ["rnn", "attention", "transformer"]
 
@@ -190,12 +186,12 @@ def test_clean_makes_one_of_two_ways_to_write_a_syllable():
 def test_too_long_pairs_are_left_out_and_counted(capsys):
     tokenizer = learn_bpe(["x"], 260)  # a token a byte, and one for the space before the first word
     part = [("abc", "d"), ("abcd", "d"), ("a", "efgh")]
-    kept, rows = fitting("train", part, tokenizer, context=5)
+    kept, rows = tokenized("train", part, tokenizer, context=5)
     assert kept == [("abc", "d")] and "2 of 3 pairs" in capsys.readouterr().err
     assert len(rows["source"][0]) == 5 and rows["source"][0][-1] == EOS
     assert rows["target"][0][0] == BOS and rows["target"][0][-1] == EOS
     with pytest.raises(ValueError, match="raise --context"):
-        fitting("train", part[1:], tokenizer, context=5)
+        tokenized("train", part[1:], tokenizer, context=5)
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -215,15 +211,15 @@ def test_pairs_from_two_files_are_split_by_the_seed(tmp_path, packed):
     left = "".join(f"S{i % 20}\n" for i in range(60))  # each sentence three times
     right = "".join(f"T{i}\n" for i in range(60))
     cfg = Config(**files(tmp_path, left, right, packed), held=4, lowercase=True)
-    splits = read(cfg)
+    splits = read_splits(cfg)
     assert [len(splits[name]) for name in ("train", "valid", "test")] == [36, 12, 12]
     sides = [{source for source, _ in part} for part in splits.values()]
     assert [len(side) for side in sides] == [12, 4, 4] and len(set.union(*sides)) == 20
     assert all(pair[0][0] == "s" for pair in splits["train"])
-    assert read(cfg) == splits != read(dataclasses.replace(cfg, seed=2))
-    other = read(dataclasses.replace(cfg, reverse=True))
+    assert read_splits(cfg) == splits != read_splits(dataclasses.replace(cfg, seed=2))
+    other = read_splits(dataclasses.replace(cfg, reverse=True))
     assert all(source[0] == "t" and target[0] == "s" for part in other.values() for source, target in part)
-    some = read(dataclasses.replace(cfg, limit=10))
+    some = read_splits(dataclasses.replace(cfg, limit=10))
     assert len(some["train"]) == 10 and set(some["train"]) < set(splits["train"]) and some["test"] == splits["test"]
 
 
@@ -234,7 +230,7 @@ def test_pairs_from_one_file_and_sets_of_their_own(tmp_path):
         pairs=str(tmp_path / "kor.txt"), valid_source=own["source"], valid_target=own["target"],
         test_source=own["source"], test_target=own["target"],
     )  # fmt: skip
-    splits = read(cfg)
+    splits = read_splits(cfg)
     assert splits["train"] == [("Go.", "가."), ("Hi.", "안녕."), ("Run!", "뛰어!")]
     assert splits["valid"] == splits["test"] == [("Who?", "누구?")]
 
@@ -280,7 +276,7 @@ def test_wrong_settings_are_refused(tmp_path, monkeypatch, wrong, said):
 
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing\.txt"):
-        read(Config(pairs=str(tmp_path / "nothing.txt")))
+        read_splits(Config(pairs=str(tmp_path / "nothing.txt")))
 
 
 # -- losses and scores -------------------------------------------------------------------------------------------------
@@ -290,11 +286,11 @@ def test_the_loss_by_hand():
     """Of the target <bos> A, the second label is padding; of A a smoothed share lies on all three tokens."""
     logits = torch.tensor([[[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]]).log()
     batch = {"source": torch.tensor([[1]]), "target": torch.tensor([[BOS, 1, PAD]])}
-    value, aux = translation.loss(lambda source, target: logits, batch, 0.3)
+    value, aux = loss_with(0.3)(lambda source, target: logits, batch)
     everywhere = -(math.log(0.5) + 2 * math.log(0.25)) / 3
     assert aux["nats"].item() == pytest.approx(math.log(4))
     assert value.item() == pytest.approx(0.7 * math.log(4) + 0.3 * everywhere)
-    assert translation.loss(lambda source, target: logits, batch)[0].item() == pytest.approx(math.log(4))
+    assert loss_with(0.0)(lambda source, target: logits, batch)[0].item() == pytest.approx(math.log(4))
 
 
 def test_bleu_by_hand():
@@ -490,11 +486,11 @@ def test_where_it_looks(sets):
     tokenizer = learn_bpe(["x"], 260)
     model = untrained(sets, vocabulary=260)
     config = {name: getattr(tiny(**sets), name) for name in FIELDS}
-    look = Translator(model, tokenizer, config).look("two €")
+    attention = Translator(model, tokenizer, config).attention_map("two €")
     if sets["model"] == "rnn":
-        assert look is None
+        assert attention is None
         return
-    target, source, weights = look
+    target, source, weights = attention
     assert source == ["", "t", "w", "o", "", "·", "·", "·", "<eos>"] and weights.shape == (len(target), 9)
     np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-5)
     if sets["model"] == "transformer":
@@ -506,7 +502,7 @@ def test_where_it_looks(sets):
 def test_the_picture_is_dark_where_it_looked():
     weights = np.zeros((2, 3), np.float32)
     weights[0, 2], weights[1, 0] = 1.0, 0.5
-    picture = draw((["사만", "<eos>"], ["forty", "·", "<eos>"], weights), cell=20)
+    picture = draw_attention((["사만", "<eos>"], ["forty", "·", "<eos>"], weights), cell=20)
     assert picture.dtype == np.uint8 and picture.shape[2] == 3
     left, above = picture.shape[1] - 60, picture.shape[0] - 40
     cells = picture[above + 10 :: 20, left + 10 :: 20, 0]
@@ -594,16 +590,17 @@ def translation_info(run_dir):
 
 def drive(cfg, run_dir, load=False, stop=None):
     runtime.setup(cfg.seed, "cpu", 1)
-    splits = read(cfg)
+    splits = read_splits(cfg)
     tokenizer = learn_bpe((s for pair in splits["train"] for s in pair), cfg.vocabulary)
-    data = {name: fitting(name, part, tokenizer, cfg.context) for name, part in splits.items()}
+    data = {name: tokenized(name, part, tokenizer, cfg.context) for name, part in splits.items()}
     model = network({name: getattr(cfg, name) for name in FIELDS}, tokenizer.get_vocab_size())
-    trainer = build(cfg, model, data["train"][1], run_dir)
+    batches = Batches(pairs(data["train"][1], cfg.batch_tokens, runtime.derive_seed(cfg.seed, 2)))
+    trainer = Trainer(model, loss_with(cfg.smoothing), cfg.trainer, run_dir, state={"batches": batches})
     if load:
         torch.manual_seed(99)
         assert trainer.load()
     losses = []
-    for step, _, aux in trainer.run(trainer.state["batches"]):
+    for step, _, aux in trainer.run(batches):
         losses.append(aux["loss"].item())
         if step % 5 == 0:  # an evaluation on the way changes nothing
             nats_per_token(trainer.model, data["valid"][1])
