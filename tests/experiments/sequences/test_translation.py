@@ -22,17 +22,10 @@ from experiments.sequences.translation_scores import loss_with, nats_per_token, 
 from experiments.sequences.translator import FIELDS, Decoding, Translator, beam_search, load, network
 from rlkit import runtime
 from rlkit.checkpoint import save_agent
-<<<<<<< HEAD:tests/experiments/sequences/test_translation.py
-from rlkit.data import padded
-from rlkit.errors import DamagedFile
-from rlkit.run import load_config
-from rlkit.trainer import TrainConfig
-=======
-from rlkit.config import load_config
 from rlkit.data import Batches, padded, pairs
 from rlkit.errors import DamagedFile
+from rlkit.run import load_config
 from rlkit.trainer import TrainConfig, Trainer
->>>>>>> 871cf55 (translation reads top to bottom: pairs, byte pairs, scores and pictures stand beside it under their own names):tests/test_translation.py
 
 MODELS = ["rnn", "attention", "transformer"]
 
