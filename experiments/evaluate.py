@@ -1,7 +1,7 @@
 """Play a saved agent and say how good it is.
 
 python -m experiments evaluate runs/dqn/<run> --episodes 30 --json
-python -m experiments evaluate <agent folder> --video game.mp4
+python -m experiments evaluate runs/dqn/<run>/agent --video game.mp4
 python -m experiments evaluate runs/alphazero/<run> --against mcts:10000 gnugo:10 --episodes 100
 """
 

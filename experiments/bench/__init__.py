@@ -1,1 +1,1 @@
-"""How fast, against whom, and how far from the bound: `python -m experiments bench dqn|go|neighbours|nn|search`."""
+"""How fast, against whom, and how far from the bound: `python -m experiments bench --help`."""

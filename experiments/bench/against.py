@@ -1,6 +1,6 @@
 """Is this checkout slower than another one? Each row of a benchmark, in turns with the same row of the other.
 
-python -m experiments.bench dqn --against ../before --seconds 1       # exit status 1: some row is slower
+python -m experiments bench dqn --against ../before --seconds 1       # exit status 1: some row is slower
 
 Two processes stay alive, one a checkout, and only one of them works at any time:
 
