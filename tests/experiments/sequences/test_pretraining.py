@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 from experiments.sequences import pretraining
+from experiments.sequences.accuracies import draw_bars, interval, table
+from experiments.sequences.fine_tuning import GapClassifier
 from experiments.sequences.objectives import (
     BEGIN,
     FIRST,
@@ -19,18 +21,16 @@ from experiments.sequences.objectives import (
     PAD,
     QUERY,
     SIZE,
-    Reader,
     causal,
     denoising,
-    filled,
     infilled,
-    load_reader,
-    loss_fn,
     masked,
     permutation,
 )
-from experiments.sequences.pretraining import Config, draw_bars, frequent_words, gaps, interval, main, pretrained, table
+from experiments.sequences.pretraining import Config, main, pretrain
+from experiments.sequences.reader import Reader, fill_in, load_reader, loss_fn
 from experiments.sequences.texts import read_corpus
+from experiments.sequences.word_gaps import frequent_words, gaps
 from rlkit import run, runtime
 from rlkit.checkpoint import save_agent
 from rlkit.errors import DamagedFile
@@ -205,12 +205,12 @@ def test_every_form_learns_a_row_by_heart(name, learning_seed, record_property):
     assert loss_fn(model, OBJECTIVES[name](tokens, np.random.default_rng(0)))[0].item() == pytest.approx(
         np.log(SIZE), abs=0.3
     )
-    for i in range(600 if name in ("masked", "permutation") else 100):  # they guess less in a batch
+    for i in range(600 if name in ("masked", "permutation") else 100):  # they predict less in a batch
         loss, _ = loss_fn(model, OBJECTIVES[name](tokens.repeat(32, 0), np.random.default_rng([learning_seed, i])))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    seen, made = filled(model, name, tokens, np.random.default_rng(1000))
+    seen, made = fill_in(model, name, tokens, np.random.default_rng(1000))
     whole = "".join(chr(t - FIRST) for t in tokens[0])
     record_property("score", float(np.mean([a == b for a, b in zip(made, whole, strict=False)])))
     assert made == whole
@@ -254,11 +254,11 @@ def test_gaps_hide_their_word_and_nothing_else():
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_a_classifier_reads_the_row_that_learned_to_guess(name):
+def test_a_classifier_reads_the_row_that_learned_to_predict(name):
     """A causal one what is before the gap, the others both sides; of the gap each the sign that it knows."""
     tokens = torch.from_numpy(text(2, 9))
     tokens[:, 4] = MASK
-    model = pretraining.Classifier(small(), 3, name).eval()
+    model = GapClassifier(small(), 3, name).eval()
     before = model(tokens)
     for i in [0, 1, 2, 3, 5, 6, 7, 8]:
         other = tokens.clone()
@@ -354,9 +354,7 @@ def test_resume_is_exact(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(pretraining.Trainer, "run", two_steps)
         corpus = read_corpus("t.txt", "", "bytes", cfg.window + 1)
-        trainer, _ = pretrained(
-            "permutation", cfg, corpus, broken / "permutation", torch.device("cpu"), run.Deadline(0)
-        )
+        trainer, _ = pretrain("permutation", cfg, corpus, broken / "permutation", torch.device("cpu"), run.Deadline(0))
         assert trainer.step == 2
         trainer.close()
     assert main(dataclasses.replace(cfg, resume=str(broken))) == broken
