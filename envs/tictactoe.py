@@ -49,7 +49,7 @@ class TicTacToe:
         states[games, actions] = states[:, 9]
         states[:, 9] = 3 - states[:, 9]
 
-    def follow(self, games: States, trees: Any, tree: NDArray, node: NDArray, actions: NDArray) -> States:
+    def states_after(self, games: States, trees: Any, tree: NDArray, node: NDArray, actions: NDArray) -> States:
         """The states after edges of search trees: [edges, 10]. Nothing but the node matters in this game."""
         states = trees.states[tree, node]
         self.play(states, actions)

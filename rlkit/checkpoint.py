@@ -57,7 +57,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise DamagedFile(f"{path} is truncated or altered: its checksum does not fit")
     try:
         return dict(torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True))
-    except Exception as error:  # torch raises whatever comes up
+    except Exception as error:  # torch raises errors of many types
         raise DamagedFile(f"{path} does not load: {error}") from error
 
 
@@ -101,7 +101,7 @@ def load_agent_files(
     """(agent.json, weights) of an agent's folder, or of the agent in a run's folder.
 
     Raises FileNotFoundError where there is no agent, DamagedFile where its files do not belong together, and, where a
-    kind is given, ValueError for another, with what the message says `otherwise`.
+    kind is given, ValueError for another kind, with a message that ends with `otherwise`.
     """
     folder = path / "agent" if (path / "agent" / "agent.json").exists() else path
     if not (folder / "agent.json").exists():
@@ -131,8 +131,8 @@ def _read_agent(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 @contextmanager
-def described(path: str | Path, what: str) -> Iterator[None]:
-    """What goes wrong in rebuilding `what` from an agent's files, until the end of the block, is the files' fault."""
+def rebuilding(path: str | Path, what: str) -> Iterator[None]:
+    """Raise errors inside the block, which rebuilds `what` from an agent's files, as DamagedFile."""
     try:
         yield
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
@@ -140,8 +140,9 @@ def described(path: str | Path, what: str) -> Iterator[None]:
 
 
 def check_shapes(build: Callable[[], nn.Module], weights: dict[str, Tensor]) -> None:
-    """Raise ValueError where these are not the weights of what `build` makes: found without its memory, for a file may
-    claim any size. Building ends where there is far more than in the weights.
+    """Raise ValueError where these are not the weights of what `build` makes.
+
+    It is built without memory, for a file may claim any size, and only until it has far more numbers than the weights.
     """
     room = 2 * sum(w.numel() for w in weights.values()) + (1 << 24), 8 * len(weights) + 100
     numbers = tensors = 0
@@ -166,7 +167,7 @@ def check_shapes(build: Callable[[], nn.Module], weights: dict[str, Tensor]) -> 
 
 
 def rebuild(build: Callable[[], M], weights: dict[str, Tensor]) -> M:
-    """What `build` makes, with these weights. Raises ValueError, RuntimeError where they are not its own."""
+    """What `build` makes, with these weights. Raises ValueError, RuntimeError where they do not fit."""
     check_shapes(build, weights)
     module = build()
     module.load_state_dict(weights)
@@ -174,10 +175,10 @@ def rebuild(build: Callable[[], M], weights: dict[str, Tensor]) -> M:
 
 
 def load_matching(module: nn.Module, path: Path, prefix: str = "") -> str:
-    """Give a module those weights of an agent's or run's folder that fit it by name, after `prefix`, and shape.
+    """Load those weights of an agent's or run's folder whose names (without `prefix`) and shapes the module has.
 
-    Returns what was taken and what was not, for people. Raises FileNotFoundError, DamagedFile, and ValueError where
-    nothing fits.
+    Returns a line for people that says what was loaded and what was not. Raises FileNotFoundError, DamagedFile, and
+    ValueError where nothing fits.
     """
     _, weights = load_agent_files(path)
     theirs = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""Files that a run learns from: found in folders, and known again where a run goes on that has recorded them."""
+"""Files that a run learns from: found in folders, and compared by checksum when the run is resumed."""
 
 import gzip
 import hashlib
@@ -20,7 +20,7 @@ LEFTOVERS = {
     "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "ehthumbs.db",
     "desktop.ini",
 }  # fmt: skip
-"""what systems leave in folders, in small letters; names that begin with a dot are others"""
+"""files and folders that operating systems leave behind, in small letters, beside names that begin with a dot"""
 
 
 def is_leftover(path: Path) -> bool:
@@ -104,7 +104,7 @@ def agent_files(path: str | Path | None) -> list[Path]:
 class DataFiles:
     """The files that a run learns from, by the field that names them (none where it is empty).
 
-    Their checksums are in the run's data.json: what cannot change when it goes on is the data, and not where they lie.
+    Their checksums are in the run's data.json: a resumed run must have the same data, which may have moved.
     """
 
     def __init__(self, cfg: Any, files: Mapping[str, Sequence[Path]]):

@@ -61,8 +61,8 @@ def episodes(
     """Play whole episodes with act(obs [E, ...], first [E]) -> actions [E]; first: the observation begins an episode.
 
     Each environment plays the same number of them: taking the first N to end would favour short ones. So
-    num_episodes must be a multiple of envs.num_envs (ValueError). Only where `time.monotonic()` passes `end` are there
-    those that have ended by then, which may be none.
+    num_episodes must be a multiple of envs.num_envs (ValueError). Once `time.monotonic()` passes `end`, the episodes
+    that have ended by then are returned, which may be none.
     """
     if num_episodes % envs.num_envs:
         raise ValueError(f"{num_episodes} episodes do not divide among {envs.num_envs} environments")

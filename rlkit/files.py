@@ -1,4 +1,4 @@
-"""Files that survive bad luck: written aside, checksummed, renamed into place; read only where they are files."""
+"""Files that survive crashes: written aside, checksummed, renamed into place; only regular files are read."""
 
 import hashlib
 import io
@@ -28,7 +28,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json(path: Path, kind: type = dict) -> Any:
-    """The JSON object (or what else, by its Python type) in a file. Raises FileNotFoundError, DamagedFile."""
+    """The JSON value in a file, which must be of this Python type. Raises FileNotFoundError, DamagedFile."""
     try:
         values = json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:

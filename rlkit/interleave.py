@@ -36,7 +36,7 @@ def interleave(learners: Sequence[Generator[None, None, T]], runs: Sequence[Run]
         streams[number] = torch.cuda.Stream() if device.type == "cuda" else None
         seed_everything(run.cfg.seed)
         states[number] = random_state(device)
-    left: dict[int, float] = {}  # when each was left
+    paused: dict[int, float] = {}  # when each last yielded
     results: dict[int, T] = {}
     failed: Exception | None = None
     while going:
@@ -45,7 +45,7 @@ def interleave(learners: Sequence[Generator[None, None, T]], runs: Sequence[Run]
             continue
         if not alone:
             set_random_state(states[number], device)
-            run.timer.seconds["other runs"] += time.perf_counter() - left.get(number, time.perf_counter())
+            run.timer.seconds["other runs"] += time.perf_counter() - paused.get(number, time.perf_counter())
         try:
             with torch.cuda.stream(stream) if (stream := streams.get(number)) else contextlib.nullcontext():
                 next(learner)
@@ -56,17 +56,17 @@ def interleave(learners: Sequence[Generator[None, None, T]], runs: Sequence[Run]
             if going or failed:
                 say(f"run {number} of {len(runs)} failed{', the others go on' if going else ''}: {error!r}")
             if going:
-                _forget(error)
+                _release(error)
             failed = failed or error
         if not alone:
-            states[number], left[number] = random_state(device), time.perf_counter()
+            states[number], paused[number] = random_state(device), time.perf_counter()
     if failed:
         raise failed
     return [results[number] for number in sorted(results)]
 
 
-def _forget(error: BaseException) -> None:
-    """Make room: what a failed run held hangs on the frames of its error, and of those that led to it."""
+def _release(error: BaseException) -> None:
+    """Free the memory of a failed run, which the frames of its error, and of those that led to it, keep alive."""
     chain: list[BaseException | None] = [None]
     while error not in chain:
         traceback.clear_frames(error.__traceback__)

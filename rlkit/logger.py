@@ -22,7 +22,7 @@ class Timer:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.latest: dict[str, float] = {}
-        """of the last time"""
+        """seconds of the latest block of each name"""
         self._began = time.perf_counter()
 
     @contextmanager
@@ -121,7 +121,7 @@ class EpisodeStats:
 
     def __init__(self) -> None:
         self.finished: deque[tuple[float, int]] = deque(maxlen=100)
-        self._new = 0  # episodes that scalars() has not told yet
+        self._new = 0  # episodes that scalars() has not reported yet
         self._at = (0.0, 0)  # seconds and steps at its last call
 
     def add(self, step: Mapping[str, NDArray]) -> None:

@@ -136,8 +136,8 @@ def n_step_targets(r_t: Tensor, discount_t: Tensor, v: Tensor, last: Tensor, n: 
 def lambda_returns(r_t: Tensor, discount_t: Tensor, v_t: Tensor, lambda_: float) -> Tensor:
     """G_t = r_t + discount_t ((1 - lambda) v_t + lambda G_{t+1}): [T, B], where the last one rests on v_t alone.
 
-    Args: r_t, discount_t, v_t: [T, B] of what follows moment t: reward, discount (includes gamma), value of the next
-    state. An end that is no terminal needs its own value in v_t, and a lambda cut there: that is the caller's.
+    Args: r_t, discount_t, v_t: [T, B] after moment t: reward, discount (includes gamma), value of the next
+    state. At a truncation the caller adds discount x value to the reward, and sets the discount to 0.
     Source: Sutton and Barto 2018, section 12.1; Gallici et al. 2024 (PQN), eq. 10.
     """
     assert r_t.shape == discount_t.shape == v_t.shape, (r_t.shape, discount_t.shape, v_t.shape)

@@ -1,4 +1,4 @@
-"""Optimisers by name, all of which can be told on the device to leave an update out (`found_inf`)."""
+"""Optimisers by name, all of which can skip an update without waiting for the device (`found_inf`)."""
 
 import math
 from collections.abc import Iterable
@@ -48,7 +48,7 @@ class RAdam(torch.optim.Optimizer):
     """Adam that warms up by itself: momentum alone while too few gradients were seen to trust their variance, from the
     sixth update on Adam, whose rate grows towards lr by the rectification r.
 
-    Source: Liu et al. 2020, algorithm 2. torch's own cannot be told to leave an update out.
+    Source: Liu et al. 2020, algorithm 2. torch's own cannot skip an update.
     """
 
     def __init__(

@@ -11,14 +11,14 @@ from pathlib import Path
 from rlkit.signals import signals_held
 
 
-def perform(module: str, arguments: list[str], folder: Path) -> int:
-    """The exit status of `python -m module arguments`, in a process of its own, in `folder`.
+def run_command(module: str, arguments: list[str], folder: Path) -> int:
+    """Run `python -m module arguments` in a new process, in `folder`; returns its exit status.
 
-    Raises KeyboardInterrupt where one came meanwhile, once the process has saved and ended. Where this process is
-    killed, that one gets SIGTERM.
+    Ctrl-C is passed on: KeyboardInterrupt is raised once the process has saved and ended. If this process is killed,
+    the other gets SIGTERM.
     """
-    root = Path(__file__).parents[1]
-    paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
+    checkout = Path(__file__).parents[1]
+    paths = os.pathsep.join(filter(None, [str(checkout), os.environ.get("PYTHONPATH", "")]))
     command, environment = [sys.executable, "-m", module, *arguments], os.environ | {"PYTHONPATH": paths}
     process: subprocess.Popen | None = None
     stopped = False
@@ -44,7 +44,9 @@ def perform(module: str, arguments: list[str], folder: Path) -> int:
 
 @contextlib.contextmanager
 def _terminated_after_us(pid: int) -> Iterator[None]:
-    """Where this process ends within, another gets SIGTERM: a shell waits for the end of a pipe that only we hold."""
+    """If this process dies inside the block, process `pid` gets SIGTERM: from a shell that waits until a pipe closes
+    which only we hold open.
+    """
     if os.name != "posix":
         yield
         return

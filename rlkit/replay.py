@@ -34,7 +34,7 @@ class Replay:
         frame_shape: (height, width) or (features,); stack: frames a state is made of; n_step, gamma: of the returns.
         path: file for the frames, written by `state_dict`; None keeps them out of the saved state.
         priority: exponent of prioritised sampling (Schaul et al. 2016); 0: every transition is as probable.
-        indexed: draw on the device, by `at`, even if every transition is as probable.
+        indexed: draw on the device, by `batch_at_shares`, even if every transition is as probable.
         dtype: of the frames.
     """
 
@@ -87,14 +87,15 @@ class Replay:
         self._divide(path)
 
     def _divide(self, path: Path | None, rows: int = 1, more: int = 0) -> None:
-        """Into chunks of about CHUNK_BYTES, which are what is saved: of so many rows each, or a multiple of that, with
-        `more` bytes beside so many.
+        """Divide the rows into chunks of about CHUNK_BYTES, which are saved one by one.
+
+        A chunk has a multiple of `rows` rows, and `more` further bytes for each `rows` of them.
         """
         size = rows * self.num_envs * (self.frames[0].nbytes + 12) + more
-        parts = max(1, CHUNK_BYTES // size)
-        self._chunk_rows = parts * rows
+        multiple = max(1, CHUNK_BYTES // size)
+        self._chunk_rows = multiple * rows
         self._dirty = np.zeros(-(-self.rows // self._chunk_rows), bool)
-        self._file = ChunkFile(path, parts * size) if path else None
+        self._file = ChunkFile(path, multiple * size) if path else None
 
     def __len__(self) -> int:
         """Frames held."""
@@ -139,30 +140,37 @@ class Replay:
             self.tree.set(torch.from_numpy(leaves.ravel()).to(self.device), value)
 
     def sample(self, batch_size: int, importance: float = 1.0) -> dict[str, Tensor]:
-        """A batch of transitions, drawn uniformly or by priority; see `gather`. Raises ValueError where there is none.
+        """A batch of transitions, drawn uniformly or by priority; see `batch_at_moments` and `batch_at_shares`.
 
-        By priority it is `at(**shares(batch_size, importance))`.
+        Raises ValueError where no transition is complete yet.
         """
-        return self.at(**self.shares(batch_size, importance)) if self.tree else self.gather(*self.draw(batch_size))
+        if self.tree:
+            return self.batch_at_shares(**self.draw_shares(batch_size, importance))
+        return self.batch_at_moments(*self.draw_moments(batch_size))
 
-    def shares(self, batch_size: int, importance: float = 1.0) -> dict[str, Tensor]:
-        """What `at` makes a batch of: share [B], one of each equal part of 0 .. 1, and importance []."""
+    def draw_shares(self, batch_size: int, importance: float = 1.0) -> dict[str, Tensor]:
+        """The arguments of `batch_at_shares`: share [B], one random number in each of B equal parts of 0 .. 1, and
+        importance [], a number.
+
+        Raises ValueError where no transition is complete yet.
+        """
         if not (self.tree and self._drawable):
             raise ValueError(f"no transition to sample yet: {self!r} holds no complete one")
         share = (np.arange(batch_size) + self._rng.random(batch_size)) / batch_size
         return {"share": torch.from_numpy(share).to(self.device), "importance": torch.tensor(importance)}
 
-    def at(self, share: Tensor, importance: Tensor) -> dict[str, Tensor]:
-        """The batch that lies at these shares of all priorities: as `gather`, with two more.
+    def batch_at_shares(self, share: Tensor, importance: Tensor) -> dict[str, Tensor]:
+        """The transitions at which the running sum of priorities reaches share [B] of the total: `batch_at_moments` and
+        two more entries, "index" [B] for `prioritise` and "weight" [B].
 
-        "index" [B] is for `prioritise`, and "weight" [B] makes up for what is drawn more often: (N P)^-importance over
-        the batch's greatest (Schaul et al. 2016, section 3.4). Waits for nothing, and can be captured with the loss.
+        The weight corrects for drawing some more often: (N P)^-importance divided by the batch's greatest (Schaul et
+        al. 2016, section 3.4). Never waits for the device, so that a CUDA graph can hold it together with the loss.
         """
         assert self.tree is not None
         index, probability = self.tree.find(share)
         weight = (probability.min() / probability).pow(importance.to(share)).float()
         row, env = index // self.num_envs, index % self.num_envs
-        return self.gather(row, env) | {"index": index, "weight": weight}
+        return self.batch_at_moments(row, env) | {"index": index, "weight": weight}
 
     def prioritise(self, index: Tensor, priority: Tensor) -> None:
         """Give transitions index [B] of the last batch the priorities [B] > 0 that they have now.
@@ -174,7 +182,7 @@ class Replay:
         self._highest = torch.maximum(self._highest, value.max())
         self.tree.set(index, value)
 
-    def draw(self, batch_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def draw_moments(self, batch_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Times and environments [B] of transitions, uniform over all that are complete."""
         low, high = self._bounds()
         time, env, missing = np.zeros(batch_size, np.int64), np.zeros(batch_size, np.int64), np.arange(batch_size)
@@ -186,7 +194,7 @@ class Replay:
                 return time, env
         raise ValueError(f"no transition to sample yet: {self!r} holds no complete one")
 
-    def gather(self, time: NDArray[np.int64] | Tensor, env: NDArray[np.int64] | Tensor) -> dict[str, Tensor]:
+    def batch_at_moments(self, time: NDArray[np.int64] | Tensor, env: NDArray[np.int64] | Tensor) -> dict[str, Tensor]:
         """Transitions that start at rows `time` [B] (counted from the first ever written, or in the ring) of `env` [B].
 
         Returns s_tm1, s_t uint8 [B, stack, height, width] (on a CPU with channels innermost in memory), a_tm1 int64
@@ -216,7 +224,7 @@ class Replay:
                 there[rows].copy_(torch.from_numpy(np.asarray(column[rows])))
 
     def _startable(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether something to be drawn may begin at rows [N]: [N, E]."""
+        """Whether a transition (or sequence) may begin at rows [N]: [N, E]."""
         return ~self.last[rows]
 
     def _bounds(self) -> tuple[int, int]:
@@ -298,7 +306,7 @@ class Replay:
         return f"replay: {len(self):,} frames restored{lost}"
 
     def _chunk(self, chunk: int) -> list[Tensor]:
-        """What is saved of a chunk of rows, where it lies."""
+        """Views of what is saved of a chunk of rows."""
         rows = slice(chunk * self._chunk_rows, min((chunk + 1) * self._chunk_rows, self.rows))
         flat = slice(rows.start * self.num_envs, rows.stop * self.num_envs)
         return [self.frames[flat], *(torch.from_numpy(column[rows]) for column in self._columns)]

@@ -79,7 +79,7 @@ def cli(main: Callable[[C], Any], parse: Callable[[], C]) -> None:
 
 
 def _of_thread(args: Any) -> None:
-    """TensorBoard's thread keeps an error of the disk for the next call, which raises it: it is not told twice."""
+    """TensorBoard's thread keeps an error of the disk for the next call, which raises it: it is not printed twice."""
     if not issubclass(args.exc_type, OSError) or os.environ.get("TRACEBACK"):
         threading.__excepthook__(args)
 
@@ -88,11 +88,11 @@ SIZES = (
     "--num-envs", "--replay", "--batch-size", "--eval-episodes", "--together", "--games", "--channels", "--blocks",
     "--layers", "--width", "--hidden", "--context",
 )  # fmt: skip
-"""what memory goes by"""
+"""flags of sizes that memory depends on"""
 
 
 def _explain(error: BaseException, cfg: Any) -> None:
-    """Exit with what a user can mend; return for other errors."""
+    """Exit with one line for errors that a user can mend; return for others."""
     text = str(error)
     if isinstance(error, MemoryError) or (isinstance(error, (RuntimeError, TypeError)) and re.search(NO_MEMORY, text)):
         flags = [field.flag for field in fields(cfg) if field.flag in SIZES] if cfg else []
@@ -106,7 +106,7 @@ def _explain(error: BaseException, cfg: Any) -> None:
 NO_MEMORY = (
     "allocate memory|out of memory|Storage size calculation overflowed|Overflow when unpacking long|numel: integer"
 )
-"""what torch says of it"""
+"""in torch's messages where memory has run out"""
 
 
 _begun: list[tuple[Path, float, dict[str, bytes] | None]] = []
@@ -115,7 +115,7 @@ _FILES = ("config.json", "command.txt", "data.json")
 
 
 def _take_back() -> None:
-    """Undo the starts of runs that have left nothing since but what every start writes."""
+    """Remove (or restore) the folders of runs that have written nothing but what every run writes when it begins."""
     for run_dir, began, before in _begun:
         files = [path for path in run_dir.rglob("*") if path.is_file() and path.name not in (*_FILES, ".lock")]
         if any(path.stat().st_mtime >= began and not path.name.startswith("events.") for path in files):
@@ -123,7 +123,7 @@ def _take_back() -> None:
         if before is None:
             shutil.rmtree(run_dir, ignore_errors=True)
         for name, data in (before or {}).items():
-            with contextlib.suppress(OSError):  # what is to be told is the error that led here
+            with contextlib.suppress(OSError):  # the error to report is the one that led here
                 if (run_dir / name).read_bytes() != data:
                     write_atomically(run_dir / name, data)
     _begun.clear()
@@ -143,7 +143,7 @@ class Run:
 
     Args:
         name: of the command, and of the folder that its runs lie in.
-        runs: that share this process, and so its minutes.
+        runs: how many runs share this process, and so its minutes.
         began: `time.monotonic()` when the minutes began, by default now.
     """
 
@@ -215,7 +215,7 @@ class Run:
     _evaluated = 0.0
 
     def close(self, **commands: tuple) -> None:
-        """End the log, and say where the time went and how to go on; `commands`: what else to type, by its purpose."""
+        """End the log; print where the time went, how to go on, and further commands by their purpose."""
         from rlkit.logger import say
 
         if self.trainer:

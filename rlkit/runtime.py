@@ -55,7 +55,7 @@ def seed_everything(seed: int) -> None:
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Where the generators of python, numpy and torch stand that a run shares with its whole process."""
+    """The states of the random generators of python, numpy and torch, which a run shares with its whole process."""
     name, state, *rest = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
@@ -88,7 +88,7 @@ def keep_freed_memory() -> None:
 
 
 class Neighbours:
-    """What other programs leave of the cores that this process may run on. Knows nothing without /proc/stat."""
+    """Measures what other programs leave of the cores that this process may run on; nothing without /proc/stat."""
 
     def __init__(self, stat: Path = Path("/proc/stat")) -> None:
         self._stat = stat
@@ -120,7 +120,7 @@ class Neighbours:
 
 
 class _Threads:
-    """Of torch and numba in this process: so many, or, if 0 are asked for, as many as the neighbours leave."""
+    """The number of threads of torch and numba: as asked for, or with 0 as many cores as other programs leave idle."""
 
     LOOK, LEAST_PATIENCE, MOST_PATIENCE = 0.25, 1.0, 64.0  # seconds
 
@@ -131,8 +131,8 @@ class _Threads:
         self._next = self._patience = self._free_since = self._last_up = 0.0
 
     def begin(self, asked: int) -> None:
-        told = re.match(r"\d+", os.environ.get("OMP_NUM_THREADS", ""))  # by whoever starts several of us
-        self.most = min(asked or int(told[0] if told else cores()), cores()) or 1
+        limit = re.match(r"\d+", os.environ.get("OMP_NUM_THREADS", ""))  # set by who starts several processes
+        self.most = min(asked or int(limit[0] if limit else cores()), cores()) or 1
         self.open = not asked and self.most > 1
         self._patience, self._free_since, self._last_up = self.LEAST_PATIENCE, math.inf, -math.inf
         count = self.most
@@ -162,7 +162,7 @@ class _Threads:
             return  # OpenMP counts for each thread by itself; those that are not the main one have their own ways
         count = self._fitting()
         if count < self.count:
-            # Whoever left has come back: wait longer the next time. Or it has been long, and that was another one.
+            # A program that left soon came back: wait longer the next time. After a long time it was another one.
             soon = now - self._last_up < 2 * self._patience
             self._patience = min(2 * self._patience, self.MOST_PATIENCE) if soon else self.LEAST_PATIENCE
             say(f"threads: {count} instead of {self.count}, as other programs use the cores too")
@@ -193,21 +193,21 @@ def share_cores() -> None:
 
 
 def limit_threads(most: int) -> None:
-    """No more than so many threads from now on: more would not pay."""
+    """At most `most` threads from now on, where more would not pay."""
     _threads.most = most
     _threads.use(min(most, _threads.count))
 
 
 def keep_threads() -> None:
-    """The present number from now on: what is compiled for so many would be compiled anew for others."""
+    """Keep the present number of threads: what torch.compile made for it would be compiled anew for another."""
     _threads.open = False
 
 
 def setup(seed: int, device: str = "auto", threads: int = 0) -> torch.device:
     """Prepare the process: seeds, torch's and numba's threads, malloc. Returns the device.
 
-    threads: so many, cores allowing, and then the same seed gives the same numbers; 0: as many as there are idle cores,
-    and so on from there, see `share_cores`.
+    threads: their number (at most the cores), and then the same seed gives the same numbers; 0: as many as there are
+    idle cores, which `share_cores` looks at again later.
     """
     keep_freed_memory()
     seed_everything(seed)
@@ -239,7 +239,7 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """So many threads for torch's operations, until the end of the block."""
+    """`count` threads for torch's operations, until the end of the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -53,7 +53,7 @@ class SequenceReplay(Replay):
             self.states[self.count % self.rows // self.period] = state
         super().add(*row)
 
-    def draw(self, batch_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def draw_moments(self, batch_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Times and environments [B] of sequences, uniform over all that are complete."""
         low, high = (-(-bound // self.period) for bound in self._bounds())
         if high <= low:
@@ -61,7 +61,7 @@ class SequenceReplay(Replay):
         time = self._rng.integers(low, high, batch_size) * self.period
         return time, self._rng.integers(self.num_envs, size=batch_size)
 
-    def gather(self, time: NDArray[np.int64] | Tensor, env: NDArray[np.int64] | Tensor) -> dict[str, Tensor]:
+    def batch_at_moments(self, time: NDArray[np.int64] | Tensor, env: NDArray[np.int64] | Tensor) -> dict[str, Tensor]:
         """Sequences that start at rows `time` [B] of `env` [B].
 
         Returns s [B, T, stack, *frame_shape], a int64, r_t, discount_t (gamma included) float32, first, last bool, all

@@ -14,7 +14,7 @@ def signals_interrupt() -> Iterator[list[int]]:
     stopped: list[int] = []
 
     def stop(signum: int, frame: Any) -> None:
-        # A closing terminal, or timeout(1), says it twice: that must not end what the first began. Ctrl-C may insist.
+        # A closing terminal, or timeout(1), signals twice: the second must not interrupt the saving. Ctrl-C may.
         for s in stop_signals():
             signal.signal(s, signal.default_int_handler if s == signal.SIGINT else signal.SIG_IGN)
         stopped.append(signum)
@@ -36,7 +36,7 @@ def signals_held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def stopped_by_signals(loop: Any) -> Iterator[None]:
-    """The first SIGINT, SIGTERM or SIGHUP sets `stopped` of all loops that are within this block. Another, half a
+    """The first SIGINT, SIGTERM or SIGHUP sets `stopped` of all loops that are in such a block. Another, half a
     second later, ends at once: what stops a parent and its child together signals the child twice.
     """
     loop.stopped = any(other.stopped for other in _running)  # asked while this one was being built
@@ -73,7 +73,7 @@ def stopped_by_signals(loop: Any) -> Iterator[None]:
 _running: list[Any] = []
 """loops: a signal is for all of them"""
 _handlers: dict[int, Any] = {}
-"""what signals found before the first of these"""
+"""the signal handlers from before the first of these loops"""
 
 
 @contextlib.contextmanager

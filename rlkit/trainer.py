@@ -67,7 +67,7 @@ class TrainConfig:
     log_every: Annotated[int, AtLeast(1)] = 100
     """updates between points in TensorBoard (each waits for the device once)"""
     save_every: Annotated[int, AtLeast(1)] = 10_000
-    """updates between checkpoints; a crash loses at most so many"""
+    """updates between checkpoints: a crash loses at most these"""
     progress: bool = True
     """draw a progress bar"""
 
@@ -81,10 +81,10 @@ class Trainer:
         run_dir: of checkpoints and TensorBoard events; None keeps everything in memory.
         state: what is saved beside model and optimiser: name -> object with state_dict and load_state_dict.
         clock: (name, function, end) of the x-axis in TensorBoard and of the bar; the default counts updates.
-        timer: shared with whoever else measures parts of the loop.
-        over: the share of the run that is over, 0 .. 1, which lr_decay goes by; the default counts updates. For a run
-            that ends by the clock; no two such runs are quite equal.
-        deadline: ends the loop so early that evaluation and save are over with it.
+        timer: shared with all that measure parts of the loop.
+        elapsed: returns the share of the run that has passed, 0 .. 1, for lr_decay; the default counts updates. For a
+            run that ends by the clock; no two such runs are quite equal.
+        deadline: ends the loop early enough for the last evaluation and save.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Trainer:
         state: Mapping[str, Any] | None = None,
         clock: tuple[str, Callable[[], float], float] | None = None,
         timer: Timer | None = None,
-        over: Callable[[], float] | None = None,
+        elapsed: Callable[[], float] | None = None,
         deadline: Deadline | None = None,
     ):
         if cfg.steps < 1:
@@ -118,7 +118,7 @@ class Trainer:
         decay = "linear" if cfg.lr_decay == "constant" else cfg.lr_decay
         final = cfg.lr if cfg.lr_decay == "constant" else cfg.lr_final
         self._lr = Schedule(cfg.lr, final, shape=decay)
-        self._over = over or (lambda: (self.step - cfg.lr_warmup) / max(1, cfg.steps - 1 - cfg.lr_warmup))
+        self._elapsed = elapsed or (lambda: (self.step - cfg.lr_warmup) / max(1, cfg.steps - 1 - cfg.lr_warmup))
         # Both live on the device, so that an update can be masked without waiting for it.
         self._first_bad = torch.full((), -1, dtype=torch.int64, device=self.device)
         self._masked = torch.zeros((), device=self.device)
@@ -167,10 +167,10 @@ class Trainer:
                     say(f"stopped at step {self.step:,}, saved {path}")
 
     def goes_on(self, evaluations: int = 1) -> bool:
-        """Whether more updates follow: no signal has come, and the deadline leaves time for so many evaluations.
+        """Whether the loop goes on: steps are left, no signal came, and there is time for this many evaluations.
 
-        The caller's loop asks before an evaluation in its midst, by evaluations=2: where only one more fits, it is the
-        one that follows the loop, which then ends at once.
+        Asked with evaluations=2 before an evaluation inside the loop: if there is time for only one more, the loop ends
+        at once, and the one after it is made.
         """
         self._ends |= self.stopped or self.deadline.reached(self.timer.latest, evaluations)
         return self.step < self.cfg.steps and not self._ends
@@ -201,7 +201,7 @@ class Trainer:
             return self._forward_backward(batch)
 
     def _set_learning_rate(self) -> None:
-        lr = self._lr(self._over())
+        lr = self._lr(self._elapsed())
         if self.step < self.cfg.lr_warmup:
             lr = self.cfg.lr * (self.step + 1) / self.cfg.lr_warmup
         for group in self.optimizer.param_groups:
@@ -284,7 +284,7 @@ class Trainer:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> list[str]:
-        """Restore `state_dict`; returns what the state objects have to say about it."""
+        """Restore `state_dict`; returns the lines that the state objects' load_state_dict returned."""
         self.step = saved["step"]
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
@@ -315,7 +315,7 @@ class Trainer:
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
-        """Turn what the disk says into SaveFailed."""
+        """Raise the disk's errors inside the block as SaveFailed."""
         try:
             yield
         except OSError as error:

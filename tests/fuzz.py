@@ -152,7 +152,7 @@ def perform(line: list[str], home: Path, work: Path) -> None:
 
         setattr(owner, name, outer)
 
-    for owner, name in ((Trainer, "run"), (Engine, "run"), (match, "play_match"), (processes, "perform")):
+    for owner, name in ((Trainer, "run"), (Engine, "run"), (match, "play_match"), (processes, "run_command")):
         wrapped(owner, name)
     sys.argv = ["lecture-rl", *line]
     code: object = 0

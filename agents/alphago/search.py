@@ -146,7 +146,7 @@ class Search:
         answers: deque[Callable[[], None]] = deque()
 
         def step(edges: Edges) -> None:
-            states = game.follow(games, trees, edges.tree, edges.node, edges.action)
+            states = game.states_after(games, trees, edges.tree, edges.node, edges.action)
             over, value = game.outcome(states)
             opens = (edges.new != 0) & ~over
             new = np.flatnonzero(opens)

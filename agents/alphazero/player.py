@@ -163,7 +163,7 @@ class AlphaZero:
             self._asked, self._leads, self._heads = position, {}, self.evaluate.heads(game.encode(games))
         new = np.array([move["move"] for move in moves if move["move"] not in self._leads])
         if "score" in self._heads and len(new):
-            planes = game.encode(game.follow(games, trees, 0 * new, 0 * new, new))
+            planes = game.encode(game.states_after(games, trees, 0 * new, 0 * new, new))
             score = -self.evaluate.heads(planes)["score"] * planes[0, 0].size
             self._leads.update(zip(new.tolist(), score.tolist(), strict=True))
         for move in moves:

@@ -1,4 +1,4 @@
-"""From environments to batches: act, let the worlds move, remember, sample.
+"""From environments to batches: act, step the environments, store, sample.
 
 One turn of the iterator, with the overlap that costs no threads of our own:
 
@@ -21,8 +21,8 @@ from rlkit.schedule import Schedule
 
 
 def loss_that_draws(replay: Replay, loss: Callable) -> Callable:
-    """`loss` of the batch that lies at given shares: a captured graph then holds the drawing too."""
-    return lambda model, shares: loss(model, replay.at(**shares))
+    """`loss` on the batch at the shares that `Replay.draw_shares` drew: a captured graph then gathers the batch too."""
+    return lambda model, shares: loss(model, replay.batch_at_shares(**shares))
 
 
 class Experience:
@@ -33,11 +33,11 @@ class Experience:
         epsilon: exploration over the clock `frames`; 1 until learning starts, if it is to start from random play.
         batch_size: transitions, or sequences.
         learning_starts: agent steps in the replay before the first batch, kept between what one sample needs and the
-            capacity; until then the iterator yields empty batches now and then, so that the trainer stays awake.
-        samples_per_step: of them for each environment step, whatever the batch and number of envs.
+            capacity; until then the iterator yields an empty batch now and then, so that the trainer can stop.
+        samples_per_step: transitions (or sequences) to learn from for each environment step.
         clip_reward: store rewards clipped to [-1, 1] instead of raw ones.
         importance: of prioritised replay, over the clock `frames`.
-        drawn_in_loss: yield what `Replay.at` makes a batch of, for a loss `loss_that_draws(replay, agent.loss)`.
+        drawn_in_loss: yield what `Replay.draw_shares` returns, for the loss `loss_that_draws(replay, agent.loss)`.
         seed: of exploration. timer: shared with the trainer's.
     """
 
@@ -62,7 +62,7 @@ class Experience:
         least = (replay.stack + replay.n_step) * envs.num_envs  # below that, nothing can be drawn
         self.learning_starts = min(max(learning_starts, least), replay.rows * envs.num_envs)
         self.importance = importance or Schedule(1.0, 1.0)
-        self._sample = replay.shares if drawn_in_loss else replay.sample
+        self._sample = replay.draw_shares if drawn_in_loss else replay.sample
         self.timer = timer or Timer()
         self.steps = 0  # environment steps, all environments together
         self.learning = False
@@ -85,7 +85,7 @@ class Experience:
         return self
 
     def __next__(self) -> dict[str, Tensor]:
-        for _ in range(256):  # then an empty batch: the trainer moves its bar and looks for signals
+        for _ in range(256):  # then an empty batch: the trainer updates its progress bar and looks for signals
             if self.learning and self._credit >= self.batch_size:
                 self._credit -= self.batch_size
                 with self.timer("replay"):
@@ -122,7 +122,7 @@ class Experience:
             self._outstanding = False
 
     def _store(self) -> None:
-        """Put the received step into the replay: the moment before it, with what followed."""
+        """Add the moment before the received step to the replay, with the reward and discount that followed."""
         step, self._received = self._received, None
         if step is None:
             return
@@ -135,7 +135,7 @@ class Experience:
         self.episodes.add(step)
 
     def state_dict(self) -> dict:
-        """Everything; first receives what a `send` left outstanding, and stores it no earlier than it would be."""
+        """All that later batches depend on; first receives a step that is on its way, without storing it yet."""
         self._receive()
         step = (
             None
@@ -158,7 +158,7 @@ class Experience:
 
     def load_state_dict(self, state: dict) -> str:
         """Restore; environments that cannot save themselves begin new episodes. Returns a line that says so."""
-        self._receive()  # emulators that are still moving would answer out of turn
+        self._receive()  # else the next recv would return the step of an earlier send
         self.steps, self._credit = state["steps"], state["credit"]
         self._rng.bit_generator.state = state["rng"]
         self.episodes.load_state_dict(state["episodes"])
@@ -176,7 +176,7 @@ class Experience:
             return note
         self._store()
         if len(self.replay):
-            # The moment at which the games broke off closes their episodes: a truncation, and nothing follows it.
+            # The episodes end here, truncated: no transition starts from their last moment.
             nothing = np.zeros(self.envs.num_envs)
             row = (self._obs[:, -1], nothing, nothing, nothing, self._first, np.ones(len(nothing), bool))
             self.replay.add(*row, **self.agent.stored_state)

@@ -41,7 +41,7 @@ def simulate(
     """
 
     def opened(edges: Edges) -> None:
-        states = game.follow(games, trees, edges.tree, edges.node, edges.action)
+        states = game.states_after(games, trees, edges.tree, edges.node, edges.action)
         over, value = game.outcome(states)
         value = np.where(over, value, evaluate(states))
         trees.expand(edges, states, random_order(rng, game.sensible(states)), value, over)

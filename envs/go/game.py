@@ -248,7 +248,7 @@ class Go:
             g = int(refused.argmax())
             raise ValueError(f"action {actions[g]} cannot be played in game {g}: ask legal() first")
 
-    def follow(self, games: States, trees: Any, tree: NDArray, node: NDArray, actions: NDArray) -> States:
+    def states_after(self, games: States, trees: Any, tree: NDArray, node: NDArray, actions: NDArray) -> States:
         """The games after an edge of a search tree: [edges, game_size], with all the past that superko asks for there.
 
         Unchecked: the edges must be legal. The rows are for questions and play-outs; to play on by the rules, begin

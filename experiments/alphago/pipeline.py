@@ -97,7 +97,7 @@ def run_stage(run_dir: Path, experiment: str, arguments: list[str]) -> str:
     """
     if begun := latest(run_dir, experiment):
         arguments = [f"--resume={begun}", *(word for word in arguments if word.startswith(PLACES))]
-    code = processes.perform("experiments", [experiment, *arguments], run_dir)
+    code = processes.run_command("experiments", [experiment, *arguments], run_dir)
     if code:
         raise ValueError(f"{experiment} ended with status {code}; its own message stands above")
     return latest(run_dir, experiment)

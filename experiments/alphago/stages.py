@@ -9,7 +9,7 @@ from agents.alphago import parts as alphago
 from agents.alphago.parts import Parts
 from envs.go.features import ALPHAGO_ORDER
 from envs.go.game import Go
-from rlkit.checkpoint import described, load_agent_files, save_agent
+from rlkit.checkpoint import load_agent_files, rebuilding, save_agent
 
 MAKES = {
     "policy": "alphago_sl",
@@ -46,7 +46,7 @@ def load(path: str | None, part: str, flag: str, device: torch.device | str = "c
     if info.get("kind") != "alphago" or not info.get("config", {}).get(part):
         raise ValueError(f"{flag}: {path} holds no AlphaGo's {part}: {remedy}")
     check_planes(path, info)
-    with described(path, "these weights"):
+    with rebuilding(path, "these weights"):
         return alphago.from_files(info, weights, device), info
 
 

@@ -131,8 +131,8 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, RecurrentDQN]:
     sequences = cfg.samples_per_step / cfg.agent.length  # that are drawn for each step
     experience = Experience(
         envs, agent, replay, batch_size=cfg.batch_size, samples_per_step=sequences, learning_starts=starts,
-        epsilon=Schedule(1.0, cfg.epsilon_final, begin=start, over=cfg.epsilon_frames),
-        importance=Schedule(cfg.importance, 1.0, begin=start, over=max(1, cfg.frames - start)),
+        epsilon=Schedule(1.0, cfg.epsilon_final, begin=start, duration=cfg.epsilon_frames),
+        importance=Schedule(cfg.importance, 1.0, begin=start, duration=max(1, cfg.frames - start)),
         clip_reward=not cfg.agent.rescale, seed=derive_seed(cfg.seed, 3), timer=run.timer,
     )  # fmt: skip
     updates = (cfg.frames - start) / envs.frames_per_step * sequences / cfg.batch_size

@@ -74,7 +74,7 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, PQN]:
     agent = PQN(envs.obs_shape, envs.num_actions, cfg.agent, run.device, run.precision)
     experience = Experience(
         envs, agent, num_steps=cfg.num_steps, epochs=cfg.epochs, minibatches=cfg.minibatches,
-        epsilon=Schedule(1.0, cfg.epsilon_final, over=cfg.epsilon_share * cfg.frames),
+        epsilon=Schedule(1.0, cfg.epsilon_final, duration=cfg.epsilon_share * cfg.frames),
         seed=derive_seed(cfg.seed, 2), timer=run.timer,
     )  # fmt: skip
     rollout = cfg.num_envs * cfg.num_steps * envs.frames_per_step

@@ -120,7 +120,7 @@ def train(cfg: Config, suite_dir: Path) -> None:
         began = time.monotonic()
         words = [f"--resume={cell.folder}"] if cell.folder else arguments(cfg, cell, len(group))
         try:
-            failed = processes.perform("experiments", ["dqn", *words], suite_dir)
+            failed = processes.run_command("experiments", ["dqn", *words], suite_dir)
         finally:
             for done in (r for r in collect(cfg, suite_dir) if r.state == "finished"):
                 (suite_dir / done.folder / "checkpoints" / "replay.ring").unlink(missing_ok=True)

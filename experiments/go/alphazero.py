@@ -151,7 +151,7 @@ def main(cfg: Config) -> Path:
     limit, over = cfg.trainer, None
     if not limit.steps:  # the minutes are the limit, and the learning rate goes by them
         limit, over = replace(limit, steps=10**9), lambda: minutes.all / (minutes.before + cfg.minutes)
-    trainer = Trainer(network, alphazero_loss, limit, folder, timer=run.timer, over=over, deadline=run.deadline)
+    trainer = Trainer(network, alphazero_loss, limit, folder, timer=run.timer, elapsed=over, deadline=run.deadline)
     player: Any = trainer.averaged
     past = copy.deepcopy(player)  # as it was measured last, or, with a gate, as it last passed
     games = TextLines(folder / "games.sgf")

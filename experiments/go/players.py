@@ -37,7 +37,7 @@ def load_agent(path: Path, device: torch.device | str = "cpu", **options: Any) -
     from agents.rainbow.agent import Rainbow
     from agents.recurrent.agent import RecurrentDQN
     from experiments.alphago.stages import check_planes
-    from rlkit.checkpoint import described, load_agent_files
+    from rlkit.checkpoint import load_agent_files, rebuilding
 
     info, weights = load_agent_files(Path(path))
     kinds: dict[str, Any] = {
@@ -50,7 +50,7 @@ def load_agent(path: Path, device: torch.device | str = "cpu", **options: Any) -
     if info.get("kind") == "alphago":
         check_planes(path, info)
         options["functions"] = go_functions()
-    with described(path, "an agent with these weights"):
+    with rebuilding(path, "an agent with these weights"):
         if info["kind"] not in ("alphazero", "alphago"):
             _ = info["env"]["game"], info["env"]["protocol"], info["trained"]["frames"]  # what evaluation asks for
         return kinds[info["kind"]].from_files(info, weights, device, **options), info
@@ -114,9 +114,9 @@ def agent_info(folder: Path) -> dict[str, Any]:
 
 def trained_board(folder: Path) -> dict[str, Any]:
     """Size and komi that an agent was trained with, as far as its agent.json says. Raises DamagedFile."""
-    from rlkit.checkpoint import described  # torch comes with it
+    from rlkit.checkpoint import rebuilding  # torch comes with it
 
-    with described(folder, "a board"):
+    with rebuilding(folder, "a board"):
         env = agent_info(folder).get("env", {})
         return {name: kind(env[name]) for name, kind in (("size", int), ("komi", float)) if name in env}
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from experiments.sequences.objectives import FIRST, MASK, NONE, OBJECTIVES, SIZE, Tokens
 from experiments.sequences.texts import visible
-from rlkit.checkpoint import described, load_agent_files, rebuild
+from rlkit.checkpoint import load_agent_files, rebuild, rebuilding
 from rlkit.nn.language import TokenHead, normal_
 from rlkit.nn.transformer import Shape, Stack, rotary
 from rlkit.runtime import evaluating
@@ -52,7 +52,7 @@ def load_reader(path: str | Path) -> tuple[Reader, dict[str, Any]]:
     another kind.
     """
     info, weights = load_agent_files(Path(path), "pretraining", "and none that was pre-trained here")
-    with described(path, "a reader with these weights"):
+    with rebuilding(path, "a reader with these weights"):
         config = info["config"]
         reader = rebuild(lambda: Reader(Shape(config["width"], config["heads"], config["layers"])), weights)
     return reader, config

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rlkit import runtime
-from rlkit.checkpoint import described, load_agent_files, rebuild
+from rlkit.checkpoint import load_agent_files, rebuild, rebuilding
 from rlkit.nn.language import GPT, CoreLanguageModel
 from rlkit.nn.recurrent import Recurrent
 from rlkit.nn.transformer import Shape
@@ -33,7 +33,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn
     of another kind.
     """
     info, weights = load_agent_files(Path(path), "language_model", "and no language model")
-    with described(path, "a model with these weights"):
+    with rebuilding(path, "a model with these weights"):
         model = rebuild(lambda: build(info["config"]), weights)
     return model.to(device).eval(), info["config"]
 

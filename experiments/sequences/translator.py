@@ -18,7 +18,7 @@ from torch import Tensor
 
 from experiments.sequences.byte_pairs import BOS, EOS, PAD, SPECIAL, clean, load_bpe
 from experiments.sequences.text_pictures import AttentionMap
-from rlkit.checkpoint import described, load_agent_files, rebuild, save_agent
+from rlkit.checkpoint import load_agent_files, rebuild, rebuilding, save_agent
 from rlkit.data import padded
 from rlkit.nn.language import EncoderDecoder
 from rlkit.nn.recurrent import RecurrentTranslator
@@ -215,7 +215,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> Translator:
     Raises FileNotFoundError, DamagedFile, and ValueError for an agent of another kind.
     """
     info, weights = load_agent_files(path, "translator", "no translator")
-    with described(path, "a translator with these weights"):
+    with rebuilding(path, "a translator with these weights"):
         config = {name: info["config"][name] for name in FIELDS}
         tokenizer = load_bpe(info["tokenizer"], path)
         model = rebuild(lambda: network(config, tokenizer.get_vocab_size()), weights)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from experiments.supervised.image_data import Labelled
 from rlkit import runtime
-from rlkit.checkpoint import described, load_agent_files, rebuild
+from rlkit.checkpoint import load_agent_files, rebuild, rebuilding
 from rlkit.nn.convolution import BACKBONES, VGG, ResNet
 from rlkit.nn.heads import Classifier
 from rlkit.nn.mlp import ACTIVATIONS, MLP
@@ -119,6 +119,6 @@ def load_classifier(folder: str | Path, device: torch.device | str = "cpu") -> t
     Raises FileNotFoundError, ValueError, DamagedFile.
     """
     info, weights = load_agent_files(Path(folder), "classifier", "no classifier")
-    with described(folder, "these weights"):
+    with rebuilding(folder, "these weights"):
         model = rebuild(lambda: build(info["config"]), weights)
     return model.to(device).eval(), info

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from experiments.supervised.tables import Table
-from rlkit.checkpoint import described, load_agent_files, rebuild
+from rlkit.checkpoint import load_agent_files, rebuild, rebuilding
 from rlkit.trainer import Batch
 
 
@@ -86,7 +86,7 @@ def load_line(folder: str | Path) -> tuple[Line, str, list[str]]:
     Raises FileNotFoundError, ValueError, DamagedFile.
     """
     info, weights = load_agent_files(Path(folder), "line", "no line")
-    with described(folder, "these weights"):
+    with rebuilding(folder, "these weights"):
         target, names = info["config"]["target"], info["config"]["predictors"]
         line = rebuild(lambda: Line(np.zeros(len(names)), np.ones(len(names))), weights)
     return line, target, names

@@ -1,4 +1,4 @@
-"""The game that a search asks: its verbs, and one position of it for people and players."""
+"""The interface of a game for a search, and of one of its positions for people and players."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from rlkit.search.trees import Trees
 
 States = NDArray[np.int16]
 RESIGN = -1
-"""what a player answers instead of a move"""
+"""what a player returns instead of a move"""
 
 
 class Game(Protocol):
@@ -43,7 +43,7 @@ class Game(Protocol):
     def play(self, states: States, actions: NDArray[np.integer]) -> None:
         """Play legal actions [games] in place."""
 
-    def follow(
+    def states_after(
         self, games: States, trees: Trees, tree: NDArray[np.int64], node: NDArray[np.int64], actions: NDArray[np.int64]
     ) -> States:
         """The states after edges of search trees whose roots are `games`: [edges, game_size]."""
@@ -66,7 +66,7 @@ class Position(Protocol):
 
     @property
     def parent(self) -> "Position | None":
-        """The position before `last_move`, as far as they are known."""
+        """The position before `last_move`; None at the first position that is known."""
 
     @property
     def last_move(self) -> int | None: ...
@@ -75,7 +75,7 @@ class Position(Protocol):
     def is_over(self) -> bool: ...
 
     def states(self) -> tuple[Game, States]:
-        """The same for the verbs: (game, states [1, game_size])."""
+        """This position for the functions of `Game`: (game, states [1, game_size])."""
 
     def play(self, move: int) -> "Position":
         """The position after a legal move."""

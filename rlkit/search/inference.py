@@ -1,4 +1,4 @@
-"""A network behind the one function that a search asks: evaluate(planes) -> (logits, value)."""
+"""A network as the one function that a search calls: evaluate(planes) -> (logits, value)."""
 
 import copy
 import threading
@@ -20,7 +20,7 @@ Evaluate = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.f
 
 
 class NetworkFunction:
-    """A network as a function of planes uint8 [B, C, H, W], for callers that only ask it.
+    """A network as a function of planes uint8 [B, C, H, W], for callers that do not train it.
 
     It works on a copy of the weights, so that a learner may change the network meanwhile; `refresh` takes the present
     ones. Their precision is the one that the device multiplies fastest: bf16, where it is native, does 1.9 times fp32
@@ -47,11 +47,11 @@ class NetworkFunction:
             torch.cuda.current_stream(self.device).synchronize()
 
     def read(self, out: Any) -> tuple[Tensor, ...]:
-        """The outputs that are asked for, of those that the network has: here the only one."""
+        """The outputs to return, of all that the network has: here the only one."""
         return (out,)
 
     def outputs(self, planes: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
-        """What the network says of these positions, as `read` takes it: float32 arrays."""
+        """The network's outputs at these positions, those that `read` takes: float32 arrays."""
         if self.device.type == "cuda":
             with torch.cuda.device(self.device):  # a thread begins with the first
                 return self._captured(planes)
@@ -84,7 +84,7 @@ class Inference(NetworkFunction):
         return out["policy"], out["value"]
 
     def heads(self, planes: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """All that the network says about these positions, by head."""
+        """All outputs of the network at these positions, by head."""
         with torch.inference_mode():
             out = self._copy(torch.from_numpy(planes).to(self.device))
         return {name: tensor.cpu().numpy() for name, tensor in out.items()}
@@ -142,9 +142,9 @@ def open_edges(
     """Play the edges, evaluate what is not the end of a game, and expand.
 
     The states `more` [M, game_size] go through the network in the same call. Returns their (priors [M, A], value [M]),
-    and how many states the network saw. Raises NonFiniteLoss where it has nothing to say.
+    and how many states the network saw. Raises NonFiniteLoss where its values are not finite.
     """
-    states = game.follow(games, trees, edges.tree, edges.node, edges.action)
+    states = game.states_after(games, trees, edges.tree, edges.node, edges.action)
     over, value = game.outcome(states)
     live = np.flatnonzero(~over)
     going = states[live] if more is None else np.concatenate([more, states[live]])

@@ -1,8 +1,8 @@
-r"""A search tree that is kept from move to move: what was found out about a position before is known already.
+r"""A search tree that is kept from move to move: a search goes on from what an earlier one found.
 
     position searched before        root -- a -- b            moves a, b lead to the position that is asked about
                                       \      \-- c -- ...
-                                       d      (b's node becomes the root, and what hangs on it stays)
+                                       d      (b's node becomes the root, and its subtree stays)
 
 How a tree is planted and grown are functions of the players that keep one: `agents/uct`, `alphago` and `alphazero`.
 """
@@ -18,7 +18,7 @@ from rlkit.search.game import Position, States
 from rlkit.search.trees import Trees
 
 MEMORY = 10**9
-"""bytes of the largest tree, which those have that only time ends"""
+"""bytes of the largest tree, for searches that only time ends"""
 UNLIMITED = 1 << 30
 """simulations of a search that time ends, or a full tree"""
 T = TypeVar("T", bound=Trees)
@@ -28,8 +28,8 @@ class KeptTree(Generic[T]):
     """The tree of one position, and of those that moves lead to from there.
 
     Args:
-        plant: (a tree or None, nodes, game, games [1, game_size]) -> the tree, or for None a new one with room for so
-            many nodes, begun anew from that state.
+        plant: (a tree or None, nodes, game, games [1, game_size]) -> the tree, or for None a new one with room for
+            `nodes` nodes, begun anew from that state.
         grow: (tree, game, games, goal, end): search on until the root has had `goal` simulations, the tree is full, or
             `time.monotonic()` is `end`.
     """
@@ -42,7 +42,7 @@ class KeptTree(Generic[T]):
         self._plant, self._grow = plant, grow
         self.trees: T | None = None
         self.position: Position | None = None
-        """that the root stands for; None: none that counts"""
+        """the position at the root; None: no search may go on in this tree"""
         self._last_end = 0
 
     def forget(self) -> None:
@@ -50,17 +50,17 @@ class KeptTree(Generic[T]):
         self.position = None
 
     def at(self, position: Position, simulations: int | None) -> T:
-        """The tree of this position with all that is known, and room for so many simulations (None: MEMORY)."""
+        """The tree of this position with what earlier searches found, and room for `simulations` (None: MEMORY)."""
         game, _ = position.states()
         most = MEMORY // (2 * game.state_size + 16 * game.num_actions)
         nodes = max(2, most if simulations is None else min(simulations + 1, most))
         trees = self.trees
-        if trees is not None and trees.N.shape[1] >= nodes and self._went_on(trees, position):
+        if trees is not None and trees.N.shape[1] >= nodes and self._advance(trees, position):
             return trees
         return self.begin(position, nodes)
 
     def begin(self, position: Position, nodes: int) -> T:
-        """The tree of this position, begun anew, with room for so many nodes."""
+        """The tree of this position, begun anew, with room for `nodes` nodes."""
         game, games = position.states()
         trees, shape = self.trees, (game.num_actions, game.state_size)
         if trees is not None and (trees.N.shape[1] < nodes or (trees.N.shape[2], trees.states.shape[2]) != shape):
@@ -82,8 +82,8 @@ class KeptTree(Generic[T]):
             raise
 
     def analyze(self, position: Position, simulations: int | None, end: float | None) -> T:
-        """The tree of this position, after so many simulations more (None: as many as there is room for) or until
-        `time.monotonic()` is `end` (None: as it is).
+        """The tree of this position, after `simulations` more (None: as many as there is room for) or until
+        `time.monotonic()` is `end` (None: the tree as it is, without searching).
         """
         if end is None:
             return self.at(position, 0)
@@ -91,8 +91,8 @@ class KeptTree(Generic[T]):
         self.grow(position, int(trees.total[0, 0]) + simulations if simulations else UNLIMITED, end)
         return trees
 
-    def _went_on(self, trees: T, position: Position) -> bool:
-        """Bring the tree from the position searched before to this one, if moves lead there; else it may be useless."""
+    def _advance(self, trees: T, position: Position) -> bool:
+        """Whether moves lead from the position searched before to this one; the tree then has this one at its root."""
         moves: list[int | None] = []
         before: Position | None = position
         while before is not None and before is not self.position:
@@ -118,7 +118,7 @@ class KeptTree(Generic[T]):
 
 
 def end_after(seconds: float | None) -> float:
-    """`time.monotonic()` in so many seconds; None: never."""
+    """What `time.monotonic()` will be in `seconds` seconds; None: never."""
     return math.inf if seconds is None else time.monotonic() + seconds
 
 

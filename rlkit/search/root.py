@@ -1,4 +1,4 @@
-"""What is special about the root of a search: exploration on purpose, and the policy and the move that come of it.
+"""What is special about the root of a search: added exploration, and the policy and move that result from it.
 
 Two ways through a search, for any of the trees at any time:
 
@@ -26,7 +26,7 @@ from rlkit.search.trees import C_VISIT, OPEN, Edges, Trees, puct_scale
 
 Which = NDArray[np.integer]
 LEAVES = 8
-"""new edges a tree opens at once: so many share a call's overhead, and more would blur the search"""
+"""new edges a tree opens at once: enough to share a call's overhead; with more the search gets less accurate"""
 
 
 def perturb(
@@ -115,7 +115,7 @@ def begin_halving(trees: Trees, rng: np.random.Generator, which: Which, consider
 
 
 def _completed(trees: Trees, which: Which) -> NDArray[np.float64]:
-    """What is known of each action's value, in units of logits: [B, num_actions] (Danihelka et al. 2022, eq. 8, 33).
+    """An estimate of each action's value, in units of logits: [B, num_actions] (Danihelka et al. 2022, eq. 8, 33).
 
     An action without a visit counts as the mean of the network's value and of the visited actions' by their priors.
     """

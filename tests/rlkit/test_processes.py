@@ -110,20 +110,20 @@ def test_a_process_is_told_to_save_and_waited_for(name, tmp_path):
     thread = threading.Thread(target=stop)
     thread.start()
     with pytest.raises(SystemExit) as end:
-        run.cli(lambda _: processes.perform("child", [], tmp_path), lambda: None)
+        run.cli(lambda _: processes.run_command("child", [], tmp_path), lambda: None)
     thread.join()
     assert end.value.code == 128 + getattr(signal, name) and (tmp_path / "saved").read_text() == "SIGINT"
 
 
 def test_a_process_ends_by_itself(tmp_path):
     (tmp_path / "child.py").write_text("import sys; sys.exit(int(sys.argv[1]))")
-    assert processes.perform("child", ["3"], tmp_path) == 3
+    assert processes.run_command("child", ["3"], tmp_path) == 3
 
 
 def test_a_process_is_terminated_where_we_are_killed(tmp_path):
     (tmp_path / "child.py").write_text(CHILD)
     code = (
-        f"import pathlib; from rlkit import processes; processes.perform('child', [], pathlib.Path({str(tmp_path)!r}))"
+        f"import pathlib; from rlkit import processes as p; p.run_command('child', [], pathlib.Path({str(tmp_path)!r}))"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2]) as ours:
         wait_for(tmp_path / "ready")

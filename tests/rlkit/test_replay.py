@@ -76,10 +76,10 @@ def test_every_sampled_transition_is_the_one_that_happened(num_envs, n, stack, r
         with pytest.raises(ValueError, match="no transition"):
             replay.sample(4)
         return
-    time, env = replay.draw(64)
+    time, env = replay.draw_moments(64)
     assert set(zip(time.tolist(), env.tolist(), strict=True)) <= set(startable)
     time, env = (np.array(x) for x in zip(*startable, strict=True))
-    batch = replay.gather(time, env)
+    batch = replay.batch_at_moments(time, env)
     for i, (t, e) in enumerate(startable):
         s_tm1, a, r, discount, s_t = worlds.expected(t, e, n, stack)
         np.testing.assert_array_equal(batch["s_tm1"][i], s_tm1)
@@ -97,7 +97,7 @@ def test_sampling_is_uniform_over_startable_transitions():
         replay.add(*worlds.row())
     low, high = 35 - 20 + 3, 33
     startable = [(t, e) for t in range(low, high) for e in range(2) if not worlds.rows[t][5][e]]
-    time, env = replay.draw(len(startable) * 1000)
+    time, env = replay.draw_moments(len(startable) * 1000)
     counts = np.array([((time == t) & (env == e)).sum() for t, e in startable])
     chi_square = ((counts - 1000) ** 2 / 1000).sum()
     # mean = degrees of freedom, sd = sqrt(2 dof): five standard deviations
@@ -164,10 +164,10 @@ def test_damaged_chunks_are_left_out_and_nothing_touches_the_hole(tmp_path):
         f.write(b"?")
     other, _ = filled(tmp_path / "ring", count=0)
     assert "1 damaged chunk" in other.load_state_dict(state)
-    time, env = other.draw(3000)
+    time, env = other.draw_moments(3000)
     assert not np.isin(time, np.arange(24, 32)).any() and {22, 40} <= set(time.tolist())
     for t, e in set(zip(time.tolist(), env.tolist(), strict=True)):
-        got = other.gather(np.array([t]), np.array([e]))
+        got = other.batch_at_moments(np.array([t]), np.array([e]))
         s_tm1, _, _, discount, s_t = worlds.expected(t, e, 2, 4)
         np.testing.assert_array_equal(got["s_tm1"][0], s_tm1)
         if t + 2 <= 23 and discount:

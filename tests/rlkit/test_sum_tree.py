@@ -159,6 +159,6 @@ def test_a_run_begun_without_priorities_goes_on_with_equal_ones(tmp_path):
     again = Replay(128, 2, (3, 2), n_step=2, path=tmp_path / "ring", indexed=True)
     again._chunk_rows, again._dirty, again._file = indexed._chunk_rows, indexed._dirty, indexed._file
     again.load_state_dict(plain.state_dict())
-    time, env = plain.draw(5000)
+    time, env = plain.draw_moments(5000)
     drawn = again.sample(500)["index"].numpy()
     assert set((time * 2 + env).tolist()) == set(drawn.tolist())

@@ -157,7 +157,7 @@ def test_learning_rate_may_go_by_another_clock():
     shares = iter([0.0, 0.25, 0.5, 1.0, 1.25])
     cfg = TrainConfig(steps=5, optimizer="sgd", lr=1.0, lr_decay="linear", lr_final=0.2, progress=False)
     model = torch.nn.Linear(1, 1)
-    trainer = Trainer(model, lambda m, b: (m(b["x"]).sum(), {}), cfg, over=lambda: next(shares))
+    trainer = Trainer(model, lambda m, b: (m(b["x"]).sum(), {}), cfg, elapsed=lambda: next(shares))
     data = [{"x": torch.ones(1, 1)}] * 5
     assert [trainer.optimizer.param_groups[0]["lr"] for _ in trainer.run(data)] == pytest.approx(
         [1.0, 0.8, 0.6, 0.2, 0.2]
@@ -165,9 +165,9 @@ def test_learning_rate_may_go_by_another_clock():
 
 
 def test_schedule():
-    epsilon = Schedule(1.0, 0.1, begin=100, over=100)
+    epsilon = Schedule(1.0, 0.1, begin=100, duration=100)
     assert [epsilon(t) for t in (0, 100, 150, 200, 10**9)] == pytest.approx([1.0, 1.0, 0.55, 0.1, 0.1])
-    assert Schedule(1.0, 0.0, over=4, shape="cosine")(1) == pytest.approx(0.853553)
+    assert Schedule(1.0, 0.0, duration=4, shape="cosine")(1) == pytest.approx(0.853553)
 
 
 class Poisoned(Data):

@@ -30,7 +30,7 @@ def double(nodes=20, action=4, weight=0.5, **options):
 def descend(trees, z, value=None, action=0, weight=0.5, leaves=1):
     """One step in which each rollout brings z, and the value network says `value` of each new node: the edges."""
     edges = trees.select(leaves, 1000)
-    states = GAME.follow(GAME.reset(1), trees, edges.tree, edges.node, edges.action)
+    states = GAME.states_after(GAME.reset(1), trees, edges.tree, edges.node, edges.action)
     over, worth = GAME.outcome(states)
     worth = np.where(over, worth, np.float32(z)).astype(np.float32)
     trees.open(edges, states, likes(action, states, weight), worth, over)
@@ -107,7 +107,7 @@ def test_virtual_losses_keep_the_leaves_apart_and_go():
     # the centre: 0.3, then with three losses -1 + 0.3 * sqrt(3) / 4 < 0: two others, by their order
     assert edges.action.tolist() == [4, 0, 1]
     assert trees.N[0, 0, :5].tolist() == [3, 3, 0, 0, 3] and trees.W[0, 0, 4] == -3
-    states = GAME.follow(GAME.reset(1), trees, edges.tree, edges.node, edges.action)
+    states = GAME.states_after(GAME.reset(1), trees, edges.tree, edges.node, edges.action)
     over, z = GAME.outcome(states)
     trees.open(edges, states, likes(2, states), z, over)
     trees.back_up(edges, np.array([0, -1, 1], np.float32), over)
@@ -155,7 +155,7 @@ def test_ended_games_count_exactly_in_both_statistics(lam, n_thr):
         edges = trees.select(2, 30)
         if not len(edges):
             break
-        states = GAME.follow(row, trees, edges.tree, edges.node, edges.action)
+        states = GAME.states_after(row, trees, edges.tree, edges.node, edges.action)
         over, z = GAME.outcome(states)
         z = np.where(over, z, 0).astype(np.float32)
         trees.open(edges, states, likes(2, states), z, over)

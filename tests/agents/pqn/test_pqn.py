@@ -178,7 +178,7 @@ def test_batches_hold_each_transition_of_a_rollout_once_an_epoch_with_its_target
     envs, cfg = Taped(6, rows=6, size=36, seed=3), PQNConfig(width=0.25, gamma=0.9, lambda_=0.65)
     agent = PQN(envs.obs_shape, 3, cfg)
     experience = Experience(
-        envs, agent, epsilon=Schedule(1.0, 0.1, over=300), num_steps=17, epochs=3, minibatches=4, seed=5
+        envs, agent, epsilon=Schedule(1.0, 0.1, duration=300), num_steps=17, epochs=3, minibatches=4, seed=5
     )
     autoresets = 0
     for rollout in range(3):

@@ -235,7 +235,7 @@ def test_without_replay_the_newest_transitions_are_learned():
     _, experience, _ = build(cfg, prepared(cfg))
     batches = [next(experience) for _ in range(40)]
     replay = experience.replay
-    time, _ = replay.draw(2000)
+    time, _ = replay.draw_moments(2000)
     assert len(batches[-1]["a_tm1"]) == 32 and replay.count > 36
     assert set(time.tolist()) <= set(range(replay.count - 33, replay.count - 1)) and len(set(time.tolist())) > 25
 
@@ -297,7 +297,7 @@ def test_a_loss_that_draws_its_batch_gives_the_same_run(name):
     )
     expected = drive(cfg)[0]
     trainer, experience, agent = build(cfg, prepared(cfg))
-    experience._sample, replay = experience.replay.shares, experience.replay
+    experience._sample, replay = experience.replay.draw_shares, experience.replay
     trainer = Trainer(agent.network, loss_that_draws(replay, agent.loss), trainer.cfg)
     found = []
     for step, batch, aux in trainer.run(experience):
@@ -316,7 +316,7 @@ def test_an_index_of_equal_priorities_draws_uniformly():
     for _ in range(50):
         indexed.add(*worlds.row())
     possible = int((indexed.tree.leaves > 0).sum())
-    time, env = replay.draw(5000)
+    time, env = replay.draw_moments(5000)
     assert possible == len(set(zip(time.tolist(), env.tolist(), strict=True)))
     batch = indexed.sample(possible * 3)
     assert (batch["index"].bincount()[batch["index"].unique()] == 3).all() and (batch["weight"] == 1).all()

@@ -105,9 +105,9 @@ def test_every_sequence_is_the_one_that_happened(num_envs, stack, period, length
         ]
         batch = replay.sample(8)
         assert batch["weight"].tolist() == [1] * 8 and {t for t in batch["state"][:, 0].tolist()} <= set(starts)
-    time, env = replay.draw(200)
+    time, env = replay.draw_moments(200)
     assert set(time.tolist()) == set(starts) or len(starts) > 20
-    batch = replay.gather(time[:20], env[:20])
+    batch = replay.batch_at_moments(time[:20], env[:20])
     for i in range(20):
         assert batch["state"][i].tolist() == [time[i], env[i]]
         for k in range(length):
@@ -140,8 +140,8 @@ def test_a_replayed_sequence_gives_the_q_values_that_were_acted_by(backbone):
         experience._receive(), experience._store(), experience._send()
     agent.network.forward = forward
     replay = experience.replay
-    time, env = replay.draw(64)
-    batch = replay.gather(time, env)
+    time, env = replay.draw_moments(64)
+    batch = replay.batch_at_moments(time, env)
     assert batch["first"][:, 1:].any() and (time > 0).any()
     with torch.no_grad():
         state = tuple(part.expand(64, *part.shape[1:]).clone() for part in agent.network.core.initial_state(1))
@@ -285,7 +285,7 @@ def test_a_sequence_through_a_damaged_chunk_forgets_it(tmp_path):
     assert "1 damaged chunk" in damaged.load_state_dict(state)
     there = [0 if 24 <= t < 32 else t + 1 for t in range(0, 64, 4)]
     assert damaged.states[:, 0, 0].tolist() == there
-    batch = damaged.gather(np.array([20]), np.array([0]))  # rows 24 .. 31 are lost
+    batch = damaged.batch_at_moments(np.array([20]), np.array([0]))  # rows 24 .. 31 are lost
     assert batch["s"].isfinite().all() and (batch["s"][0, 4:] == 0).all() and (batch["s"][0, :4, 0, 0] > 19).all()
     assert batch["first"][0, 4:].all() and batch["last"][0, 3:].all() and not batch["last"][0, :3].any()
 

@@ -45,7 +45,7 @@ def followed(go, games, nodes, seed):
         parent[go.is_over(played[parent, tree])] = 0
         legal = go.legal(played[parent, tree])
         actions = (legal * rng.random(legal.shape)).argmax(1)
-        rows = go.follow(games, trees, tree, parent, actions)
+        rows = go.states_after(games, trees, tree, parent, actions)
         played[new] = played[parent, tree]
         go.play(played[new], actions)
         expected = go.legal(played[new])
@@ -83,7 +83,7 @@ def test_threads_and_single_rows_give_the_same_bits(threads):
         with pytest.raises(ValueError, match=r"game 0: ask legal\(\) first"):
             go.play(after, moves)
         trees = SimpleNamespace(states=rows[:, None, : go.state_size].copy(), parents=parents)
-        below = go.follow(rows, trees, here, 0 * here, edges)
+        below = go.states_after(rows, trees, here, 0 * here, edges)
         below = below[:, : go.state_size], go.legal(below)
         return [go.legal(rows), after, go.score(rows), *go.outcome(rows), go.encode(rows), go.is_over(rows), *below]
 

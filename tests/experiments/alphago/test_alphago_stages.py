@@ -268,7 +268,9 @@ def test_a_stage_that_goes_on_hears_again_where_its_data_lie(tmp_path, monkeypat
     begun.mkdir(parents=True)
     (begun / "config.json").write_text("{}")
     said = []
-    monkeypatch.setattr(processes, "perform", lambda module, arguments, folder: said.append((module, arguments)) or 0)
+    monkeypatch.setattr(
+        processes, "run_command", lambda module, arguments, folder: said.append((module, arguments)) or 0
+    )
     words = ["--policy=runs/sl", "--rl=runs/rl", "--tower-from=runs/rl", "--positions=9", "--seed=1"]
     assert alphago.run_stage(tmp_path, "alphago_value", words) == "runs/alphago_value/one"
     assert said == [("experiments", ["alphago_value", "--resume=runs/alphago_value/one", *words[:3]])]

@@ -255,14 +255,14 @@ def test_a_suite_stops_goes_on_and_leaves_finished_runs_alone(tmp_path, monkeypa
     pytest.importorskip("matplotlib", reason="pictures need the extra `plot`")
     monkeypatch.chdir(tmp_path)
 
-    def perform(module, arguments, suite_dir):  # the first run ends at once; then somebody presses Ctrl-C
+    def run_command(module, arguments, suite_dir):  # the first run ends at once; then somebody presses Ctrl-C
         if "--seed=2" in arguments:
             raise KeyboardInterrupt
         folder(suite_dir, "catch__1", 1, FRAMES, env="catch", frames=FRAMES)
         return 0
 
     with monkeypatch.context() as patch:
-        patch.setattr(processes, "perform", perform)
+        patch.setattr(processes, "run_command", run_command)
         suite_dir = atari_suite.main(tiny())
     assert "stopped; go on:" in capfd.readouterr().err and not (suite_dir / "report.html").exists()
     cfg = dataclasses.replace(load_config(Config, suite_dir), resume=str(suite_dir))
@@ -311,14 +311,14 @@ def test_a_damaged_agent_has_not_finished_and_a_damaged_configuration_is_named(t
 
 
 def test_a_finished_run_loses_its_ring_also_if_its_companion_fails(tmp_path, monkeypatch):
-    def perform(module, arguments, suite_dir):
+    def run_command(module, arguments, suite_dir):
         folder(suite_dir, "catch__1", 1, FRAMES, env="catch", frames=FRAMES)
         ring = suite_dir / "runs" / "dqn" / "catch__1" / "checkpoints" / "replay.ring"
         ring.parent.mkdir()
         ring.write_bytes(b"frames")
         return 1
 
-    monkeypatch.setattr(processes, "perform", perform)
+    monkeypatch.setattr(processes, "run_command", run_command)
     atari_suite.train(atari_suite.checked(tiny(together=2)), tmp_path)
     assert list(tmp_path.glob("runs/dqn/catch__1/checkpoints")) and not list(tmp_path.rglob("replay.ring"))
 
@@ -327,7 +327,7 @@ def test_a_finished_run_loses_its_ring_also_if_its_companion_fails(tmp_path, mon
 def test_a_run_that_fails_does_not_stop_the_others_and_is_shown(tmp_path, monkeypatch, capfd):
     pytest.importorskip("matplotlib", reason="pictures need the extra `plot`")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(processes, "perform", lambda module, arguments, suite_dir: 1)
+    monkeypatch.setattr(processes, "run_command", lambda module, arguments, suite_dir: 1)
     with pytest.raises(ValueError, match=r"2 of 2 runs have not finished; --resume"):
         atari_suite.main(tiny())
     assert capfd.readouterr().err.count("failed; its own message stands above") == 2

@@ -31,7 +31,7 @@ def play_bandit(trees, means, goal, rng=None):
         if rng is not None:
             worth = np.where(rng.random(len(worth)) < (worth + 1) / 2, 1.0, -1.0)
         value = np.where(depth % 2 == 1, -worth, worth).astype(np.float32)
-        states = GAME.follow(GAME.reset(1), trees, edges.tree, edges.node, edges.action)
+        states = GAME.states_after(GAME.reset(1), trees, edges.tree, edges.node, edges.action)
         legal = states[:, :9] == 0
         priors = np.where(legal, 1 / np.maximum(legal.sum(1, keepdims=True), 1), -1).astype(np.float32)
         trees.expand(edges, states, priors, value, ~legal.any(1))
@@ -49,7 +49,7 @@ def test_puct_by_hand():
     # At the opponent's node after action 0 the reduction holds: with it, action 2 is tried no more.
     below = planted(priors, value=0.1, c=1.5, fpu=0.4)
     edges = below.select(1, 1)
-    state = GAME.follow(GAME.reset(1), below, edges.tree, edges.node, edges.action)
+    state = GAME.states_after(GAME.reset(1), below, edges.tree, edges.node, edges.action)
     below.expand(edges, state, priors[None].astype(np.float32), np.array([0.1], np.float32), np.array([False]))
     below.N[0, 1, :2], below.W[0, 1, :2], below.total[0, 1] = [4, 3], [3.0, 2.25], 7
     seen = [0.75 + c * 0.5 * 7**0.5 / 5, 0.75 + c * 0.3 * 7**0.5 / 4]
@@ -202,7 +202,7 @@ def solve(states, simulations):
     legal = GAME.legal(states)
     trees.plant(states, np.where(legal, 1 / legal.sum(1, keepdims=True), -1).astype(np.float32))
     while len(edges := trees.select(1, simulations)):
-        after = GAME.follow(states, trees, edges.tree, edges.node, edges.action)
+        after = GAME.states_after(states, trees, edges.tree, edges.node, edges.action)
         over, value = GAME.outcome(after)
         legal = GAME.legal(after)
         priors = np.where(legal, 1 / np.maximum(legal.sum(1, keepdims=True), 1), -1).astype(np.float32)

@@ -63,7 +63,7 @@ def test_hand_computed_backup_of_two_plies():
 
     def open_one(value, prior_at):
         edges = trees.select(1, 100)
-        states = GAME.follow(GAME.reset(1), trees, edges.tree, edges.node, edges.action)
+        states = GAME.states_after(GAME.reset(1), trees, edges.tree, edges.node, edges.action)
         p = np.where(GAME.legal(states), 0.01, -1).astype(np.float32)
         p[0, prior_at] = 0.9
         trees.expand(edges, states, p, np.array([value], np.float32), np.array([False]))
@@ -101,7 +101,7 @@ def test_ucb1_visits_all_edges_first_then_by_the_bound():
             w[at_root] += 1
             bound = w / n + 0.5 * np.sqrt(np.log(n.sum()) / n)
             assert at_root == bound.argmax()
-        states = GAME.follow(games, trees, edges.tree, edges.node, edges.action)
+        states = GAME.states_after(games, trees, edges.tree, edges.node, edges.action)
         sign = -1 if (states[0, :9] != 0).sum() % 2 else 1
         value = np.array([sign * mean[at_root]], np.float32)
         trees.expand(edges, states, np.where(GAME.legal(states), 1, -1).astype(np.float32), value, np.array([False]))
@@ -117,7 +117,7 @@ def test_virtual_loss_is_a_loss_of_whoever_chose_the_edge():
         edges = trees.select(pending, 100)
         if pending > 1:
             break
-        states = GAME.follow(games, trees, edges.tree, edges.node, edges.action)
+        states = GAME.states_after(games, trees, edges.tree, edges.node, edges.action)
         over, value = GAME.outcome(states)
         trees.expand(edges, states, random_order(np.random.default_rng(1), GAME.legal(states)), value + 0.9, over)
     first = trees.via[0, 1]  # its only value so far is -0.9: all others are tried before it is again
@@ -134,7 +134,7 @@ def test_virtual_loss_is_undone(leaves):
     games, evaluate = grown(trees, lambda s: float(np.sin(s @ np.arange(10))))
     done = 0
     while len(edges := trees.select(leaves, 150)):
-        states = GAME.follow(games, trees, edges.tree, edges.node, edges.action)
+        states = GAME.states_after(games, trees, edges.tree, edges.node, edges.action)
         over, value = GAME.outcome(states)
         value = np.where(over, value, evaluate(states))
         order = random_order(np.random.default_rng(done), GAME.legal(states))
@@ -165,7 +165,7 @@ def test_one_tree_and_many_give_the_same_numbers():
         even = np.where(GAME.legal(games), 1 / 9, -1).astype(np.float32)
         trees.plant(games, even)
         while len(edges := trees.select(4, 100)):
-            states = GAME.follow(games, trees, edges.tree, edges.node, edges.action)
+            states = GAME.states_after(games, trees, edges.tree, edges.node, edges.action)
             over, worth = GAME.outcome(states)
             legal = GAME.legal(states)
             priors = np.where(legal, 1 / np.maximum(legal.sum(1, keepdims=True), 1), -1).astype(np.float32)
@@ -208,7 +208,7 @@ def test_a_reused_subtree_keeps_its_statistics_exactly():
 
     def grow(goal):
         while len(edges := trees.select(4, goal)):
-            states = GAME.follow(games, trees, edges.tree, edges.node, edges.action)
+            states = GAME.states_after(games, trees, edges.tree, edges.node, edges.action)
             over, value = GAME.outcome(states)
             legal = np.where(GAME.legal(states), 0.1, -1).astype(np.float32)
             trees.expand(edges, states, legal, np.where(over, value, evaluate(states)), over)
