@@ -1,8 +1,8 @@
 """Atari 2600 games: ale-py's C++ vector environment behind the interface of `envs.vector`.
 
-What bites in the emulator and is settled here: raw rewards (its own default clips them and forgets the score),
-life loss as a discount of 0 while the game goes on (its `episodic_life` would restart the whole game), autoreset
-steps marked `first`, threads counted by the caller, no frame skip on top of the built-in one.
+Traps of the emulator that are avoided here: rewards are raw (by default it clips them and forgets the score), a lost
+life is a discount of 0 while the game goes on (its `episodic_life` would restart the whole game), autoreset steps are
+marked `first`, the caller sets the number of threads, and there is no frame skip on top of the built-in one.
 """
 
 import difflib

@@ -25,7 +25,7 @@ SIGHTS = np.array([[0, 1, 1], [1, 1, 0], [1, 0, 1], [0, 1, 0], [0, 0, 0]], np.fl
 
 
 class TMaze(LockStep):
-    """E corridors of `length` steps; the first observation alone tells where to turn at their end (Bakker 2001).
+    """E corridors of `length` steps; the first observation alone says where to turn at their end (Bakker 2001).
 
                                  + north
         start . . . . . . . . . junction
@@ -33,10 +33,10 @@ class TMaze(LockStep):
 
     Actions: 0 north, 1 east, 2 south, 3 west; into a wall: stays. The right turn is worth 1, the wrong one 0, and
     either is the end; a step costs nothing, and after 3 * length + 10 of them the episode is truncated. So the mean
-    score is the share of right turns, 1/2 without memory. (A wrong turn of -1 would make it 0, and whoever cannot
-    remember yet would have no reason to go there.) Bakker pays 4 and -0.1, and shows the sign whenever the agent is at
-    the start; here it is seen once. Observations are his three bits: 011 turn north, 110 turn south, 101 corridor, 010
-    junction (and 000 an arm, the end).
+    score is the share of right turns, 1/2 without memory. (A wrong turn of -1 would make it 0, and an agent
+    that cannot remember yet would have no reason to go there.) Bakker pays 4 and -0.1, and shows the sign whenever the
+    agent is at the start; here it is seen once. Observations are his three bits: 011 turn north, 110 turn south, 101
+    corridor, 010 junction (and 000 an arm, the end).
     """
 
     num_actions = 4

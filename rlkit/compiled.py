@@ -193,15 +193,15 @@ def parallel_kernel(function: Callable) -> Any:
     return _compile(function, parallel=True)
 
 
-class _Tell(event.Listener):
+class _Announce(event.Listener):
     """Says once that a compilation is going on: it is the one thing here that makes a person wait."""
 
-    told = False
+    announced = False
 
     def on_start(self, event: Any) -> None:
         module = getattr(event.data.get("dispatcher"), "__module__", "")
-        if not self.told and module.startswith(tuple(f"{package}." for package in PACKAGES)):
-            self.told = True
+        if not self.announced and module.startswith(tuple(f"{package}." for package in PACKAGES)):
+            self.announced = True
             kept = "kept for the next start" if FOLDER else f"at every start: no folder can keep it; {ELSEWHERE}"
             _say(f"compiling {module} and what else is new, {kept} (seconds) ...")
 
@@ -209,10 +209,10 @@ class _Tell(event.Listener):
         pass
 
 
-event.register("numba:compile", _Tell())
+event.register("numba:compile", _Announce())
 
 _threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-_most = _threads  # that there ever were: working memory has room for so many
+_most = _threads  # the most threads there ever were: working memory has room for all of them
 _pool: ThreadPoolExecutor | None = None
 
 
@@ -238,7 +238,7 @@ def scratch(size: int) -> NDArray[np.int16]:
     return np.empty((_most, 4, size), np.int16)
 
 
-def over(function: Callable, games: int, *args: Any, least: int = 256) -> None:
+def parallel_for(function: Callable, games: int, *args: Any, least: int = 256) -> None:
     """Call function(slot, begin, end, *args) for consecutive shares of range(games), each on a thread of its own.
 
     The slot, in 0 .. threads - 1, says which part of the working memory a share may use. A hand-over to a thread

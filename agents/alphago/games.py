@@ -68,7 +68,7 @@ def _draw(rng: np.random.Generator, logits: NDArray[np.floating], allowed: NDArr
 
 
 def openings(game: Game, games: int, moves: int, rng: np.random.Generator) -> States:
-    """States [games, game_size] after so many random sensible moves, which end no game.
+    """States [games, game_size] after `moves` random sensible moves, which end no game.
 
     The second half begins as the first: with `colours`, each side has each opening once with both colours.
     """
@@ -97,7 +97,7 @@ def play(
         policies: None stands for one that draws uniformly among the legal points, and passes where there is none.
         keep: the policy whose positions are kept, but for those with one move to choose from: log 1 has no gradient.
 
-    Raises NonFiniteLoss where a network has nothing to say.
+    Raises NonFiniteLoss where a network's logits are not finite.
     """
     moves: list[list[int]] = [[] for _ in states]
     kept: dict[str, list[NDArray]] = {}

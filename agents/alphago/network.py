@@ -1,4 +1,4 @@
-"""The policy and value networks of AlphaGo, and what they learn by.
+"""The policy and value networks of AlphaGo, and their losses.
 
 Source: Silver et al. 2016, Methods, "Neural network architecture", at any size. Planes are uint8 [B, C, size, size].
 """
@@ -15,7 +15,7 @@ class PolicyNetwork(nn.Module):
     """A 5x5 convolution, 3x3 ones and a 1x1 to one plane with a bias for each point -> logits [B, A] in fp32.
 
     Args:
-        size: lines of the board. planes: the first so many of AlphaGo's; further ones that are given are not looked at.
+        size: lines of the board. planes: how many of AlphaGo's it looks at, from the first; others are ignored.
         channels: k, 192 in the paper; layers: of the tower, 12 there.
         has_pass: one more logit, of the pass, from the mean over the board. The paper's network never passes; a small
             board cannot do without.
@@ -83,8 +83,8 @@ def value_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict
 
 
 def reinforce_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """REINFORCE over whole games: the moves "action" [B] of one side at "planes", "legal" [B, A], and what each earned,
-    "advantage" [B] = z - v; "games" [B] is all one number, of the games that they come from.
+    """REINFORCE over whole games: the moves "action" [B] of one side at "planes" with "legal" [B, A] and their
+    "advantage" [B] = z - v; "games" [B] repeats the number of games that they come from.
 
     -1/n sum_i sum_t log p(a_t^i | s_t^i) (z_t^i - v(s_t^i)), and "entropy" in nats a move.
     """

@@ -1,4 +1,4 @@
-"""What the four learners leave behind, as one agent on disk, and its networks as functions that a search calls."""
+"""What AlphaGo's four stages learn, as one agent on disk, and its networks as functions that a search calls."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,15 +46,15 @@ def from_files(info: Mapping[str, Any], weights: dict[str, Tensor], device: torc
     Raises KeyError, TypeError, ValueError, RuntimeError where the files do not fit.
     """
     config, parts = info["config"], Parts()
-    known = [name for name in ("policy", "value", "rollout") if config.get(name)]
-    if not known or any(key.partition(".")[0] not in known for key in weights):
-        raise ValueError(f"there are weights {sorted(weights)} and a config of {', '.join(known) or 'nothing'}")
+    present = [name for name in ("policy", "value", "rollout") if config.get(name)]
+    if not present or any(key.partition(".")[0] not in present for key in weights):
+        raise ValueError(f"there are weights {sorted(weights)} and a config of {', '.join(present) or 'nothing'}")
     for name, network_class in (("policy", PolicyNetwork), ("value", ValueNetwork)):
-        if name in known:
+        if name in present:
             own = {key.removeprefix(f"{name}."): w for key, w in weights.items() if key.startswith(f"{name}.")}
             network = rebuild(partial(network_class, **config[name]), own)
             setattr(parts, name, network.to(device))
-    if "rollout" in known:
+    if "rollout" in present:
         parts.rollout = weights["rollout.weight"].float().cpu().numpy()
     return parts
 

@@ -1,4 +1,4 @@
-"""AlphaGo as a player: what the four learners left, in one search, or some of it (Silver et al. 2016, Figure 4b)."""
+"""AlphaGo as a player: a search with all that the four stages learned, or some of it (Silver et al. 2016, Fig. 4b)."""
 
 import threading
 import time
@@ -23,12 +23,12 @@ from rlkit.search.root import table
 from rlkit.search.trees import OPEN
 
 SHARE = 0.1
-"""of the most visited move's visits: a move with fewer says nothing by its Q, which may be one lucky rollout's"""
+"""share of the most visited move's visits that a move needs to be compared by Q: with fewer, Q may be luck"""
 
 
 @dataclass(frozen=True)
 class GameFunctions:
-    """Functions that an AlphaGo asks of its game beside the verbs that a search calls."""
+    """Functions of a game that AlphaGo needs beside those of `rlkit.search.game.Game`."""
 
     encode: Callable[[States], NDArray[np.uint8]]
     """whole games [B, game_size] -> planes [B, C, H, W]"""
@@ -43,11 +43,11 @@ class GameFunctions:
         """The linear softmax as a function: states -> probabilities of the candidates, -1 of other moves [B, A]."""
         if self.features is None:
             return None
-        features, known = self.features, np.append(np.float32(0), weights[1:])
+        features, padded = self.features, np.append(np.float32(0), weights[1:])
 
         def policy(states: States) -> NDArray[np.float32]:
             numbers, candidates = features(states)
-            return priors_of(known[numbers].sum(2), candidates)
+            return priors_of(padded[numbers].sum(2), candidates)
 
         return policy
 
@@ -61,9 +61,9 @@ class AlphaGo:
         parts: of which it plays by those that `variant` names (None: by all that are there).
         simulations: of each move, those of the kept tree included; None: as many as `seconds` allow. Where the most
             visited move is not that of the highest Q, up to as many again, until it is.
-        resign: None, or answer RESIGN where even the highest Q, in -1 .. 1, is below -resign; the paper's is 0.8.
+        resign: None, or return RESIGN where even the highest Q, in -1 .. 1, is below -resign; the paper's is 0.8.
         ponder: grow the tree while the other side is to move: no two games are then alike.
-        threads: that evaluate positions. info: the agent's agent.json.
+        threads: number of threads that evaluate positions. info: the agent's agent.json.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class AlphaGo:
         self.new_game(0)
 
     def new_game(self, seed: int) -> None:
-        """Forget what is known; from here on rollouts and symmetries are those of this seed."""
+        """Forget the tree; from here on rollouts and symmetries are those of this seed."""
         self._stop_pondering()
         self.kept.forget()
         self._last_analysis: tuple[Position, list[dict[str, Any]]] | None = None  # of a move, where its tree went on
@@ -143,13 +143,13 @@ class AlphaGo:
         self._search.grow(trees, game, games, goal, end)
 
     def tree(self, position: Position) -> DoubleTrees:
-        """The tree of this position with all that is known, also from pondering, and room for the next search."""
+        """The tree of this position with all earlier searches, also from pondering, and room for the next one."""
         if self.ponder:
             self._recognise(position)
         return self.kept.at(position, self.simulations and self.simulations * (10 if self.ponder else 2))
 
     def can_play(self, height: int, width: int) -> bool:
-        """Whether it plays on a board of so many lines: its networks know those of one size."""
+        """Whether it can play on a board of this size: its networks are for one size only."""
         return all(height == width == network.config["size"] for network in self._networks)
 
     def _check(self, game: Game, games: States) -> None:
@@ -167,8 +167,8 @@ class AlphaGo:
                 )
 
     def use_threads(self, most: int, position: Position) -> None:
-        """Let the search have threads, up to `most`, and torch one in each; at most one for 200 simulations, as their
-        leaves are chosen without the others' answers. Raises ValueError where the position is not the networks'.
+        """Let the search have threads, up to `most`, and torch one in each; at most one for 200 simulations,
+        as the leaves of a step do not know each other's values. Raises ValueError for a position of another game.
         """
         self._check(*position.states())
         torch.set_num_threads(1)
@@ -227,7 +227,7 @@ class AlphaGo:
     def analyze(self, position: Position, seconds: float | None = None) -> list[dict[str, Any]]:
         """The moves by visits, with win rate (0 to 1, by Q), prior and principal variation.
 
-        seconds: None for as many simulations as a move gets; 0 for what is known, as after a move was chosen here.
+        seconds: None for as many simulations as a move gets; 0: without searching, as after a move was chosen here.
         Asked about the same position again, or about one that moves lead to, it goes on where it was. Variant p has no
         visits to show: it counts each move once.
         """
@@ -265,7 +265,7 @@ class AlphaGo:
             self._pondering_error = error
 
     def _stop_pondering(self) -> None:
-        """Nobody else may touch the tree before. Raises what went wrong meanwhile."""
+        """Call it before the tree is used. Raises the error that pondering ended with, if any."""
         if self._thread is not None:
             self._stop.set()
             self._thread.join()

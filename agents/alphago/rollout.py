@@ -22,7 +22,7 @@ class RolloutPolicy(nn.Module):
         return weights.sum(-1).masked_fill(~candidates, -torch.inf)
 
     def weights(self) -> NDArray:
-        """[features] fp32, as play-outs take them."""
+        """The weights [features] in fp32, for play-outs."""
         return self.weight.detach().float().cpu().numpy()
 
 
@@ -32,7 +32,7 @@ def rollout_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, di
     A move that is no candidate, as a pass, teaches nothing and counts as not predicted.
     """
     logits = model(batch["features"], batch["candidates"])
-    known = batch["candidates"].gather(1, batch["action"][:, None]).squeeze(1)
+    is_candidate = batch["candidates"].gather(1, batch["action"][:, None]).squeeze(1)
     logp = logits.log_softmax(1).gather(1, batch["action"][:, None]).squeeze(1)
-    accuracy = ((logits.argmax(1) == batch["action"]) & known).float().mean()
-    return -logp.where(known, 0).sum() / known.sum().clamp(min=1), {"accuracy": accuracy}
+    accuracy = ((logits.argmax(1) == batch["action"]) & is_candidate).float().mean()
+    return -logp.where(is_candidate, 0).sum() / is_candidate.sum().clamp(min=1), {"accuracy": accuracy}

@@ -7,11 +7,11 @@ Source: Silver et al. 2016, Methods, "Searching with policy and value networks".
 Each step is shared by threads. A half of them begins with the networks and a half with the rollouts, so that these run
 on the CPU while a device evaluates. All wait for all: equal seeds give equal trees, on equal threads.
 
-    this thread     select leaves | networks, rollouts | back up, answer | select leaves | ...
-    another                       | rollouts, networks |                                 | ...
+    this thread     select leaves | networks, rollouts | back up | select leaves | ...
+    another                       | rollouts, networks |                         | ...
 
 As in the paper, a `late` search does not wait for its networks: a new node has the tree policy's priors, until the
-networks answer at the end of the next step.
+networks' evaluations come at the end of the next step.
 """
 
 from collections import deque
@@ -41,19 +41,19 @@ class SearchConfig:
     lam: float = 0.5
     """lambda: weight of rollouts against the value network, 0 .. 1; without one of them all weight is on the other"""
     c_puct: float = 5.0
-    """exploration"""
+    """weight of exploration in the choice of a move"""
     n_thr: int | None = None
-    """visits of an edge that open no node behind it; the next one does. None: one in 1,000 simulations, at most 40"""
+    """visits of a move before the next opens its node in the tree; None: 1 for each 1,000 simulations, at most 40"""
     n_vl: int = 3
-    """virtual loss: lost rollouts that stand for one under way"""
+    """virtual loss: a rollout that is under way counts as this many lost ones"""
     beta: float = 0.67
-    """priors are p ** beta of the network's policy, normalised"""
+    """exponent of the policy network's probabilities, which are then normalised; below 1 they become more even"""
     leaves: int = 8
     """rollouts of each thread that are under way at once"""
     late: bool = False
-    """go on while the networks evaluate; on a CPU, which has nothing to do meanwhile but the same, it is no gain"""
+    """go on with the search while the networks evaluate; on a CPU, which is busy evaluating, it gains nothing"""
     unvisited: Literal["zero", "node"] = "zero"
-    """Q of an edge that nothing is known of: 0, or the mean of what is known of its node"""
+    """Q of a move that was never evaluated: 0 (zero), or the mean over its position's evaluated moves (node)"""
 
     def __post_init__(self) -> None:
         if not 0 <= self.lam <= 1:
@@ -66,7 +66,7 @@ class SearchConfig:
             raise ValueError(f'unvisited is "zero" or "node", not {self.unvisited!r}')
 
     def threshold(self, simulations: int | None) -> int:
-        """n_thr of a search of so many."""
+        """n_thr in a search of this many simulations."""
         return min(40, (simulations or 0) // 1000) if self.n_thr is None else self.n_thr
 
 
@@ -74,8 +74,8 @@ PAPER = SearchConfig(n_thr=40, late=True)
 
 
 def first_priors(moves: NDArray[np.bool_], priors: Floats | None) -> Floats:
-    """Priors over `moves` [B, A] from a tree policy's, in which a move that it has no opinion of (< 0: the pass) gets
-    an even share; without one all are even.
+    """Priors over `moves` [B, A] from a tree policy's, in which a move without one (< 0: the pass) gets
+    an even share; without a tree policy all are even.
     """
     even = 1 / np.maximum(moves.sum(1, keepdims=True), 1)
     weights = np.where(moves, even if priors is None else np.where(priors < 0, even, priors), 0)
@@ -88,8 +88,7 @@ class Search:
     Args:
         encode: states [B, game_size] -> planes [B, C, H, W]; policy: planes -> logits [B, A]; value: planes -> [B].
         rollouts: (states, seed) -> [B], +1 a win of the side to move, of one rollout each. Without it the value
-            network's answer is the visit: it goes into the rollouts' statistic, and nothing is looked at before it is
-            there.
+            network's evaluation counts as the rollout, and every step waits for it.
         tree_policy: states -> priors [B, A], for nodes that the policy network has not seen yet.
         symmetries [K, A]: each evaluation is of a random one; under symmetry k point p's number comes from
             symmetries[k, p]. threads: that evaluate. rng: of symmetries and rollouts; may be replaced.
@@ -119,12 +118,12 @@ class Search:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")  # kept: they have graphs on a GPU
 
     def use_threads(self, threads: int) -> None:
-        """Share the steps from now on by so many."""
+        """Divide each step among this many threads from now on."""
         self.close()
         self._begin(threads)
 
     def trees(self, trees: int, nodes: int, game: Game, simulations: int | None = None) -> DoubleTrees:
-        """Empty trees for searches of so many simulations."""
+        """Empty trees for searches of this many simulations."""
         cfg, n_thr = self.cfg, self.cfg.threshold(simulations) if self.rollouts else 0
         return DoubleTrees(
             trees, nodes, game.num_actions, game.state_size, lam=self.lam, c=cfg.c_puct, n_thr=n_thr, n_vl=cfg.n_vl,
@@ -138,12 +137,12 @@ class Search:
         going = np.flatnonzero(moves.any(1))
         if len(going) and (self.policy or self.value):
             logits, value = self._evaluate(games[going], self._turns(len(going)))
-            self._add_answers(trees, going, 0 * going, moves[going], logits, value)
+            self._add_evaluations(trees, going, 0 * going, moves[going], logits, value)
 
     def grow(self, trees: DoubleTrees, game: Game, games: States, goal: int, end: float = np.inf) -> None:
         """Search on until each root has had `goal` simulations, nothing can grow, or `time.monotonic()` is `end`."""
         has_networks, late = bool(self.policy or self.value), self.cfg.late and self.rollouts is not None
-        answers: deque[Callable[[], None]] = deque()
+        unfinished: deque[Callable[[], None]] = deque()
 
         def step(edges: Edges) -> None:
             states = game.states_after(games, trees, edges.tree, edges.node, edges.action)
@@ -176,11 +175,11 @@ class Search:
                 if here and share % 2 == 1:
                     networks(rows)
 
-            def answer() -> None:
+            def finish() -> None:
                 if pending:
                     pending.result()
                 if has_networks and len(new):
-                    self._add_answers(trees, edges.tree[new], edges.new[new], moves, logits[new], worth[new])
+                    self._add_evaluations(trees, edges.tree[new], edges.new[new], moves, logits[new], worth[new])
 
             every = np.arange(len(edges))
             pending = self._pool.submit(networks, every) if has_networks and late else None
@@ -192,13 +191,13 @@ class Search:
             if not self.rollouts:
                 value[new] = worth[new]
             trees.back_up(edges, value, over)
-            answers.append(answer)
-            if len(answers) > late:
-                answers.popleft()()
+            unfinished.append(finish)
+            if len(unfinished) > late:
+                unfinished.popleft()()
 
         grow_trees(trees, step, goal, end, self.cfg.leaves * self.threads)
-        for answer in answers:
-            answer()
+        for finish in unfinished:
+            finish()
 
     def _early_priors(self, states: States, late: bool = False) -> Floats | None:
         """The tree policy's priors, where they are used before the policy network's."""
@@ -209,7 +208,7 @@ class Search:
         return None if self.symmetries is None else self.rng.integers(len(self.symmetries), size=count)
 
     def _evaluate(self, states: States, turns: NDArray[np.int64] | None) -> tuple[Floats | None, Floats | None]:
-        """What the networks find: (logits [B, A], values [B])."""
+        """The networks' (logits [B, A], values [B]); None without that network."""
         planes = self.encode(states)
         turned = None if turns is None or self.symmetries is None else self.symmetries[turns]
         if turned is not None:
@@ -220,7 +219,7 @@ class Search:
             np.put_along_axis(logits, turned, seen, 1)
         return logits, self.value(planes) if self.value else None
 
-    def _add_answers(
+    def _add_evaluations(
         self,
         trees: DoubleTrees,
         tree: NDArray,
@@ -229,12 +228,12 @@ class Search:
         logits: Floats | None,
         value: Floats | None,
     ) -> None:
-        """Give the networks' answer to the trees."""
+        """Add the networks' priors and values to the trees."""
         priors = priors_of(np.float32(self.cfg.beta) * logits, moves) if self.policy and logits is not None else None
         value = value if self.value else None
         if not all(x is None or np.isfinite(x).all() for x in (priors, value)):
-            raise NonFiniteLoss("a network's answer is not finite: go back to a checkpoint before that")
-        trees.answer(tree, node, priors, value)
+            raise NonFiniteLoss("a network's output is not finite: go back to a checkpoint before that")
+        trees.add_evaluations(tree, node, priors, value)
 
     def close(self) -> None:
         """End its threads."""

@@ -5,8 +5,8 @@ They are the trees of `rlkit/search/trees.py` with other verbs:
     trees.plant(states, priors, value)
     while edges := trees.select(leaves, goal):  edges to roll out from, and which of them open a node
         trees.open(edges, states, priors, value, over)      with the priors that are at hand
-        trees.back_up(edges, value, over)       what the rollouts brought, in place of the virtual losses
-        trees.answer(tree, node, priors, value) what the networks say of open nodes, as late as they like
+        trees.back_up(edges, value, over)       the rollouts' results, in place of the virtual losses
+        trees.add_evaluations(tree, node, priors, value)  the networks' outputs at open nodes, which may come later
 """
 
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class Values(NamedTuple):
     """The value network's statistic: see `DoubleTrees`."""
 
     N: NDArray[np.int32]  # [G, nodes] evaluations at the node and below it
-    W: NDArray[np.float32]  # [G, nodes] their sum, in the view of whoever chose the edge to the node
+    W: NDArray[np.float32]  # [G, nodes] sum of their values, for the side that moved to the node
 
 
 class Mixture(NamedTuple):
@@ -32,7 +32,7 @@ class Mixture(NamedTuple):
     c: float
     n_thr: int
     n_vl: int
-    from_node: bool  # what is not known counts as the mean of its node
+    from_node: bool  # an edge without an evaluation counts as the mean of its node
 
 
 @kernel
@@ -65,8 +65,8 @@ def _choose(t, v, g, node, mix):
 
 @inline_kernel
 def _visit(t, g, node, action, value, visits, loss):
-    """Give an edge and all above it so many visits and a value, in the view of whoever chose the edge; `loss` is
-    taken off of every side's.
+    """Add `visits` and a value (for the side that chose the edge) to an edge and all above it; `loss` is subtracted for
+    either side.
     """
     while True:
         t.N[g, node, action] += visits
@@ -159,7 +159,7 @@ def _back_up(t, v, edges, value, over, n_vl):
 
 
 @kernel
-def _answer(t, v, tree, new, value):
+def _add_values(t, v, tree, new, value):
     for b in range(len(tree)):
         t.value[tree[b], new[b]] = value[b]
         _credit(t, v, tree[b], new[b], value[b])
@@ -182,8 +182,8 @@ class DoubleTrees(Trees):
     """Search trees with two statistics: N and W are those of rollouts, with virtual loss on them while these run.
 
     The value network's lie with the node behind an edge, as an edge without a node has none: Nv counts the
-    evaluations at the node and below it, Wv sums them in the view of whoever chose the edge; `value` is nan where the
-    network has said nothing. An ended game counts in both.
+    evaluations at the node and below it, Wv sums them for the side that chose the edge; `value` is nan where the
+    network has not evaluated. An ended game counts in both.
 
     Args:
         lam, c, n_vl, unvisited: as in SearchConfig; n_thr: a number.
@@ -218,7 +218,7 @@ class DoubleTrees(Trees):
         value: NDArray | float = np.nan,
         trees: NDArray[np.integer] | None = None,
     ) -> None:
-        """As `Trees.plant`; value: nan where the network has said nothing."""
+        """As `Trees.plant`; value: nan where the network has not evaluated."""
         super().plant(states, priors, value, trees)
         self.recount(trees)
 
@@ -250,17 +250,17 @@ class DoubleTrees(Trees):
         _open(self.arrays, self.values, edges, states, priors, value, over)
 
     def back_up(self, edges: Edges, value: NDArray[np.float32], over: NDArray[np.bool_]) -> None:
-        """What the rollouts brought the sides to move after the edges, [edges], in place of the virtual losses."""
+        """Replace the virtual losses by the rollouts' results: value [edges] for the sides to move after the edges."""
         _back_up(self.arrays, self.values, edges, value, over, self.mixture.n_vl)
 
-    def answer(
+    def add_evaluations(
         self, tree: NDArray, new: NDArray, priors: NDArray[np.float32] | None, value: NDArray[np.float32] | None
     ) -> None:
-        """What the networks say of open nodes [B]: new priors [B, num_actions], and values [B], which are backed up."""
+        """Set the priors [B, num_actions] of open nodes [B], and back up the value network's values [B]."""
         if priors is not None:
             self.P[tree, new] = priors
         if value is not None:
-            _answer(self.arrays, self.values, tree, new, value)
+            _add_values(self.arrays, self.values, tree, new, value)
 
     def advance(self, actions: NDArray[np.integer], trees: NDArray[np.integer] | None = None) -> NDArray[np.bool_]:
         """As `Trees.advance`."""
@@ -279,7 +279,7 @@ class DoubleTrees(Trees):
         self.recount()
 
     def Q(self, g: int = 0, node: int = 0) -> NDArray[np.float32]:
-        """Of a node's actions, 0 where nothing is known: [num_actions]."""
+        """Q of a node's actions, 0 where nothing was evaluated: [num_actions]."""
         N, child = self.N[g, node], self.child[g, node]
         nv, wv = np.where(child != 0, self.Nv[g, child], 0), self.Wv[g, child]
         lam = self.mixture.lam

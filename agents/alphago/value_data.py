@@ -63,7 +63,7 @@ def sample(
 class Store:
     """Sets of games, one after the other, in one checksummed file, which is replaced as a whole or not at all.
 
-    header: what the games were made by, in plain values; it is saved with them.
+    header: the settings that the games were made with, in plain values; it is saved with them.
     """
 
     def __init__(self, folder: Path, header: dict[str, Any] | None = None):
@@ -77,7 +77,7 @@ class Store:
         self.sets, self.games = self.sets + 1, self.games + len(games)
 
     def all(self) -> SampledGames:
-        """What there is by now. Raises ValueError where there is nothing."""
+        """All games so far. Raises ValueError where there is nothing."""
         if not self.games:
             raise ValueError(f"{self.folder} has no games yet")
         names = SampledGames.__dataclass_fields__

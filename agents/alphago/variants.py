@@ -9,4 +9,4 @@ VARIANTS = {
     "p": ("policy",),
     "r": ("rollout",),
 }
-"""the paper's names, and the parts that each plays by; without a policy network the priors are the tree policy's"""
+"""the paper's names, and the parts that each plays with; without a policy network the priors are the tree policy's"""

@@ -1,4 +1,4 @@
-"""Games played against oneself, many at once, each at its own pace."""
+"""Games of self-play, many at once, each at its own pace."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -22,33 +22,33 @@ class SelfPlayConfig:
     games: Annotated[int, AtLeast(1), Fixed] = 256
     """games that are played at once"""
     parts: Annotated[int, AtLeast(1), Fixed] = 2
-    """threads that the games are divided among; at most the CPU's cores"""
+    """groups that the games are divided into, each on a thread of its own; at most the CPU's cores"""
     simulations: Annotated[int, AtLeast(2), Fixed] = 32
     """simulations of a move; at a puct root those of a kept subtree included"""
     fast_simulations: Annotated[int, AtLeast(0), Fixed] = 0
-    """simulations of the moves that are only played and not learned from (playout-cap randomisation); 0: there are no
-    such moves"""
+    """playout-cap randomisation: simulations of the moves that are played and not learned from; 0: there are none"""
     full_share: Annotated[float, Between(0, 1)] = 0.25
     """share of the moves that have all simulations, where others have --selfplay.fast-simulations"""
     root: Literal["puct", "gumbel"] = "gumbel"
-    """how a root explores: with noise and forced visits, or with Gumbel noise and sequential halving, which learns from
-    fewer simulations"""
+    """exploration at the root of a search: Dirichlet noise and forced visits (puct), or Gumbel noise and sequential
+    halving (gumbel), which learns from fewer simulations"""
     considered: Annotated[int, AtLeast(1)] = 16
     """moves that a gumbel root considers at most"""
     c_puct: Annotated[float, AtLeast(0)] = 1.25
     """weight of exploration in the search"""
     fpu: float = 0.2
-    """first-play urgency: how much worse than its position an unvisited move is taken to be, but at the root"""
+    """first-play urgency: how much worse than its position an unvisited move is taken to be, except at the root"""
     noise: Annotated[float, Between(0, 1)] = 0.25
     """share of Dirichlet noise in a puct root's priors"""
     alpha: Annotated[float, AtLeast(1e-3)] = 10.0
-    """concentration of the Dirichlet noise, which the legal moves share"""
+    """concentration of a puct root's Dirichlet noise, summed over the legal moves"""
     root_temperature: Annotated[float, AtLeast(0.01)] = 1.1
     """temperature of a puct root's priors"""
     forced: Annotated[float, AtLeast(0)] = 2.0
-    """k of forced visits, sqrt(k P N), at a puct root; they are pruned from what is learned"""
+    """k of a puct root's forced visits: a visited move gets at least sqrt(k P N) of N; they are taken out of the policy
+    that is learned"""
     temperature_moves: Annotated[int, AtLeast(0)] = 8
-    """first moves of a game that a puct root draws in proportion to visits; later ones by the square of them"""
+    """moves at the beginning of a game that a puct root draws in proportion to visits, later ones to their square"""
     opening_share: Annotated[float, Between(0, 1)] = 0.5
     """share of the games that begin with random moves"""
     opening_moves: Annotated[int, AtLeast(1)] = 2
@@ -56,7 +56,8 @@ class SelfPlayConfig:
     resign: Annotated[float, Between(0, 1)] = 0.0
     """share of won games that a resignation may cost, 0.05 say; 0: all games are played out"""
     surprise: Annotated[float, Between(0, 1)] = 0.0
-    """share of a position's weight that goes by how much the search changed the policy"""
+    """share of a position's weight in training that depends on how much the search changed the policy; 0: all weigh
+    the same"""
     window: Annotated[int, AtLeast(1)] = 100_000
     """newest positions that batches are drawn from, at most"""
     batch_size: Annotated[int, AtLeast(1)] = 256
@@ -82,7 +83,7 @@ class FinishedGame:
 
 
 class OpenGames:
-    """Open games, with their trees and what they have seen so far.
+    """Games that are being played, with their trees and their positions so far.
 
     A game whose search is done plays its move at once, so that every call of the network has a position of each.
     """
@@ -104,7 +105,7 @@ class OpenGames:
             "policy": np.zeros((*shape, game.num_actions), np.float16),
             "action": np.zeros(shape, np.int16),
             "to_play": np.zeros(shape, np.int16),
-            "q": np.zeros(shape, np.float32),  # what the search thinks of the position, for its side to move
+            "q": np.zeros(shape, np.float32),  # the search's value of the position, for its side to move
             "surprise": np.zeros(shape, np.float32),  # from the network's policy to the search's, in nats
             "full": np.zeros(shape, np.bool_),  # searched with all simulations: to learn from
         }
@@ -202,7 +203,7 @@ class OpenGames:
         resigned = (q < self.resign_below) & ~self.to_the_end[which] & ~over
         over |= resigned
         self.simulations += int(trees.total[which, 0].sum())
-        forget = over | (cfg.root == "gumbel")  # halving counts on visits of its own
+        forget = over | (cfg.root == "gumbel")  # halving needs a root without visits
         kept = trees.advance(np.where(forget, -1, actions), which)
         self.fresh[which] = ~kept
         if len(going := which[kept]):

@@ -1,4 +1,4 @@
-"""The policy and value network, and what it learns by."""
+"""The policy and value network, and its loss."""
 
 from collections.abc import Iterable
 
@@ -20,7 +20,7 @@ class BoardNetwork(nn.Module):
     "policy" [B, A] are logits of the points from the top left, then of the pass if there is one; "value" [B], in
     -1 .. 1, is that of the side to move. Both begin at 0. The others are there if `heads` names them: "ownership"
     [B, H, W], in -1 .. 1, is what a game's end makes of each point, own positive; "score" [B] is own minus the other's
-    points, with komi, divided by the board's; "reply" [B, A] are logits of the opponent's answer.
+    points, with komi, divided by the board's; "reply" [B, A] are logits of the opponent's next move.
 
     One network plays boards of any size, and boards of several in one batch: `mask` [B, H, W] is True on a board that
     lies in the top left of a larger array. A point there gets what it would get without the padding; off the board,
@@ -72,7 +72,7 @@ class BoardNetwork(nn.Module):
         x = self.tower(planes, mask)
         board = self.board(F.relu(self.pooled(global_pool(x, mask)), inplace=True)).float()
         points = dict(zip(self.of_points, self.points(x).float().unbind(1), strict=True))
-        whole = dict(zip(self.of_board, board.unbind(1), strict=True))
+        boards = dict(zip(self.of_board, board.unbind(1), strict=True))
         if self.position is not None:
             if max(height, width) > len(self.position):
                 raise ValueError(
@@ -86,20 +86,20 @@ class BoardNetwork(nn.Module):
                 out[name] = plane.tanh() if mask is None else plane.tanh() * mask
             elif name in ("policy", "reply"):
                 logits = (plane if mask is None else plane.masked_fill(~mask, -torch.inf)).flatten(1)
-                out[name] = torch.cat([logits, whole[name][:, None]], 1) if name in whole else logits
+                out[name] = torch.cat([logits, boards[name][:, None]], 1) if name in boards else logits
             else:
-                out[name] = whole[name] + _mean(plane, mask)
+                out[name] = boards[name] + _mean(plane, mask)
         out["value"] = out["value"].tanh()
         return out
 
 
 def alphazero_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """(loss, the loss of each head): what a BoardNetwork's heads lose, weighed by WEIGHTS.
+    """(loss, the loss of each head): the sum of the losses of a BoardNetwork's heads, weighted by WEIGHTS.
 
     Args:
         batch: "planes" [B, C, H, W]; "policy" [B, A], the search's; "value" [B]; where the network has that head,
             "ownership" [B, H, W], "score" [B], and "known" [B], 1 where a game's end said both and 0 where it was
-            resigned; "reply" [B, A], all 0 where there was no answer; "mask" [B, H, W] where boards differ in size.
+            resigned; "reply" [B, A], all 0 where there was no reply; "mask" [B, H, W] where boards differ in size.
     Each is a mean over the rows that have a target. Source: Silver et al. 2017, eq. 1, and Wu 2019, section 3.4.
     """
     mask = batch.get("mask")

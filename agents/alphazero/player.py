@@ -22,13 +22,13 @@ from rlkit.search.trees import OPEN, Edges, Trees
 class AlphaZero:
     """Plays the most visited move. Equal positions of equal games get equal moves, unless `seconds` is set.
 
-    The position answers `states() -> (game, states [1, game_size])` and has `parent` and `last_move`: what was found
-    out about a position before is known already when moves have led from there to the one that is asked about.
+    A position is a `rlkit.search.game.Position`. Where moves lead to it from the position that was searched before, the
+    search goes on from what was found then.
 
     Args:
         simulations: of each move, those of the kept tree included; None: as many as `seconds` allow.
         c_puct: exploration in the search; leaves: positions in one call of the network.
-        resign: None, or answer RESIGN where even the best move's mean value, in -1 .. 1, is below -resign.
+        resign: None, or return RESIGN where even the best move's mean value, in -1 .. 1, is below -resign.
         info: the agent's agent.json; a board larger than its env's "size" is refused.
     """
 
@@ -52,9 +52,9 @@ class AlphaZero:
         self.new_game(0)
 
     def new_game(self, seed: int) -> None:
-        """Forget what is known, so that no game depends on those before it. No move depends on the seed."""
+        """Forget the tree, so that no game depends on those before it. No move depends on the seed."""
         self.kept.forget()
-        self._asked: Position | None = None  # about which the heads below have been
+        self._evaluated: Position | None = None  # that _heads and _leads belong to
         self._heads: dict[str, NDArray[np.float32]] = {}
         self._leads: dict[int, float] = {}
 
@@ -75,14 +75,14 @@ class AlphaZero:
 
     @property
     def _most_lines(self) -> float:
-        """Of a board: those that it was trained on, if they are known; a bias for each position sets a limit, too."""
-        known = [size] if (size := self.info.get("env", {}).get("size")) else []
+        """Lines of the largest board that it can play on: as in its training, if recorded, and in its network."""
+        limits = [size] if (size := self.info.get("env", {}).get("size")) else []
         if self.network.config["backbone"] == "alphago":
-            known.append(self.network.config["size"])
-        return min(known, default=np.inf)
+            limits.append(self.network.config["size"])
+        return min(limits, default=np.inf)
 
     def can_play(self, height: int, width: int) -> bool:
-        """Whether it plays on a board of so many lines."""
+        """Whether it can play on a board of this size."""
         return max(height, width) <= self._most_lines
 
     def _checked(self, game: Game, planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -146,7 +146,7 @@ class AlphaZero:
         heads, "score", the lead in points after that move, and "ownership" [H, W], the same for all moves; all of
         the side to move.
 
-        seconds: None for as many simulations as a move gets; 0 for what is known, as after a move was chosen here.
+        seconds: None for as many simulations as a move gets; 0: without searching, as after a move was chosen here.
         Asked about the same position again, or about one that moves lead to, it goes on where it was.
         """
         end = None if seconds == 0 else end_after(self.seconds if seconds is None else seconds)
@@ -157,10 +157,10 @@ class AlphaZero:
         return moves
 
     def _add_heads(self, moves: list[dict[str, Any]], position: Position, trees: Trees) -> None:
-        """What the other heads say of the position and of those after its moves: each is asked once."""
+        """Add the other heads' outputs at the position and after its moves; each is evaluated once."""
         game, games = position.states()
-        if self._asked is not position:
-            self._asked, self._leads, self._heads = position, {}, self.evaluate.heads(game.encode(games))
+        if self._evaluated is not position:
+            self._evaluated, self._leads, self._heads = position, {}, self.evaluate.heads(game.encode(games))
         new = np.array([move["move"] for move in moves if move["move"] not in self._leads])
         if "score" in self._heads and len(new):
             planes = game.encode(game.states_after(games, trees, 0 * new, 0 * new, new))

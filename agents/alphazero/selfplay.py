@@ -1,4 +1,4 @@
-"""Games against itself as an iterator of batches.
+"""Self-play as an iterator of batches.
 
         parts, a thread each:  [select | network | expand]  [select | network | expand] ...
         a game whose search is done plays its move at once, so that every call of the network has a position of
@@ -110,7 +110,7 @@ class SelfPlay:
         if not np.isnan(game.lowest):
             self._lowest.append(game.lowest)
         if self.cfg.resign and len(self._lowest) >= 100:
-            # of the games that are played out, so many would have been given up by the side that won them
+            # cfg.resign is the share of the games played to the end that their winner would have resigned
             threshold = min(float(np.quantile(self._lowest, self.cfg.resign)), -0.5)
             for part in self.parts:
                 part.resign_below = threshold
@@ -123,7 +123,7 @@ class SelfPlay:
         return sum(part.simulations for part in self.parts)
 
     def memory(self) -> str:
-        """What it holds, for people who plan: trees and window."""
+        """A line that says how much memory trees, games and window take."""
         trees = [part.trees for part in self.parts]
         nodes, per_node = trees[0].N.shape[1], trees[0].bytes_per_node
         total = sum(len(tree.N) for tree in trees) * nodes * per_node
@@ -180,7 +180,7 @@ class SelfPlay:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> str | None:
-        """Restore `state_dict`; returns what there is to say about it."""
+        """Restore `state_dict`; returns a line about positions that were left out, if any."""
         for name in self._COUNTERS:
             setattr(self, name, saved[name])
         self._lowest.extend(saved["lowest"])

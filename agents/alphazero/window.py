@@ -11,7 +11,7 @@ from torch import Tensor
 from rlkit.augmentations import turn_boards
 
 KEPT = 10_000
-"""positions that are drawn from before the older half of all goes"""
+"""positions that are kept before the older half of all is dropped"""
 
 
 def pack(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -20,7 +20,7 @@ def pack(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 class Window:
-    """A ring of positions with what they are to teach.
+    """A ring of positions with the targets to learn from.
 
     Batches come from the newest half of all positions ever seen (at least KEPT of them, at most `capacity`): what an
     almost untrained network played is soon forgotten, and later nothing is forgotten too fast.
@@ -50,7 +50,7 @@ class Window:
         return min(self.held, max(self.added // 2, KEPT))
 
     def add(self, rows: Mapping[str, NDArray]) -> None:
-        """Remember positions, planes packed; the oldest go."""
+        """Add positions, planes packed, in place of the oldest."""
         count = len(rows["value"])
         at = (self.added + np.arange(count)) % self.capacity
         for name, ring in self.rows.items():

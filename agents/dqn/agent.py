@@ -27,17 +27,17 @@ class DQNConfig:
     """What distinguishes one DQN from another. The defaults are the 2015 paper's."""
 
     backbone: Literal["nature", "impala", "resnet", "vgg", "mlp", "linear"] = "nature"
-    """torso of the network, a name in rlkit.nn.convolution.BACKBONES"""
+    """the network before the head (rlkit/nn/convolution.py)"""
     width: Annotated[float, AtLeast(0.01)] = 1.0
-    """multiplies the torso's channels and dense units"""
+    """factor of the network's channels and dense units, before the head"""
     double: bool = False
-    """the online network chooses the next action, the target network judges it"""
+    """Double DQN: the online network chooses the next action, and the target network says its value"""
     dueling: bool = False
-    """Q = V + A - mean A"""
+    """dueling head: Q = V + A - mean A, with V the value of the state and A the advantage of each action"""
     n_step: Annotated[int, AtLeast(1)] = 1
-    """rewards summed before the bootstrap, in agent steps"""
+    """agent steps whose rewards are summed in a target, before the value of the state after them"""
     gamma: Annotated[float, Between(0, 1)] = 0.99
-    """discount per agent step"""
+    """discount of rewards, per agent step"""
 
 
 class QNetwork(nn.Module):
@@ -51,7 +51,7 @@ class QNetwork(nn.Module):
         if cfg.backbone == "nature" and len(obs_shape) == 3:
             self.torso: Any = NatureCNN(obs_shape, cfg.width)
         else:
-            from rlkit.nn.convolution import torso  # of which a reader of the 2015 paper need know nothing
+            from rlkit.nn.convolution import torso  # not needed for the 2015 paper
 
             self.torso = torso(cfg.backbone, obs_shape, cfg.width)
         self.head: nn.Module = (DuelingHead if cfg.dueling else LinearHead)(self.torso.out_features, num_actions, atoms)
@@ -77,7 +77,7 @@ def td_errors(cfg: DQNConfig, target: nn.Module, model: nn.Module, batch: Batch)
 
 
 def epsilon_greedy(q: Tensor, epsilon: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Actions [B]: with probability epsilon any one, else the best of q [B, actions] (waits for the device)."""
+    """Actions [B]: with probability epsilon a random one, else the best of q [B, actions] (waits for the device)."""
     greedy = q.argmax(1).cpu().numpy()
     explore = rng.random(len(q)) < epsilon
     return np.where(explore, rng.integers(q.shape[1], size=len(q)), greedy)
@@ -109,7 +109,7 @@ class DQN:
         self.network: Any = self.build().to(self.device)
         self.target: Any = copy.deepcopy(self.network).requires_grad_(False)
         self.state: tuple[Tensor, ...] = ()  # while acting: none
-        self.stored_state: dict[str, Any] = {}  # of it, what the replay keeps beside the latest step
+        self.stored_state: dict[str, Any] = {}  # what the replay stores of it, with the latest step
 
     def build(self) -> nn.Module:
         """The network."""
@@ -124,8 +124,8 @@ class DQN:
     def act(
         self, obs: NDArray, epsilon: float, rng: np.random.Generator, first: NDArray[np.bool_] | None = None
     ) -> NDArray[np.int64]:
-        """Epsilon-greedy actions [B] (waits for the device). first [B], whether episodes begin, is for those who
-        remember.
+        """Epsilon-greedy actions [B] (waits for the device). first [B], whether episodes begin, is for
+        recurrent agents.
         """
         return epsilon_greedy(self.q_values(obs), epsilon, rng)
 

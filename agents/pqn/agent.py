@@ -24,11 +24,11 @@ class PQNConfig:
     """What distinguishes one PQN from another. The defaults are those of the paper's Atari agent."""
 
     width: Annotated[float, AtLeast(0.01)] = 1.0
-    """multiplies the torso's channels and dense units"""
+    """factor of the network's channels and dense units, before the head"""
     gamma: Annotated[float, Between(0, 1)] = 0.99
-    """discount per agent step"""
+    """discount of rewards, per agent step"""
     lambda_: Annotated[float, Between(0, 1)] = 0.65
-    """weight of longer returns: 0 is one-step Q-learning, 1 sums rewards to the end of the rollout"""
+    """lambda of the returns: 0 is one-step Q-learning, 1 sums all rewards up to the end of the rollout"""
 
 
 class NormedCNN(NatureCNN):
@@ -100,7 +100,7 @@ class PQN:
     def act(
         self, obs: NDArray[np.uint8], epsilon: float, rng: np.random.Generator, first: NDArray[np.bool_] | None = None
     ) -> NDArray[np.int64]:
-        """Epsilon-greedy actions [B]. It has no state, so `first` (where episodes begin) is all the same to it."""
+        """Epsilon-greedy actions [B]. It has no state, and so ignores `first` (where episodes begin)."""
         return epsilon_greedy(self.q_values(torch.from_numpy(obs)), epsilon, rng)
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -156,7 +156,7 @@ class Experience:
         return step
 
     def state_dict(self) -> dict:
-        """Everything, with the rollout where it is not yet learned; first receives what a `send` left outstanding."""
+        """Everything, with the rollout where it is not yet learned; first receives a step that is on its way."""
         self._receive()
         step = self._received
         return {
@@ -173,7 +173,7 @@ class Experience:
 
     def load_state_dict(self, state: dict) -> str | None:
         """Restore; environments that cannot save themselves begin new episodes. Returns a line that says so."""
-        self._receive()  # emulators that are still moving would answer out of turn
+        self._receive()  # else the next recv would return the step of an earlier send
         self.steps = state["steps"]
         self._rng.bit_generator.state = state["rng"]
         self.episodes.load_state_dict(state["episodes"])

@@ -30,7 +30,7 @@ def values(cfg: RainbowConfig, target: RainbowNetwork, model: RainbowNetwork, ba
 
 
 def munchausen(cfg: RainbowConfig, target: RainbowNetwork, model: RainbowNetwork, batch: Batch) -> Learned:
-    """M-DQN: a soft policy looks ahead, and the log probability of what was done adds to its reward."""
+    """M-DQN: a soft policy looks ahead, and the log probability of the action taken is added to its reward."""
     q_tm1 = model(batch["s_tm1"])
     with torch.no_grad():
         q_t = target(batch["s_t"])
@@ -55,7 +55,7 @@ def categorical(cfg: RainbowConfig, target: RainbowNetwork, model: RainbowNetwor
 
 
 def quantiles(cfg: RainbowConfig, target: RainbowNetwork, model: RainbowNetwork, batch: Batch) -> Learned:
-    """QR-DQN and IQN: quantiles of the return, at shares that the network names; also M-IQN."""
+    """QR-DQN and IQN: quantiles of the return, at the probabilities `model.tau`; also M-IQN."""
     a_tm1 = batch["a_tm1"]
     rows, tau = torch.arange(len(a_tm1), device=a_tm1.device), model.tau(len(a_tm1))
     z_tm1 = model.z(batch["s_tm1"], tau)
@@ -104,16 +104,16 @@ def weighted_mean(
 
 
 class Rainbow(DQN):
-    """A DQN with those of the later papers' parts that its config names: by its defaults with none of them.
+    """A DQN with those methods of later papers that its config turns on: by default none.
 
-    On disk its kind is a DQN's too, whose settings it has.
+    In agent.json its kind is "dqn" too.
     """
 
     cfg: RainbowConfig
     config = RainbowConfig
 
     def build(self) -> nn.Module:
-        """The network. Raises ValueError for what does not go together."""
+        """The network. Raises ValueError for settings that cannot be combined."""
         cfg = self.cfg
         if cfg.munchausen and (cfg.double or cfg.n_step > 1 or cfg.distribution == "c51"):
             raise ValueError(

@@ -9,11 +9,11 @@ from agents.rainbow.config import RainbowConfig
 from agents.rainbow.noisy import make_noisy
 
 ACTING_QUANTILES = 32
-"""IQN acts by the mean of so many, evenly spread; the paper draws them"""
+"""quantiles, evenly spread, whose mean IQN acts by; the paper draws them at random"""
 
 
 class ImplicitHead(nn.Module):
-    """Quantiles of the return at any shares tau [B, N] in 0 .. 1: [B, D] -> [B, actions, N] in fp32.
+    """Quantiles of the return at any probabilities tau [B, N] in 0 .. 1: [B, D] -> [B, actions, N] in fp32.
 
     x phi(tau), with phi a dense layer over cos(pi i tau), i = 0 .. 63, through `head` (Dabney et al. 2018, IQN, eq. 4).
     It multiplies the torso's dense layer; in the paper the features before that, which then runs N times.
@@ -31,7 +31,7 @@ class ImplicitHead(nn.Module):
 
 
 class RainbowNetwork(QNetwork):
-    """Observations -> Q values, as DQN's, whatever is learned of returns (`cfg.distribution`).
+    """Observations -> Q values, as DQN's network, whatever `cfg.distribution` is learned.
 
     c51 has the logits of `atoms` values between -v_max and v_max, qr `atoms` quantiles, iqn any quantiles.
     """
@@ -60,7 +60,7 @@ class RainbowNetwork(QNetwork):
         return self.head(x, tau) if self.distribution == "iqn" else self.head(x)
 
     def tau(self, batch: int) -> Tensor:
-        """The shares [B or 1, atoms] whose quantiles are learned: evenly spread (qr), drawn anew (iqn)."""
+        """The probabilities [B or 1, atoms] whose quantiles are learned: evenly spread (qr), or random (iqn)."""
         if self.distribution == "iqn":
             return torch.rand(batch, self.atoms, device=self.support.device)
         return self.midpoints(self.atoms)

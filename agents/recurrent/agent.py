@@ -23,7 +23,7 @@ from rlkit.nn.heads import DuelingHead, LinearHead
 
 State = tuple[Tensor, ...]
 PRIORITY_OF_GREATEST = 0.9
-"""a sequence's priority is so much of its greatest error, and the rest of its mean one (R2D2, section 2.3)"""
+"""weight of the greatest error in a sequence's priority; the rest is the mean error's (R2D2, section 2.3)"""
 
 
 @dataclass
@@ -31,23 +31,25 @@ class RecurrentConfig:
     """What distinguishes one DQN with a memory from another."""
 
     backbone: Literal["none", "rnn", "lstm", "gru", "transformer"] = "lstm"
-    """between torso and head, a name in rlkit.nn.cores.CORES; none: a dense layer in its place, for comparison"""
+    """the core, a network with a memory between torso and head; none: a dense layer in its place, for comparison"""
     torso: Literal["nature", "impala", "resnet", "vgg", "mlp"] = "mlp"
-    """of the network, a name in rlkit.nn.convolution.BACKBONES"""
+    """the network that each observation goes through, before the core (rlkit/nn/convolution.py)"""
     width: Annotated[float, AtLeast(0.01)] = 1.0
-    """multiplies the torso's channels and dense units"""
+    """factor of the torso's channels and dense units"""
     features: Annotated[int, AtLeast(1)] = 128
-    """of the state"""
+    """units of the core"""
     double: bool = True
+    """Double DQN: the online network chooses the next action, and the target network says its value"""
     dueling: bool = True
+    """dueling head: Q = V + A - mean A, with V the value of the state and A the advantage of each action"""
     n_step: Annotated[int, AtLeast(1)] = 1
-    """rewards summed before the bootstrap, in agent steps"""
+    """agent steps whose rewards are summed in a target, before the value of the state after them"""
     gamma: Annotated[float, Between(0, 1)] = 0.99
-    """discount per agent step"""
+    """discount of rewards, per agent step"""
     burn_in: Annotated[int, AtLeast(0)] = 8
-    """moments at a sequence's beginning that only bring the state up to date"""
+    """moments at the beginning of a sequence that bring the state up to date and are not learned from"""
     length: Annotated[int, AtLeast(2)] = 32
-    """moments of a sequence after them (the replay's sequences are of both)"""
+    """moments of a sequence that are learned from, after the burn-in"""
     rescale: bool = False
     """learn returns on a scale that is a square root far from 0 (Pohlen et al. 2018), and do not clip rewards"""
 
@@ -104,7 +106,7 @@ class RecurrentDQN(DQN):
         super().__init__(*args, **options)
         for part in self.target.modules():
             if isinstance(part, nn.RNNBase):
-                part.flatten_parameters()  # a copy's weights lie apart, and cuDNN would gather them at each call
+                part.flatten_parameters()  # cuDNN would join the separate weights of a copy at each call
 
     def build(self) -> nn.Module:
         """The network."""
@@ -116,14 +118,14 @@ class RecurrentDQN(DQN):
         return sum(part.numel() for part in self.network.core.initial_state(1))
 
     def q_values(self, obs: NDArray) -> Tensor:
-        raise TypeError("its values hang on what came before: see act")
+        raise TypeError("the values of a recurrent agent depend on earlier observations: call act")
 
     @torch.inference_mode()
     def act(
         self, obs: NDArray, epsilon: float, rng: np.random.Generator, first: NDArray[np.bool_] | None = None
     ) -> NDArray[np.int64]:
-        """Epsilon-greedy actions [E] (waits for the device), and the state goes on; where first [E] it begins anew."""
-        assert first is not None, "a recurrent agent has to be told where episodes begin"
+        """Epsilon-greedy actions [E] (waits for the device). Updates the state, which begins anew where first [E]."""
+        assert first is not None, "a recurrent agent needs `first`, where episodes begin"
         fresh = self.network.core.initial_state(len(obs))
         if not self.state or len(self.state[0]) != len(obs):
             self.state = fresh
@@ -132,7 +134,7 @@ class RecurrentDQN(DQN):
             torch.where(begins.view(-1, *[1] * (now.ndim - 1)), new, now)
             for new, now in zip(fresh, self.state, strict=True)
         )
-        self.stored_state = {"state": _flat(self.state)}
+        self.stored_state = {"state": _flatten(self.state)}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             q, state = self.network(torch.from_numpy(obs).to(self.device)[:, None], self.state)
         self.state = tuple(now.to(new.dtype) for now, new in zip(state, fresh, strict=True))
@@ -141,7 +143,7 @@ class RecurrentDQN(DQN):
     def loss(self, model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean Huber loss of (double) Q-learning in sequences of `rlkit.sequences`; aux of `weighted_mean`."""
         cfg, burn_in = self.cfg, self.cfg.burn_in
-        state = _apart(batch["state"], self.target.core.initial_state(1))
+        state = _unflatten(batch["state"], self.target.core.initial_state(1))
         q = model.unroll(batch["s"], state, batch["first"], burn_in)
         a, r_t, discount_t, last = (batch[name][:, burn_in:] for name in ("a", "r_t", "discount_t", "last"))
         with torch.no_grad():
@@ -159,11 +161,11 @@ class RecurrentDQN(DQN):
         return weighted_mean(batch, loss, priority, q, mean.mean())
 
 
-def _flat(state: State) -> Tensor:
+def _flatten(state: State) -> Tensor:
     return torch.cat([part.flatten(1).float() for part in state], 1)
 
 
-def _apart(flat: Tensor, like: State) -> State:
+def _unflatten(flat: Tensor, like: State) -> State:
     sizes = [math.prod(part.shape[1:]) for part in like]
     parts = zip(flat.split(sizes, 1), like, strict=True)
     return tuple(piece.reshape(len(flat), *part.shape[1:]).to(part.dtype) for piece, part in parts)

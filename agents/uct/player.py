@@ -13,7 +13,7 @@ from rlkit.search.trees import OPEN, Edges, Trees
 
 
 class PlayoutGame(Game, Protocol):
-    """A game with what UCT asks of it besides a search's verbs."""
+    """A `Game` with the two further functions that UCT needs."""
 
     def sensible(self, states: States) -> NDArray[np.bool_]:
         """The moves that are worth a look, [games, num_actions]: in Go those that fill no own eye, without which a won
@@ -73,7 +73,7 @@ class UCTPlayer:
         self._searched, self._analysed = KeptTree(self.plant, self.grow), KeptTree(self.plant, self.grow)
 
     def plant(self, _: Trees | None, nodes: int, game: PlayoutGame, games: States) -> Trees:
-        """A new tree of games [1, game_size], with room for so many nodes."""
+        """A new tree of games [1, game_size], with room for `nodes` nodes."""
         trees = Trees(1, nodes, game.num_actions, game.state_size, exploration="ucb1", c=self.c)
         trees.plant(games, random_order(self.rng, game.sensible(games)))
         return trees
@@ -103,8 +103,8 @@ class UCTPlayer:
     def analyze(self, position: Position, seconds: float | None = None) -> list[dict[str, Any]]:
         """The moves by visits, with win rate (0 to 1), prior and principal variation.
 
-        seconds: None for as many simulations as a move gets; 0 to hear what the last move came from, if it was chosen
-        in this position. Asked about the same position again, it searches on where it was, up to a gigabyte.
+        seconds: None for as many simulations as a move gets; 0: the search that the last move came from, if it was
+        chosen in this position. Asked about the same position again, it searches on where it was, up to a gigabyte.
         """
         if seconds == 0 and self._searched.trees is not None and self._searched.position is position:
             trees = self._searched.trees

@@ -9,7 +9,7 @@ border points, so that no neighbour needs a check (stride = width + 1, one borde
     ####
     #
 
-The columns (`envs/go/chains.py`) keep the chains, their liberties, and what stood on each point lately.
+The columns (`envs/go/chains.py`) keep the chains, their liberties, and what stood on each point before the last moves.
 
 After the columns a game's row has room for the hashes of its positions, which superko asks for. A search keeps only
 the first `state_size` numbers of a row in a node: the hashes lie in the game and along the path.

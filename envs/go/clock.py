@@ -1,4 +1,4 @@
-"""How long to think: the clock of Go's time systems, and a share of what it shows."""
+"""Time for a move: the clock of Go's time systems, and a share of what it shows."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ class Clock:
         return max(0.95 * seconds - 0.05, 0.01)
 
     def spend(self, seconds: float) -> None:
-        """A move took so many seconds."""
+        """Take the seconds of a move off the clock."""
         self.left -= seconds
         if self.stones_left == 1:
             self.left = self.stones_left = 0

@@ -22,7 +22,7 @@ from envs.go.board import (
 )
 from envs.go.chains import BLACK, EMPTY, is_suicide
 from envs.go.knowledge import after_move, chain_liberties, is_true_eye
-from rlkit.compiled import kernel, over, scratch
+from rlkit.compiled import kernel, parallel_for, scratch
 
 ALPHAGOZERO_PLANES = 17
 ALPHAGO_PLANES = 48
@@ -60,7 +60,7 @@ def alphagozero_slab(states: NDArray[np.int16], height: int, width: int) -> NDAr
     opponent's likewise, and ones if Black is to move (Silver et al. 2017, Methods).
     """
     out = np.empty((len(states), ALPHAGOZERO_PLANES, height, width), np.uint8)
-    over(_alphagozero, len(states), check_states(states, height, width), out)
+    parallel_for(_alphagozero, len(states), check_states(states, height, width), out)
     return out
 
 
@@ -168,7 +168,7 @@ def alphago_slab(states: NDArray[np.int16], height: int, width: int, colour_plan
     work = scratch(area_of(height, width))
     legal = np.empty((len(work), height * width + 1), np.bool_)
     boards = np.empty((len(work), ladders.BOARDS, state_size_of(height, width)), np.int16)
-    over(_alphago, len(states), check_states(states, height, width), out, legal, work, boards, least=16)
+    parallel_for(_alphago, len(states), check_states(states, height, width), out, legal, work, boards, least=16)
     return out.reshape(len(states), planes, height, width)
 
 

@@ -26,7 +26,7 @@ from envs.go.board import (
 )
 from envs.go.chains import BLACK, EMPTY, WHITE
 from envs.go.playouts import task_of
-from rlkit.compiled import kernel, over, scratch
+from rlkit.compiled import kernel, parallel_for, scratch
 
 States = NDArray[np.int16]
 Superko = Literal["positional", "situational", "simple"]
@@ -149,7 +149,7 @@ class Go:
 
     Args:
         height, width: 1 to 19; superko: "positional", "situational" or "simple" (ko); suicide: whether it is allowed.
-        max_moves: the game ends after so many moves, passes included; None: twice the points of the board.
+        max_moves: the game ends after this many moves, passes included; None: twice the points of the board.
     """
 
     height: int = 9
@@ -226,13 +226,13 @@ class Go:
     def legal(self, states: States) -> NDArray[np.bool_]:
         """Which actions the side to move has: [games, num_actions]; none where a game is over."""
         out = np.empty((len(states), self.num_actions), np.bool_)
-        over(_legal, len(states), self.checked(states), out)
+        parallel_for(_legal, len(states), self.checked(states), out)
         return out
 
     def sensible(self, states: States) -> NDArray[np.bool_]:
         """The legal actions that fill no true eye of the side to move: [games, num_actions]."""
         out = np.empty((len(states), self.num_actions), np.bool_)
-        over(_sensible, len(states), self.checked(states), out)
+        parallel_for(_sensible, len(states), self.checked(states), out)
         return out
 
     def play(self, states: States, actions: NDArray[np.integer]) -> None:
@@ -243,13 +243,13 @@ class Go:
         if actions.shape != refused.shape or actions.dtype.kind not in "iu":
             raise ValueError(f"{len(states)} games need as many whole numbers, not {actions.dtype} {actions.shape}")
         actions = actions.astype(np.int64)
-        over(_play, len(states), self.checked(states), actions, refused, self.work())
+        parallel_for(_play, len(states), self.checked(states), actions, refused, self.work())
         if refused.any():
             g = int(refused.argmax())
             raise ValueError(f"action {actions[g]} cannot be played in game {g}: ask legal() first")
 
     def states_after(self, games: States, trees: Any, tree: NDArray, node: NDArray, actions: NDArray) -> States:
-        """The games after an edge of a search tree: [edges, game_size], with all the past that superko asks for there.
+        """The games after an edge of a search tree: [edges, game_size], with all the past that superko needs there.
 
         Unchecked: the edges must be legal. The rows are for questions and play-outs; to play on by the rules, begin
         from `games` (before the first capture a row has no past, because it needs none yet).
@@ -260,7 +260,7 @@ class Go:
         """
         rows = np.empty((len(tree), self.game_size), np.int16)
         edges = Edges(trees.states, trees.parents, tree, node, actions)
-        over(_follow, len(tree), rows, self.checked(games), edges, self.work())
+        parallel_for(_follow, len(tree), rows, self.checked(games), edges, self.work())
         return rows
 
     def to_play(self, states: States) -> NDArray[np.int16]:
@@ -275,19 +275,19 @@ class Go:
         """(over [games], value [games]): +1 a win of the side to move, -1 a loss, 0 a draw or a game that goes on."""
         finished = np.empty(len(states), np.bool_)
         value = np.zeros(len(states), np.float32)
-        over(_outcome, len(states), self.checked(states), finished, value, self.work())
+        parallel_for(_outcome, len(states), self.checked(states), finished, value, self.work())
         return finished, value
 
     def score(self, states: States) -> NDArray[np.float64]:
         """Black minus White minus komi by area [games], whether over or not."""
         score = np.empty(len(states), np.float64)
-        over(_score, len(states), self.checked(states), score, self.work())
+        parallel_for(_score, len(states), self.checked(states), score, self.work())
         return score
 
     def ownership(self, states: States) -> NDArray[np.int8]:
         """[games, height, width]: +1 a point of Black's area, -1 of White's, 0 of neither."""
         out = np.empty((len(states), self.points), np.int8)
-        over(_ownership, len(states), self.checked(states), out, self.work())
+        parallel_for(_ownership, len(states), self.checked(states), out, self.work())
         return out.reshape(-1, self.height, self.width)
 
     def encode(self, states: States) -> NDArray[np.uint8]:
@@ -302,5 +302,5 @@ class Go:
         """
         task, work = task_of(len(states), seed, count, 3 * self.points), self.work()
         copies = np.empty((len(work), self.state_size), np.int16)
-        over(_playouts, len(states), self.checked(states), task, copies, work, least=max(1, 4 // count))
+        parallel_for(_playouts, len(states), self.checked(states), task, copies, work, least=max(1, 4 // count))
         return task.value, task.length

@@ -352,7 +352,7 @@ class Engine:
 
 
 def lower_bound(rate: float, visits: int) -> float:
-    """Of the 95 % interval (Wilson) of a rate seen in so many visits."""
+    """Of the 95 % interval (Wilson) of a rate, from this number of visits."""
     z2 = 1.96**2 / max(visits, 1)
     return (rate + z2 / 2 - math.sqrt(z2 * (rate * (1 - rate) + z2 / 4))) / (1 + z2)
 

@@ -33,7 +33,7 @@ for again in 1 2 3; do
     done
 done
 """
-"""a shell that is told a process group, waits for one line more or for our end, then kills that group and all processes
+"""a shell that reads a process group, waits for one line more or for our end, then kills that group and all processes
 with $0 in their environment: three times, for those that are just being started by others"""
 Reason = Literal["death", "timeout", "garbage", "refusal"]
 
@@ -53,9 +53,9 @@ class GTPPlayer:
     brings the program to the position it is asked about, by the moves that are missing where that is enough, else by
     a new board. Set-up stones are sent as `play`: `set_free_handicap` would make some programs count compensation.
 
-    The program ends with us, also where we are killed, and all that it has started with it: its process group, and on
-    Linux whoever has inherited its environment, in whatever session or after the death of its parent. Only a process
-    that left the group and cleared its environment, or that belongs to another user, gets away.
+    The program ends with us, also where we are killed, and so does all that it has started: its process group, and on
+    Linux all processes that inherited its environment, in any session and also after their parent's death. Only a
+    process that left the group and cleared its environment, or that belongs to another user, is missed.
 
     Every failure raises PlayerFailed and ends the program: it died or would not start ("death"), gave no answer within
     `time_limit` seconds ("timeout"), answered something that is not GTP, or no vertex of this board ("garbage"), or
@@ -82,7 +82,7 @@ class GTPPlayer:
     def __call__(self, position: Position) -> int:
         """A move for the side to move, or RESIGN. Raises PlayerFailed."""
         try:
-            self._follow(position)
+            self._send_position(position)
             colour = position.to_play
             command = f"genmove {_letter(colour)}"
             answer = self._ask(command)
@@ -120,7 +120,7 @@ class GTPPlayer:
             self._closed = True
         self._kill()
 
-    def _follow(self, position: Position) -> None:
+    def _send_position(self, position: Position) -> None:
         root, moves = position.root(), position.moves()
         height, width = position.height, position.width
         line = (height, width, root.board.tobytes())

@@ -91,7 +91,7 @@ class GoEnv(gymnasium.Env[NDArray[np.uint8], np.int64]):
         return self._planes(), self._info()
 
     def step(self, action: np.int64) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
-        """The learner's move and the opponent's answer: observation, reward, terminated, truncated, info."""
+        """The learner's move and the opponent's reply: observation, reward, terminated, truncated, info."""
         if self._ended:
             raise gymnasium.error.ResetNeeded("the game is over: call reset() before the next step()")
         if not self.action_space.contains(action):

@@ -13,7 +13,7 @@ from envs.go.chains import add_once, few_liberties, in_atari, is_suicide, ko_aft
 from rlkit.compiled import kernel
 
 DEPTH = 100
-"""A chain that still runs after so many moves of the attacker has escaped."""
+"""a chain that is not captured after this many moves of the attacker has escaped"""
 BOARDS = 2 * DEPTH + 2
 BUDGET = 10_000
 """Moves tried in one reading; where they run out the chain has escaped."""

@@ -53,7 +53,7 @@ from envs.go.patterns import (
     survey,
 )
 from envs.go.playouts import mix, next_state, task_of
-from rlkit.compiled import kernel, over, scratch
+from rlkit.compiled import kernel, parallel_for, scratch
 
 ONE = 1 << 16  # a factor of 1: weights are integers, as their sums do not drift
 MOST = 1 << 42  # so that the sum over a board stays exact as a float
@@ -362,5 +362,5 @@ def playouts(
     notes = np.empty((len(work), ROWS, work.shape[2] + SPARE), np.int64)
     room = Room(np.empty((len(work), states[0, STATE_SIZE]), np.int16), notes, work)
     rows = check_states(states, height, width)
-    over(_playouts, len(states), rows, policy, task, room, least=max(1, 8 // count))
+    parallel_for(_playouts, len(states), rows, policy, task, room, least=max(1, 8 // count))
     return task.value, task.length

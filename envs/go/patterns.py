@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from envs.go.board import HEIGHT, KO, MOVES, RECENT, STRIDE, TO_PLAY, WIDTH, area_of, check_states, columns, to_move
 from envs.go.chains import BLACK, BORDER, EMPTY, WHITE, add_once, few_liberties, in_atari, liberty, only_liberty
-from rlkit.compiled import kernel, over, scratch
+from rlkit.compiled import kernel, parallel_for, scratch
 
 PADDING, RESPONSE, NEIGHBOUR, SAVE_ATARI, NAKADE = 0, 1, 2, 4, 5
 """2 and 3 are straight and diagonal neighbours; 5 to 9 are the five shapes"""
@@ -366,5 +366,5 @@ def features(states: NDArray[np.int16]) -> Features:
     found = Features(np.empty((*shape, SLOTS), np.int32), np.empty(shape, np.bool_))
     work = scratch(area_of(height, width))
     notes = np.empty((len(work), SAVED + 1, work.shape[2] + SPARE), np.int64)
-    over(_features, games, check_states(states, height, width), surroundings(), notes, work, found, least=64)
+    parallel_for(_features, games, check_states(states, height, width), surroundings(), notes, work, found, least=64)
     return found

@@ -17,7 +17,7 @@ from envs.go.points import LETTERS, from_vertex, to_vertex
 __all__ = ["BLACK", "EMPTY", "RESIGN", "WHITE", "IllegalMove", "Position", "from_vertex", "to_vertex"]
 
 RESIGN = -1
-"""What a player may answer instead of a move."""
+"""What a player may return instead of a move."""
 NAMES = {BLACK: "Black", WHITE: "White"}
 SIGNS = ".XO"
 
@@ -59,7 +59,7 @@ class Position:
 
         Args:
             superko: "positional", "situational", or "simple" for the ko rule alone; suicide: whether it is allowed.
-            max_moves: the game ends after so many moves, passes included; None: after 30,000.
+            max_moves: the game ends after this many moves, passes included; None: after 30,000.
         """
         height, width = size if isinstance(size, tuple) else (size, size)
         if not width:  # which means a square to Go

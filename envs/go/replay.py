@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from envs.go.board import KOMI, is_over, play_point, to_point
 from envs.go.chains import BLACK, WHITE
 from envs.go.game import Go, States
-from rlkit.compiled import kernel, over
+from rlkit.compiled import kernel, parallel_for
 
 if TYPE_CHECKING:
     from envs.go.record import GameRecord
@@ -85,7 +85,7 @@ class Games:
         which = self.which(last)
         rows = self.game.reset(len(which))
         lines = Lines(self.moves, self.begins[which], last, self.komi[which])
-        over(_replay, len(which), rows, lines, self.game.work(), least=32)
+        parallel_for(_replay, len(which), rows, lines, self.game.work(), least=32)
         return rows
 
     def z(self, index: NDArray[np.integer]) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 r"""A search tree that is kept from move to move: a search goes on from what an earlier one found.
 
-    position searched before        root -- a -- b            moves a, b lead to the position that is asked about
+    position searched before        root -- a -- b            moves a, b lead to the position to search now
                                       \      \-- c -- ...
                                        d      (b's node becomes the root, and its subtree stays)
 

@@ -28,7 +28,7 @@ C_VISIT = 50  # weight of a value in -1 .. 1 against logits, (C_VISIT + max N) (
 
 
 class Tree(NamedTuple):
-    """The arrays of G trees, each with room for so many nodes of A actions."""
+    """The arrays of G trees, each with room for `nodes` nodes of A actions."""
 
     N: NDArray[np.int32]  # [G, nodes, A] visits of an edge
     W: NDArray[np.float32]  # [G, nodes, A] sum of its values
@@ -73,7 +73,7 @@ class Edges(NamedTuple):
 
 @kernel
 def puct_scale(c, total):
-    """What P / (1 + n) is multiplied by at a node of so many visits, c(s) sqrt(N); `py_func` takes arrays."""
+    """c(s) sqrt(N), the factor of P / (1 + n) at a node of N = `total` visits; `py_func` takes arrays."""
     return (c + np.log((1 + total + C_BASE) / C_BASE)) * np.sqrt(np.maximum(total, 1))
 
 
@@ -114,7 +114,7 @@ def _puct(N, W, P, total, value, c, fpu, forced):
 
 @kernel
 def _halving(N, W, P, gumbel, visits):
-    """Of the edges with so many visits, the one that looks best: sequential halving, when `visits` runs through the
+    """Of the edges with this number of visits the best one: sequential halving, when `visits` runs through the
     numbers of `rlkit.search.root.schedule`.
     """
     best, best_score, most = -1, -np.inf, 0
@@ -131,7 +131,7 @@ def _halving(N, W, P, gumbel, visits):
 
 @inline_kernel
 def _back_up(t, g, node, value, visits, loss):
-    """Give every edge above `node` so many visits and a value, which is in the view of the side to move at `node`.
+    """Add `visits` and a value, which is in the view of the side to move at `node`, to every edge above it.
 
     `loss` is a virtual loss put on (positive) or taken off: of whichever side chose the edge, on every level.
     """
@@ -251,7 +251,7 @@ class Trees:
     """G search trees of at most `nodes` nodes each.
 
     Args:
-        state_size: numbers (int16) that a node keeps of a state; `bytes_per_node` tells what a node takes in all.
+        state_size: numbers (int16) that a node keeps of a state; `bytes_per_node` is what a node takes in all.
         exploration: "ucb1", Q + c sqrt(ln N / n) with unvisited edges first, in the order of their priors (Kocsis and
             Szepesvari 2006); or "puct", Q + c(s) P sqrt(N) / (1 + n), where an unvisited edge counts as the mean of
             all its node's values, less fpu times the root of the priors already visited, except at the root (Silver

@@ -349,7 +349,7 @@ def test_shares_cover_every_game_once():
                     slots.append(slot)
                     counts[begin:end] += 1
 
-                compiled.over(work, games, least=4)
+                compiled.parallel_for(work, games, least=4)
                 assert (counts == 1).all() and sorted(slots) == list(range(max(1, min(threads, games // 4))))
         assert compiled.scratch(12).shape == (5, 4, 12)
 
@@ -358,6 +358,6 @@ def test_shares_cover_every_game_once():
                 raise KeyError("no such game")
 
         with pytest.raises(KeyError, match="no such game"):
-            compiled.over(broken, 100, least=1)
+            compiled.parallel_for(broken, 100, least=1)
     finally:
         compiled.set_threads(before)

@@ -37,7 +37,7 @@ def descend(trees, z, value=None, action=0, weight=0.5, leaves=1):
     trees.back_up(edges, worth, over)
     if value is not None:
         new = (edges.new != 0) & ~over
-        trees.answer(edges.tree[new], edges.new[new], None, np.full(new.sum(), value, np.float32))
+        trees.add_evaluations(edges.tree[new], edges.new[new], None, np.full(new.sum(), value, np.float32))
     return edges
 
 

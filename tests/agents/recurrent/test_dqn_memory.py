@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_dqn import prepared
 from test_replay import GAMMA, Worlds
 
-from agents.recurrent.agent import RecurrentConfig, RecurrentDQN, RecurrentQNetwork, _apart
+from agents.recurrent.agent import RecurrentConfig, RecurrentDQN, RecurrentQNetwork, _unflatten
 from envs.memory import TMaze
 from experiments import evaluate
 from experiments.control import memory as dqn_memory
@@ -158,7 +158,7 @@ def test_a_replayed_sequence_gives_the_q_values_that_were_acted_by(backbone):
 
 
 def agent_state(agent, flat):
-    return _apart(flat, agent.network.core.initial_state(1))
+    return _unflatten(flat, agent.network.core.initial_state(1))
 
 
 def test_no_gradient_goes_through_the_burn_in():
