@@ -18,7 +18,8 @@ Numbers = NDArray[np.int64]
 
 def standard_library(characters: int = 1_100_000) -> str:
     """Source of those public modules of Python's standard library that are single files, in the order of their names,
-    up to so many characters. It differs between versions of Python. Raises FileNotFoundError where there is no source.
+    cut to this number of characters. It differs between versions of Python. Raises FileNotFoundError where there is no
+    source.
     """
     folder = Path(sysconfig.get_path("stdlib"))
     text = ""

@@ -74,8 +74,8 @@ def beam_search(
     """The best translation found of each sentence, without <eos>; of `longest` tokens at most.
 
     At each token the `beam` best of a sentence go on, by log-probability / tokens ** length_power; so a beam of 1 is
-    greedy. One that has ended takes a place among them until better ones push it out, and is remembered. `decoding`
-    begins with a row for each sentence.
+    greedy. One that has ended takes a place among them until better ones push it out, and can still be the best.
+    `decoding` begins with a row for each sentence.
     """
     sentences = len(longest)
     limit = torch.tensor(longest, device=device)[:, None]
