@@ -77,6 +77,7 @@ def reading(tmp_path_factory):
     return stacks, [ROOT / file for file in files]
 
 
+@pytest.mark.slow
 def test_few_frames_lie_between_the_loop_and_the_step(reading):
     """Its function is the one that Trainer.run yields to."""
     for stack in {tuple(map(tuple, stack)) for stack in reading[0]}:
@@ -86,6 +87,7 @@ def test_few_frames_lie_between_the_loop_and_the_step(reading):
         assert loop <= 2, f"our frames above the function with the loop\n{shown}"
 
 
+@pytest.mark.slow
 def test_dqn_is_read_in_few_files(reading):
     sizes = {str(path.relative_to(ROOT)): lines(path) for path in reading[1] if path.name != "__init__.py"}
     shown = "\n".join(f"{count:5} {name}" for name, count in sizes.items())

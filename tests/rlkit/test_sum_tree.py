@@ -41,6 +41,7 @@ def test_a_share_that_rounding_pushes_past_the_end_finds_the_last_leaf_that_is_n
     assert leaf.tolist() == [71] and probability.item() == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_drawn_in_proportion_to_priorities():
     priorities = np.random.default_rng(0).random(300) ** 3
     tree = SumTree(300)

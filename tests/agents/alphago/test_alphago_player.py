@@ -53,6 +53,7 @@ def test_parts_survive_a_description(kept):
         np.testing.assert_array_equal(again.rollout, whole.rollout)
 
 
+@pytest.mark.slow
 def test_weights_without_a_config_and_the_other_way_round_are_refused():
     config, weights = describe(parts())
     with pytest.raises(ValueError, match="config of value"):

@@ -384,6 +384,7 @@ def test_time_for_the_last_evaluation_is_set_aside_before_an_episode_has_ended(t
     assert found > 1000 if length else found == 30
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path, monkeypatch, capsys, trained):
     assert parse(PRESETS, []) == PRESETS["fast"]
     nature = parse(PRESETS, ["--preset", "nature", "--env", "qbert", "--trainer.lr", "1"])

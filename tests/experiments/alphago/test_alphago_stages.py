@@ -86,6 +86,7 @@ def test_a_program_that_dies_loses_one_game_to_the_collection(tmp_path, capsys):
     assert len(list(read_collection(out))) == 6
 
 
+@pytest.mark.slow
 def test_batches_turn_planes_and_moves_alike(collection):
     """A drawn move lies on an empty, legal point of its turned board, and the eight pictures of one move all come."""
     games = positions.read(str(collection), 5)

@@ -93,6 +93,7 @@ def test_rows_take_turns_and_a_slower_one_is_found(checkout, tmp_path, capfd, mo
     assert work.count("here only") == work.count("there only") == 1, "a row that the other lacks takes no turns"
 
 
+@pytest.mark.slow
 def test_a_checkout_is_not_slower_than_itself(checkout, capfd, monkeypatch):
     here = checkout("here", 10**4, 10**4)
     monkeypatch.setattr(against, "REACHED", 1e-3)
@@ -100,6 +101,7 @@ def test_a_checkout_is_not_slower_than_itself(checkout, capfd, monkeypatch):
     assert status == 0 and [row["not_slower"] for row in rows] == [True] * 3
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_refused(checkout, tmp_path, capfd, monkeypatch):
     here = checkout("here", 1, 1)
     with pytest.raises(ValueError, match=r"nothing to take turns with in .*nowhere/experiments/bench/nn\.py"):

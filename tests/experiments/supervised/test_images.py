@@ -329,6 +329,7 @@ def test_main_leaves_a_classifier_pictures_and_curves(values, tmp_path, monkeypa
     assert capsys.readouterr().err.startswith(f"digit.png: {said} ")
 
 
+@pytest.mark.slow
 def test_a_start_that_comes_to_nothing_is_taken_back(tmp_path, monkeypatch, capsys):
     """A new run leaves no folder, and one that would have gone on stays what it was; what was saved always stays."""
     monkeypatch.chdir(tmp_path)
