@@ -130,6 +130,7 @@ def test_the_perfect_player_never_loses_and_takes_what_it_gets():
     assert PerfectPlayer()(board(0, 3, 1, 4)) in (2, 5, 6)  # the win, or two threats at once
 
 
+@pytest.mark.slow
 def test_random_players_win_as_often_as_chance_says():
     out = summary(list(play_match(RandomTicTacToe, RandomTicTacToe, [Board()], 500, seed=3)))
     black = (out["as_black"]["wins"] + out["as_white"]["losses"]) / 500

@@ -42,6 +42,7 @@ def test_iqm_leaves_out_the_lowest_and_the_highest_quarter_of_all_runs():
     np.testing.assert_array_equal(suite.iqm([np.array([[0.0, 4], [8, 8]]), np.array([[1.0, 3], [0, 9]])]), [2, 8])
 
 
+@pytest.mark.slow
 def test_iqm_is_the_trimmed_mean_that_rliable_takes():
     stats = pytest.importorskip("scipy.stats")
     for n in (1, 4, 7, 15, 26):

@@ -171,6 +171,7 @@ def test_the_agent_that_ships_knows_5x5():
         assert game.winner == BLACK and game.moves[0] == (BLACK, 12)
 
 
+@pytest.mark.slow
 def test_a_picture_of_its_thoughts(tmp_path):
     save(tmp_path / "agent")
     picture = tmp_path / "thoughts.png"

@@ -126,6 +126,7 @@ def test_what_is_held_out_of_the_digits_is_fixed_and_a_fifth_of_each():
     assert sum(image.numpy().tobytes() in pixels for image in held_out[0]) < 5  # the set itself repeats hardly any
 
 
+@pytest.mark.slow
 def test_scaled_and_repeated_to_an_agents_shape():
     (small, _), _, _ = image_data.load()
     (large, _), _, _ = image_data.load(image_size=84, channels=4)
