@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from rlkit.trainer import Trainer
 
 C = TypeVar("C")
-T = TypeVar("T")
 
 
 def parse(presets: dict[str, C], args: list[str] | None = None) -> C:
@@ -246,9 +245,16 @@ def load_config(kind: type[C], run_dir: Path) -> C:
         raise FileNotFoundError(f"{run_dir} is no run: it has no config.json") if missing else error from None
 
 
+def renamed(values: dict[str, Any], names: Container[str]) -> dict[str, Any]:
+    """The values of a config.json, older ones under the keys that they have now, where those are among `names`."""
+    return {
+        new if name not in names and (new := RENAMED.get(name, name)) in names else name: value
+        for name, value in values.items()
+    }
+
+
 def _config_from(kind: type[C], values: dict[str, Any], path: Path) -> C:
-    names = get_type_hints(kind)
-    values = {name if name in names else RENAMED.get(name, name): value for name, value in values.items()}
+    values = renamed(values, get_type_hints(kind))
     values.pop("threads_in_use", None)
     return from_dict(kind, values, str(path))
 

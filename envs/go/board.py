@@ -60,7 +60,7 @@ def check_states(states: NDArray[np.int16], height: int, width: int) -> NDArray[
         found = f"{states.dtype} {states.shape}"
         raise ValueError(f"states of {height} x {width} are int16 [games, {size} or more], not {found}")
     both = height | width << 16  # HEIGHT and WIDTH in one read a row: each is a cache miss
-    if ((states.view(np.int64)[:, 0] & 0xFFFFFFFF) != both).any():
+    if (states.view(np.int64).view(np.int32)[:, 0] != both).any():
         raise ValueError(f"these are not all states of boards of {height} x {width}")
     return states
 

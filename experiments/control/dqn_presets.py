@@ -6,40 +6,18 @@ from typing import Annotated, Any
 import tyro
 
 from agents.rainbow.config import RainbowConfig
-from experiments.control.worlds import WorldConfig
-from rlkit.config import AtLeast, Between, Fixed
+from experiments.control.worlds import ReplayConfig
+from rlkit.config import Fixed
 from rlkit.trainer import TrainConfig
 
 
 @dataclass
-class Config(WorldConfig):
+class Config(ReplayConfig):
     """DQN on Atari."""
 
     preset: Annotated[str, Fixed] = "fast"
     """defaults: fast (Double, dueling, 3-step, many envs), plain (without these), frugal (with more updates for each
     step), gpu (fast for a large one), nature (the 2015 paper), or a paper after it, each with its own numbers"""
-    torso_from: str | None = None
-    """agent or run folder (of `images`, say) whose torso a new run begins with, as far as it fits"""
-    batch_size: Annotated[int, AtLeast(1), Fixed] = 128
-    """transitions in an update"""
-    samples_per_step: Annotated[float, AtLeast(0.001), Fixed] = 8
-    """transitions replayed for each agent step"""
-    replay: Annotated[int, AtLeast(1), Fixed] = 200_000
-    """agent steps it holds, one stored frame each; 7.06 GB of memory a million"""
-    priority: Annotated[float, Between(0, 1), Fixed] = 0.0
-    """exponent of prioritised replay: how much more often surprising transitions are replayed; 0: all as often"""
-    importance: Annotated[float, Between(0, 1)] = 0.4
-    """of prioritised replay: how much of that the loss makes up for at the beginning; at the end, all of it"""
-    learning_starts: Annotated[int, AtLeast(0), Fixed] = 5_000
-    """agent steps, all environments together, before the first update; random play in a new run"""
-    epsilon_final: Annotated[float, Between(0, 1)] = 0.01
-    """share of random actions in the end"""
-    epsilon_frames: Annotated[int, AtLeast(1)] = 400_000
-    """frames over which epsilon falls from 1 to epsilon_final once learning has started"""
-    target_every: Annotated[int, AtLeast(1)] = 500
-    """updates between copies into the target network"""
-    save_replay: bool = True
-    """save the replay's frames too, for an exact resume: 7.06 GB on disk a million steps held, twice that at most"""
     agent: Annotated[tyro.conf.OmitArgPrefixes[RainbowConfig], Fixed] = field(
         default_factory=lambda: RainbowConfig(double=True, dueling=True, n_step=3)
     )

@@ -18,7 +18,7 @@ import tyro
 from agents.dqn.experience import Experience
 from agents.recurrent.agent import RecurrentConfig, RecurrentDQN
 from experiments.control.evaluation import Evaluation
-from experiments.control.worlds import WorldConfig, frame_dtype, full_name, make_envs
+from experiments.control.worlds import ReplayConfig, frame_dtype, full_name, make_envs
 from rlkit.checkpoint import load_agent_files, load_matching
 from rlkit.config import AtLeast, Between, Fixed
 from rlkit.interleave import interleave
@@ -31,7 +31,7 @@ from rlkit.trainer import TrainConfig, Trainer
 
 
 @dataclass
-class Config(WorldConfig):
+class Config(ReplayConfig):
     """DQN over sequences, with a memory between torso and head."""
 
     preset: Annotated[Literal["small", "flicker", "r2d2"], Fixed] = "small"
@@ -41,30 +41,20 @@ class Config(WorldConfig):
     frames: int = 200_000
     eval_every: int = 50_000
     eval_episodes: int = 48
-    torso_from: str | None = None
-    """agent or run folder whose torso a new run begins with, as far as it fits"""
     flicker: Annotated[float | None, Between(0, 1), Fixed] = None
     """show single frames instead of stacks of four, and blank them with this probability; images only"""
-    batch_size: Annotated[int, AtLeast(1), Fixed] = 32
+    batch_size: int = 32
     """sequences in an update"""
-    samples_per_step: Annotated[float, AtLeast(0.001), Fixed] = 64
+    samples_per_step: float = 64
     """moments after the burn-in for each agent step (a sequence's last `n_step` are only looked ahead to)"""
-    replay: Annotated[int, AtLeast(1), Fixed] = 300_000
+    replay: int = 300_000
     """agent steps it holds: where it forgets the failures of the beginning, CartPole is unlearned again"""
     period: Annotated[int, AtLeast(1), Fixed] = 16
     """moments from one sequence's beginning to the next one's"""
-    priority: Annotated[float, Between(0, 1), Fixed] = 0.0
-    """exponent of prioritised replay; 0: every sequence is as probable"""
-    importance: Annotated[float, Between(0, 1)] = 0.4
-    """of prioritised replay: how much of that the loss makes up for at the beginning; at the end, all of it"""
-    learning_starts: Annotated[int, AtLeast(0), Fixed] = 2_000
-    """agent steps, all worlds together, before the first update; random play in a new run"""
-    epsilon_final: Annotated[float, Between(0, 1)] = 0.02
-    """share of random actions in the end"""
-    epsilon_frames: Annotated[int, AtLeast(1)] = 50_000
-    """frames over which epsilon falls from 1 to epsilon_final once learning has started"""
-    target_every: Annotated[int, AtLeast(1)] = 100
-    """updates between copies into the target network"""
+    learning_starts: int = 2_000
+    epsilon_final: float = 0.02
+    epsilon_frames: int = 50_000
+    target_every: int = 100
     save_replay: bool = True
     """save the replay's frames too, for an exact resume, and the states (a transformer's are larger than the frames)"""
     agent: Annotated[tyro.conf.OmitArgPrefixes[RecurrentConfig], Fixed] = field(

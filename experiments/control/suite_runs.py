@@ -29,6 +29,7 @@ from rlkit.config import from_dict
 from rlkit.errors import DamagedFile
 from rlkit.files import read_json
 from rlkit.logger import say
+from rlkit.run import renamed
 
 Cell = tuple[str, str, int]
 """preset, game, seed"""
@@ -105,9 +106,8 @@ def read_run(root: Path, folder: str) -> Run:
     """
     path = root / folder / "config.json"
     try:
-        config = read_json(path)
-        names = {"preset": config["preset"], "seed": config["seed"]}
-        names["game"] = config["env"] if "env" in config else config["game"]  # as older ones have it
+        config = renamed(read_json(path), {"env"})
+        names = {"preset": config["preset"], "game": config["env"], "seed": config["seed"]}
         found = from_dict(Run, names | {"state": "unfinished", "folder": folder}, str(path))
     except (DamagedFile, KeyError) as error:
         raise DamagedFile(

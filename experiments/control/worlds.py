@@ -7,7 +7,7 @@ import torch
 
 from envs.vector import VectorEnv
 from rlkit import runtime
-from rlkit.config import AtLeast, Fixed, RunConfig
+from rlkit.config import AtLeast, Between, Fixed, RunConfig
 
 
 @dataclass
@@ -28,6 +28,34 @@ class WorldConfig(RunConfig):
     """frames between evaluations; the agent's folder is saved then"""
     eval_episodes: Annotated[int, AtLeast(1)] = 10
     """episodes of an evaluation, played at the same time"""
+
+
+@dataclass
+class ReplayConfig(WorldConfig):
+    """What every run that learns from a replay can be asked for."""
+
+    torso_from: str | None = None
+    """agent or run folder (of `images`, say) whose torso a new run begins with, as far as it fits"""
+    batch_size: Annotated[int, AtLeast(1), Fixed] = 128
+    """transitions in an update"""
+    samples_per_step: Annotated[float, AtLeast(0.001), Fixed] = 8
+    """transitions replayed for each agent step"""
+    replay: Annotated[int, AtLeast(1), Fixed] = 200_000
+    """agent steps it holds, one stored frame each; 7.06 GB of memory a million"""
+    priority: Annotated[float, Between(0, 1), Fixed] = 0.0
+    """exponent of prioritised replay: how much more often surprising transitions are replayed; 0: all as often"""
+    importance: Annotated[float, Between(0, 1)] = 0.4
+    """of prioritised replay: how much of that the loss makes up for at the beginning; at the end, all of it"""
+    learning_starts: Annotated[int, AtLeast(0), Fixed] = 5_000
+    """agent steps, all environments together, before the first update; random play in a new run"""
+    epsilon_final: Annotated[float, Between(0, 1)] = 0.01
+    """share of random actions in the end"""
+    epsilon_frames: Annotated[int, AtLeast(1)] = 400_000
+    """frames over which epsilon falls from 1 to epsilon_final once learning has started"""
+    target_every: Annotated[int, AtLeast(1)] = 500
+    """updates between copies into the target network"""
+    save_replay: bool = True
+    """save the replay's frames too, for an exact resume: 7.06 GB on disk a million steps held, twice that at most"""
 
 
 TOYS = ("catch", "tmaze", "hidden_cartpole")
