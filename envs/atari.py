@@ -74,6 +74,8 @@ class Atari:
     """
 
     frames_per_step = FRAME_SKIP
+    obs_dtype = np.uint8
+    mask = None
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ class Catch(LockStep):
     """
 
     num_actions = 3
+    obs_dtype = np.uint8
     protocol = "catch"
 
     def __init__(

@@ -214,11 +214,15 @@ class Flicker:
             raise ValueError(f"a probability lies between 0 and 1, not at {probability}")
         self.envs, self.probability = envs, probability
         self.num_envs, self.num_actions, self.frames_per_step = envs.num_envs, envs.num_actions, envs.frames_per_step
-        self.obs_shape = (1, *envs.obs_shape[1:])
+        self.obs_shape, self.obs_dtype = (1, *envs.obs_shape[1:]), envs.obs_dtype
         self.protocol = f"{envs.protocol}, flicker {probability:g}"
         self._rng = np.random.default_rng(seed)
         if hasattr(envs, "state_dict"):
             self.state_dict, self.load_state_dict = self._state_dict, self._load_state_dict
+
+    @property
+    def mask(self) -> NDArray[np.bool_] | None:
+        return self.envs.mask
 
     def reset(self) -> NDArray[np.uint8]:
         """Begin new episodes everywhere; returns obs [E, 1, height, width]."""

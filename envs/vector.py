@@ -14,7 +14,7 @@ observation of a new episode (gymnasium calls this NEXT_STEP autoreset):
     discount_t  1          0       |   (no transition leads into s_0)
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ class Step(NamedTuple):
     nowhere, and last is False.
     """
 
-    obs: NDArray  # [E, *obs_shape]; of images uint8 and the newest frame at stack - 1, of vectors float32
+    obs: NDArray  # [E, *obs_shape] of obs_dtype, the newest frame at stack - 1
     r_t: NDArray[np.float32]  # [E], raw: neither clipped nor scaled
     discount_t: NDArray[np.float32]  # [E], 0 or 1; the learner multiplies by its gamma
     last: NDArray[np.bool_]  # [E], obs ends an episode
@@ -40,8 +40,9 @@ class Step(NamedTuple):
 class VectorEnv(Protocol):
     """What an agent may rely on. `frames_per_step` is what one action costs on the frames clock.
 
-    obs_shape is (stack, height, width) of images, (1, features) of vectors. `protocol` names the rules that a score was
-    made under.
+    obs_shape is (stack, height, width) or (stack, channels, height, width) of images, (stack, features) of vectors; of
+    numbers of obs_dtype: uint8 stands for 0 .. 1, others for themselves. `protocol` names the rules that a score was
+    made under. mask [E, actions] says what may be done at the observations handed out last; None: everything, always.
 
     A world that can be saved also has state_dict and load_state_dict; others begin new episodes on resume.
     """
@@ -53,6 +54,10 @@ class VectorEnv(Protocol):
 
     @property
     def obs_shape(self) -> tuple[int, ...]: ...
+    @property
+    def obs_dtype(self) -> Any: ...
+    @property
+    def mask(self) -> NDArray[np.bool_] | None: ...
 
     def reset(self) -> NDArray: ...
     def send(self, actions: NDArray[np.int64]) -> None: ...
@@ -86,6 +91,8 @@ class LockStep:
     """Worlds that move in `recv`: `send` only keeps the actions for `_move`."""
 
     frames_per_step = 1
+    mask = None
+    obs_dtype: Any = np.float32
 
     def __init__(self, num_envs: int):
         self.num_envs = num_envs

@@ -11,3 +11,7 @@ class NonFiniteLoss(RuntimeError):
 
 class SaveFailed(RuntimeError):
     """A checkpoint or an agent could not be written (a full disk, say); the one before is whole."""
+
+
+class ExperienceFailed(RuntimeError):
+    """An environment raised an error. The trainer saves, and hands it on."""

@@ -36,6 +36,7 @@ class Replay:
         priority: exponent of prioritised sampling (Schaul et al. 2016); 0: every transition is as probable.
         indexed: draw on the device, by `batch_at_shares`, even if every transition is as probable.
         dtype: of the frames.
+        masks: how many actions a row's mask has, where not all are always allowed; 0: no masks.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Replay:
         priority: float = 0.0,
         indexed: bool = False,
         dtype: torch.dtype = torch.uint8,
+        masks: int = 0,
     ):
         self.rows, self.num_envs, self.stack, self.n_step, self.gamma = (
             capacity // num_envs,
@@ -72,6 +74,9 @@ class Replay:
         self.reward, self.discount = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         self.last = np.zeros(shape, bool)
         self._columns: tuple[NDArray, ...] = (self.action, self.age, self.reward, self.discount, self.last)
+        self.masks = masks
+        if masks:
+            self._columns += (np.ones((*shape, masks), bool),)
         self._on_device = [torch.from_numpy(column).to(self.device) for column in self._columns]
         self.count = 0  # rows ever written
         self._rng = np.random.default_rng(seed)
@@ -91,7 +96,7 @@ class Replay:
 
         A chunk has a multiple of `rows` rows, and `more` further bytes for each `rows` of them.
         """
-        size = rows * self.num_envs * (self.frames[0].nbytes + 12) + more
+        size = rows * self.num_envs * (self.frames[0].nbytes + 12 + self.masks) + more
         multiple = max(1, CHUNK_BYTES // size)
         self._chunk_rows = multiple * rows
         self._dirty = np.zeros(-(-self.rows // self._chunk_rows), bool)
@@ -118,13 +123,18 @@ class Replay:
         discount: NDArray,
         first: NDArray,
         last: NDArray,
+        mask: NDArray | None = None,
     ) -> None:
-        """Write one row: frame [E, *frame_shape], the others [E]. In a `last` row action to discount mean nothing."""
+        """Write one row: frame [E, *frame_shape], mask [E, actions], the others [E]. In a `last` row action to discount
+        mean nothing.
+        """
         row, before = self.count % self.rows, (self.count - 1) % self.rows
         start = row * self.num_envs
         self.frames[start : start + self.num_envs].copy_(torch.from_numpy(frame))
         self.action[row], self.reward[row], self.discount[row], self.last[row] = action, reward, discount, last
         self.age[row] = np.where(first | (self.count == 0), 0, np.minimum(self.age[before], 254) + 1)
+        if self.masks:
+            self._columns[5][row] = mask
         self._to_device(row)
         self._dirty[row // self._chunk_rows] = True
         self.count += 1
@@ -198,10 +208,11 @@ class Replay:
         """Transitions that start at rows `time` [B] (counted from the first ever written, or in the ring) of `env` [B].
 
         Returns s_tm1, s_t uint8 [B, stack, height, width] (on a CPU with channels innermost in memory), a_tm1 int64
-        [B], r_t float32 [B] the n-step return, discount_t float32 [B] its gamma^m x discounts.
+        [B], r_t float32 [B] the n-step return, discount_t float32 [B] its gamma^m x discounts; with masks also
+        mask_tm1, mask_t bool [B, actions].
         """
         time, env = (torch.as_tensor(x, device=self.device) for x in (time, env))
-        action, _, reward, discount, last = (column.view(-1) for column in self._on_device)
+        action, _, reward, discount, last = (column.view(-1) for column in self._on_device[:5])
         r_t, discount_t = torch.zeros(time.shape, device=self.device), torch.ones(time.shape, device=self.device)
         steps, alive = torch.zeros_like(time), torch.ones_like(time, dtype=torch.bool)
         for k in range(self.n_step):
@@ -216,7 +227,10 @@ class Replay:
             "r_t": r_t,
             "discount_t": discount_t,
             "s_t": self._stacks(time + steps, env),
-        }
+        } | (self._masks_at("mask_tm1", time, env) | self._masks_at("mask_t", time + steps, env) if self.masks else {})
+
+    def _masks_at(self, name: str, time: Tensor, env: Tensor) -> dict[str, Tensor]:
+        return {name: self._on_device[5].view(-1, self.masks)[time % self.rows * self.num_envs + env]}
 
     def _to_device(self, rows: int | slice) -> None:
         if self.device.type != "cpu":

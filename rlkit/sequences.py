@@ -65,13 +65,14 @@ class SequenceReplay(Replay):
         """Sequences that start at rows `time` [B] of `env` [B].
 
         Returns s [B, T, stack, *frame_shape], a int64, r_t, discount_t (gamma included) float32, first, last bool, all
-        [B, T], and state [B, state_size]. Where last is True no transition starts.
+        [B, T], and state [B, state_size]; with masks also mask bool [B, T, actions]. Where last is True no
+        transition starts.
         """
         time, env = (torch.as_tensor(x, device=self.device) for x in (time, env))
         times = time[:, None] + torch.arange(self.length, device=self.device)
         envs = env[:, None].expand_as(times)
         at = times % self.rows * self.num_envs + envs
-        action, age, reward, discount, last = (column.view(-1)[at] for column in self._on_device)
+        action, age, reward, discount, last = (column.view(-1)[at] for column in self._on_device[:5])
         return {
             "s": self._stacks(times.flatten(), envs.flatten()).unflatten(0, times.shape),
             "a": action.long(),
@@ -80,7 +81,7 @@ class SequenceReplay(Replay):
             "first": age == 0,
             "last": last,
             "state": self.states[time % self.rows // self.period, env],
-        }
+        } | (self._masks_at("mask", times, envs) if self.masks else {})
 
     def _startable(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         return np.repeat(rows[:, None] % self.period == 0, self.num_envs, 1)

@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rlkit import checkpoint, optim, runtime
 from rlkit.config import AtLeast, Between, Fixed
-from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
+from rlkit.errors import DamagedFile, ExperienceFailed, NonFiniteLoss, SaveFailed
 from rlkit.logger import Logger, Timer, say, to_numbers
 from rlkit.schedule import Deadline, Schedule
 from rlkit.signals import stopped_by_signals
@@ -133,7 +133,8 @@ class Trainer:
         """Yield (step, batch, aux) after each update until `cfg.steps`; saves and logs on the way.
 
         An empty batch means: nothing to learn from yet, ask again. SIGINT and SIGTERM end the loop after the step
-        in hand, with everything saved; a second SIGINT ends at once. Raises NonFiniteLoss, SaveFailed.
+        in hand, with everything saved; a second SIGINT ends at once. Raises NonFiniteLoss, SaveFailed,
+        ExperienceFailed.
         """
         source = iter(batches)
         if self.step >= self.cfg.steps:
@@ -144,7 +145,12 @@ class Trainer:
             # `for batch in source` would draw one batch too many at the end, and resume would not be exact.
             while self.step < self.cfg.steps and (waiting or self.goes_on()):
                 runtime.share_cores()
-                batch = next(source, None)
+                try:
+                    batch = next(source, None)
+                except ExperienceFailed:
+                    if self.run_dir:
+                        self.save()
+                    raise
                 if batch is None:  # a finite iterator has ended
                     break
                 self.logger.advance(self.clock[1]())

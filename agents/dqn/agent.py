@@ -26,7 +26,7 @@ Batch = dict[str, Tensor]
 class DQNConfig:
     """What distinguishes one DQN from another. The defaults are the 2015 paper's."""
 
-    backbone: Literal["nature", "impala", "resnet", "vgg", "mlp", "linear"] = "nature"
+    backbone: Literal["nature", "impala", "resnet", "vgg", "minatar", "mlp", "mlp2", "linear"] = "nature"
     """the network before the head (rlkit/nn/convolution.py)"""
     width: Annotated[float, AtLeast(0.01)] = 1.0
     """factor of the network's channels and dense units, before the head"""
@@ -38,30 +38,43 @@ class DQNConfig:
     """agent steps whose rewards are summed in a target, before the value of the state after them"""
     gamma: Annotated[float, Between(0, 1)] = 0.99
     """discount of rewards, per agent step"""
+    normalise: bool = False
+    """scale observations, which are vectors, by their running mean and deviation, which are saved with the agent"""
 
 
 class QNetwork(nn.Module):
-    """Observations, uint8 [B, stack, height, width] or float32 [B, 1, features], -> Q values [B, actions] in fp32.
+    """Observations, images [B, stack, (channels,) height, width] or vectors [B, stack, features], -> Q values
+    [B, actions] in fp32.
 
     cfg: which torso and head. atoms: the head's numbers for each action; None: one, which is its value.
     """
 
     def __init__(self, obs_shape: tuple[int, ...], num_actions: int, cfg: DQNConfig, atoms: int | None = None):
         super().__init__()
+        if len(obs_shape) == 4:  # images of several channels: those of all frames side by side
+            obs_shape = (obs_shape[0] * obs_shape[1], *obs_shape[2:])
         if cfg.backbone == "nature" and len(obs_shape) == 3:
             self.torso: Any = NatureCNN(obs_shape, cfg.width)
         else:
             from rlkit.nn.convolution import torso  # not needed for the 2015 paper
 
             self.torso = torso(cfg.backbone, obs_shape, cfg.width)
+        if cfg.normalise:
+            from rlkit.nn.normalisation import Normalised
+
+            self.torso = Normalised(self.torso, obs_shape)
         self.head: nn.Module = (DuelingHead if cfg.dueling else LinearHead)(self.torso.out_features, num_actions, atoms)
 
+    def features(self, obs: Tensor) -> Tensor:
+        return self.torso(obs.flatten(1, 2) if obs.ndim == 5 else obs)
+
     def forward(self, obs: Tensor) -> Tensor:
-        return self.head(self.torso(obs))
+        return self.head(self.features(obs))
 
 
 def td_errors(cfg: DQNConfig, target: nn.Module, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """(TD errors [B], Q of s_tm1 [B, actions]) of a batch with s_tm1, a_tm1, r_t, discount_t, s_t.
+    """(TD errors [B], Q of s_tm1 [B, actions]) of a batch with s_tm1, a_tm1, r_t, discount_t, s_t, and mask_t where
+    not all actions are allowed.
 
     The target network looks ahead, and no gradient comes from there.
     """
@@ -69,26 +82,42 @@ def td_errors(cfg: DQNConfig, target: nn.Module, model: nn.Module, batch: Batch)
     transition = q_tm1, batch["a_tm1"], batch["r_t"], batch["discount_t"]
     with torch.no_grad():
         q_t = target(batch["s_t"])
-    if not cfg.double:
-        return losses.q_learning(*transition, q_t), q_tm1
-    with torch.no_grad():
-        q_t_selector = model(batch["s_t"])  # chooses the next action; the target network says what it is worth
+        # chooses the next action; the target network says what it is worth
+        q_t_selector = model(batch["s_t"]) if cfg.double else q_t
+    q_t_selector = allowed(q_t_selector, batch.get("mask_t"))
     return losses.double_q_learning(*transition, q_t, q_t_selector), q_tm1
 
 
-def epsilon_greedy(q: Tensor, epsilon: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Actions [B]: with probability epsilon a random one, else the best of q [B, actions] (waits for the device)."""
-    greedy = q.argmax(1).cpu().numpy()
+def allowed(q: Tensor, mask: Tensor | None) -> Tensor:
+    """q [..., actions], where mask [..., actions] is False far below all values. It is finite: times 0 it is 0."""
+    return q if mask is None else q.masked_fill(~mask, -1e9)
+
+
+def random_actions(
+    rng: np.random.Generator, shape: tuple[int, ...], mask: NDArray[np.bool_] | None
+) -> NDArray[np.int64]:
+    """Uniform over those that mask [B, actions] allows; shape: (B, actions)."""
+    if mask is None:
+        return rng.integers(shape[1], size=shape[0])
+    return np.where(mask, rng.random(shape), -1.0).argmax(1)
+
+
+def epsilon_greedy(
+    q: Tensor, epsilon: float, rng: np.random.Generator, mask: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
+    """Actions [B]: with probability epsilon a random one, else the best of q [B, actions] (waits for the device); of
+    those that mask [B, actions] allows.
+    """
+    greedy = allowed(q, None if mask is None else torch.from_numpy(mask).to(q.device)).argmax(1).cpu().numpy()
     explore = rng.random(len(q)) < epsilon
-    return np.where(explore, rng.integers(q.shape[1], size=len(q)), greedy)
+    return np.where(explore, random_actions(rng, tuple(q.shape), mask), greedy)
 
 
 class DQN:
     """Network, target network and the three verbs: act, loss, sync.
 
     Args:
-        obs_shape: (stack, height, width) of uint8 observations, or (1, features) of float32 ones; num_actions: the
-            number of actions. cfg: a DQNConfig.
+        obs_shape: of observations, as envs/vector.py has it; num_actions: the number of actions. cfg: a DQNConfig.
         precision: fp32 or bf16, of acting; in the loss the trainer's holds, for the target network too.
     """
 
@@ -122,12 +151,17 @@ class DQN:
             return self.network(torch.from_numpy(obs).to(self.device))
 
     def act(
-        self, obs: NDArray, epsilon: float, rng: np.random.Generator, first: NDArray[np.bool_] | None = None
+        self,
+        obs: NDArray,
+        epsilon: float = 0.0,
+        rng: np.random.Generator | None = None,
+        first: NDArray[np.bool_] | None = None,
+        mask: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.int64]:
-        """Epsilon-greedy actions [B] (waits for the device). first [B], whether episodes begin, is for
-        recurrent agents.
+        """Epsilon-greedy actions [B] (waits for the device), of those that mask [B, actions] allows. first [B], whether
+        episodes begin, is for recurrent agents.
         """
-        return epsilon_greedy(self.q_values(obs), epsilon, rng)
+        return epsilon_greedy(self.q_values(obs), epsilon, rng or np.random.default_rng(0), mask)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean Huber loss of the TD errors; aux: mean q, mean |td_error|."""

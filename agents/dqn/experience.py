@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.dqn.agent import DQN
+from agents.dqn.agent import DQN, random_actions
+from rlkit.errors import ExperienceFailed
 from rlkit.logger import EpisodeStats, Timer
 from rlkit.replay import Replay
 from rlkit.schedule import Schedule
@@ -36,6 +37,7 @@ class Experience:
             capacity; until then the iterator yields an empty batch now and then, so that the trainer can stop.
         samples_per_step: transitions (or sequences) to learn from for each environment step.
         clip_reward: store rewards clipped to [-1, 1] instead of raw ones.
+        reward_scale: what multiplies rewards before that.
         importance: of prioritised replay, over the clock `frames`.
         drawn_in_loss: yield what `Replay.draw_shares` returns, for the loss `loss_that_draws(replay, agent.loss)`.
         seed: of exploration. timer: shared with the trainer's.
@@ -52,13 +54,15 @@ class Experience:
         samples_per_step: float = 8,
         learning_starts: int = 50_000,
         clip_reward: bool = True,
+        reward_scale: float = 1.0,
         importance: Schedule | None = None,
         drawn_in_loss: bool = False,
         seed: int = 0,
         timer: Timer | None = None,
     ):
         self.envs, self.agent, self.replay, self.epsilon = envs, agent, replay, epsilon
-        self.batch_size, self.samples_per_step, self.clip_reward = batch_size, samples_per_step, clip_reward
+        self.batch_size, self.samples_per_step = batch_size, samples_per_step
+        self.clip_reward, self.reward_scale = clip_reward, reward_scale
         least = (replay.stack + replay.n_step) * envs.num_envs  # below that, nothing can be drawn
         self.learning_starts = min(max(learning_starts, least), replay.rows * envs.num_envs)
         self.importance = importance or Schedule(1.0, 1.0)
@@ -71,6 +75,7 @@ class Experience:
         self._obs = envs.reset()
         self._first = np.ones(envs.num_envs, bool)
         self._last = np.zeros(envs.num_envs, bool)
+        self._mask = envs.mask
         self._actions = np.zeros(envs.num_envs, np.int64)
         self._credit = 0.0  # samples owed to the learner
         self._outstanding = False  # a send without its recv
@@ -103,9 +108,10 @@ class Experience:
         with self.timer("act"):
             epsilon = self.epsilon(self.frames)
             if epsilon < 1.0 or self.agent.recurrent:  # a recurrent agent has to see everything
-                self._actions = self.agent.act(self._obs, epsilon, self._rng, self._first)
+                self._actions = self.agent.act(self._obs, epsilon, self._rng, self._first, self._mask)
             else:
-                self._actions = self._rng.integers(self.agent.num_actions, size=self.envs.num_envs)
+                shape = self.envs.num_envs, self.agent.num_actions
+                self._actions = random_actions(self._rng, shape, self._mask)
         with self.timer("env"):
             self.envs.send(self._actions)
         self._outstanding = True
@@ -116,10 +122,16 @@ class Experience:
             self.learning = True
 
     def _receive(self) -> None:
-        if self._outstanding:
-            with self.timer("env"):
+        if not self._outstanding:
+            return
+        self._outstanding = False
+        with self.timer("env"):
+            try:
                 self._received = self.envs.recv()._asdict()
-            self._outstanding = False
+            except Exception as error:
+                raise ExperienceFailed(f"{error}; what was learned so far is saved") from error
+        if self.envs.mask is not None:
+            self._received["mask"] = self.envs.mask
 
     def _store(self) -> None:
         """Add the moment before the received step to the replay, with the reward and discount that followed."""
@@ -127,11 +139,12 @@ class Experience:
         if step is None:
             return
         with self.timer("replay"):
-            reward = np.clip(step["r_t"], -1, 1) if self.clip_reward else step["r_t"]
+            reward = step["r_t"] * np.float32(self.reward_scale)
+            reward = np.clip(reward, -1, 1) if self.clip_reward else reward
             # Where the episode had ended (`last`), step is an autoreset: no transition, and `last` keeps it out.
-            row = (self._obs[:, -1], self._actions, reward, step["discount_t"], self._first, self._last)
+            row = (self._obs[:, -1], self._actions, reward, step["discount_t"], self._first, self._last, self._mask)
             self.replay.add(*row, **self.agent.stored_state)
-        self._obs, self._first, self._last = step["obs"], step["first"], step["last"]
+        self._obs, self._first, self._last, self._mask = step["obs"], step["first"], step["last"], step.get("mask")
         self.episodes.add(step)
 
     def state_dict(self) -> dict:
@@ -150,6 +163,7 @@ class Experience:
             "episodes": self.episodes.state_dict(),
             "actions": torch.from_numpy(self._actions),
             "now": [torch.from_numpy(x) for x in (self._obs, self._first, self._last)],
+            "mask": None if self._mask is None else torch.from_numpy(self._mask),
             "step": step,
             "memory": [list(self.agent.state), self.agent.stored_state],
             "envs": self.envs.state_dict() if hasattr(self.envs, "state_dict") else None,
@@ -166,6 +180,7 @@ class Experience:
         note = self.replay.load_state_dict(state["replay"])
         self.learning = state["learning"] and len(self.replay) >= self.learning_starts
         self._obs, self._first, self._last = (x.numpy() for x in state["now"])
+        self._mask = None if (mask := state.get("mask")) is None else mask.numpy()
         memory, stored_state = state["memory"]
         self.agent.state = tuple(part.to(self.agent.device) for part in memory)
         self.agent.stored_state = {name: value.to(self.agent.device) for name, value in stored_state.items()}
@@ -178,8 +193,8 @@ class Experience:
         if len(self.replay):
             # The episodes end here, truncated: no transition starts from their last moment.
             nothing = np.zeros(self.envs.num_envs)
-            row = (self._obs[:, -1], nothing, nothing, nothing, self._first, np.ones(len(nothing), bool))
+            row = (self._obs[:, -1], nothing, nothing, nothing, self._first, np.ones(len(nothing), bool), self._mask)
             self.replay.add(*row, **self.agent.stored_state)
-        self._obs = self.envs.reset()
+        self._obs, self._mask = self.envs.reset(), self.envs.mask
         self._first[:], self._last[:] = True, False
-        return f"{note}; {self.envs.num_envs} emulators begin new episodes"
+        return f"{note}; {self.envs.num_envs} environments begin new episodes"

@@ -3,6 +3,7 @@
 Gallici et al. 2024, "Simplifying Deep Temporal Difference Learning".
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 from agents.dqn.agent import epsilon_greedy
 from rlkit.checkpoint import check_shapes
 from rlkit.config import AtLeast, Between
+from rlkit.nn.convolution import SmallCNN
 from rlkit.nn.heads import LinearHead
-from rlkit.nn.nature import NatureCNN, he_
+from rlkit.nn.nature import NatureCNN, he_, scaled
 
 
 @dataclass
@@ -53,29 +55,64 @@ class NormedCNN(NatureCNN):
         return F.relu(norm4(x), inplace=True)
 
 
+class NormedSmallCNN(SmallCNN):
+    """The torso for planes of a few cells, with a layer norm before each ReLU, and He's first weights."""
+
+    def __init__(self, in_shape: tuple[int, int, int], width: float = 1.0):
+        super().__init__(in_shape, width)
+        he_(self)
+        self.norms = nn.ModuleList(nn.LayerNorm(n) for n in (self.conv1.out_channels, self.out_features))
+
+    def after(self, x: Tensor) -> Tensor:
+        norm1, norm2 = self.norms
+        return F.relu(norm2(self.dense(_normed(norm1, x).flatten(1))), inplace=True)
+
+
+class NormedMLP(nn.Module):
+    """Vectors [B, ..., D] -> [B, out_features]: two dense layers of 128, each with a layer norm before its ReLU (the
+    authors' network for classic control).
+    """
+
+    def __init__(self, in_features: int, width: float = 1.0):
+        super().__init__()
+        (units,) = scaled(width, 128)
+        self.out_features = units
+        layers = [nn.Linear(in_features, units), nn.LayerNorm(units), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*layers, nn.Linear(units, units), nn.LayerNorm(units), nn.ReLU(inplace=True))
+        he_(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x.flatten(1))
+
+
 def _normed(norm: nn.Module, x: Tensor) -> Tensor:
     return F.relu(norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), inplace=True)
 
 
 class QNetwork(nn.Module):
-    """uint8 observations [B, stack, height, width] -> Q values [B, actions] in fp32."""
+    """Observations, images [B, stack, (channels,) height, width] or vectors [B, stack, features], -> Q values
+    [B, actions] in fp32.
+    """
 
     def __init__(self, obs_shape: tuple[int, ...], num_actions: int, width: float = 1.0):
         super().__init__()
-        if len(obs_shape) != 3:
-            raise ValueError(f"PQN sees images, and these are {obs_shape[-1]} numbers: take `memory`")
-        self.torso = NormedCNN(obs_shape, width)
+        if len(obs_shape) == 4:  # images of several channels: those of all frames side by side
+            obs_shape = (obs_shape[0] * obs_shape[1], *obs_shape[2:])
+        if len(obs_shape) == 2:
+            self.torso: Any = NormedMLP(math.prod(obs_shape), width)
+        else:
+            self.torso = (NormedCNN if min(obs_shape[1:]) >= 36 else NormedSmallCNN)(obs_shape, width)  # type: ignore[arg-type]
         self.head = LinearHead(self.torso.out_features, num_actions)
 
     def forward(self, obs: Tensor) -> Tensor:
-        return self.head(self.torso(obs))
+        return self.head(self.torso(obs.flatten(1, 2) if obs.ndim == 5 else obs))
 
 
 class PQN:
     """The network and two verbs: act, loss.
 
     Args:
-        obs_shape: (stack, height, width) of uint8 observations; num_actions: their number.
+        obs_shape: of observations, as envs/vector.py has it; num_actions: the number of actions.
         precision: fp32 or bf16, of acting; in the loss the trainer's holds.
     """
 
@@ -93,15 +130,22 @@ class PQN:
 
     @torch.inference_mode()
     def q_values(self, obs: Tensor) -> Tensor:
-        """Q [B, actions] of observations [B, stack, height, width] on any device."""
+        """Q [B, actions] of observations [B, *obs_shape] on any device."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return self.network(obs.to(self.device))
 
     def act(
-        self, obs: NDArray[np.uint8], epsilon: float, rng: np.random.Generator, first: NDArray[np.bool_] | None = None
+        self,
+        obs: NDArray,
+        epsilon: float = 0.0,
+        rng: np.random.Generator | None = None,
+        first: NDArray[np.bool_] | None = None,
+        mask: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.int64]:
-        """Epsilon-greedy actions [B]. It has no state, and so ignores `first` (where episodes begin)."""
-        return epsilon_greedy(self.q_values(torch.from_numpy(obs)), epsilon, rng)
+        """Epsilon-greedy actions [B], of those that mask [B, actions] allows. It has no state, and so ignores `first`
+        (where episodes begin).
+        """
+        return epsilon_greedy(self.q_values(torch.from_numpy(obs)), epsilon, rng or np.random.default_rng(0), mask)
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Half the mean squared error of Q(s, a) against its target; aux: mean q of all actions, mean |td_error|.

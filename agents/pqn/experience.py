@@ -16,14 +16,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.pqn.agent import PQN, epsilon_greedy
+from agents.dqn.agent import allowed, epsilon_greedy
+from agents.pqn.agent import PQN
+from rlkit.errors import ExperienceFailed
 from rlkit.logger import EpisodeStats, Timer
 from rlkit.losses import lambda_returns
 from rlkit.schedule import Schedule
 
 
 class Experience:
-    """An endless iterator of minibatches {s [B, stack, H, W] uint8, a [B], target [B]} that acts while it is iterated.
+    """An endless iterator of minibatches {s [B, *obs_shape], a [B], target [B]} that acts while it is iterated.
 
     Args:
         envs: a vector environment: reset, send and recv, as envs/vector.py writes them down.
@@ -32,6 +34,7 @@ class Experience:
         epochs: how often each transition is learned; minibatches: equal parts of a rollout in each epoch, of
             T E / minibatches transitions, less the autoreset steps (so shapes vary).
         clip_reward: learn from rewards clipped to [-1, 1] instead of raw ones.
+        reward_scale: what multiplies rewards before that.
         seed: of exploration and of the minibatches. timer: shared with the trainer's.
     Raises ValueError for more minibatches than transitions.
     """
@@ -46,25 +49,27 @@ class Experience:
         epochs: int = 2,
         minibatches: int = 32,
         clip_reward: bool = True,
+        reward_scale: float = 1.0,
         seed: int = 0,
         timer: Timer | None = None,
     ):
         if num_steps * envs.num_envs < minibatches:
             raise ValueError(f"{num_steps} x {envs.num_envs} transitions are too few for {minibatches} minibatches")
         self.envs, self.agent, self.epsilon = envs, agent, epsilon
-        self.epochs, self.minibatches, self.clip_reward = epochs, minibatches, clip_reward
+        self.epochs, self.minibatches = epochs, minibatches
+        self.clip_reward, self.reward_scale = clip_reward, reward_scale
         self.timer = timer or Timer()
         self.steps = 0  # environment steps received, all environments together
         self.episodes = EpisodeStats()
         self._rng = np.random.default_rng(seed)
-        shape = (num_steps, envs.num_envs)
+        shape, dtype = (num_steps, envs.num_envs), torch.from_numpy(np.zeros(0, envs.obs_dtype)).dtype
         self._rollout = {
-            "s": torch.zeros(*shape, *envs.obs_shape, dtype=torch.uint8, device=agent.device),
+            "s": torch.zeros(*shape, *envs.obs_shape, dtype=dtype, device=agent.device),
             "a": torch.zeros(shape, dtype=torch.int64, device=agent.device),
             "target": torch.zeros(shape, device=agent.device),
         }
         self._indices: list[Tensor] = []  # into the flattened rollout, of the minibatches still to come
-        self._obs = torch.from_numpy(envs.reset())
+        self._obs, self._mask = torch.from_numpy(envs.reset()), envs.mask
         self._actions = np.zeros(envs.num_envs, np.int64)
         self._outstanding = False  # a send without its recv
         self._received: dict[str, np.ndarray] | None = None  # received and not yet used
@@ -98,7 +103,7 @@ class Experience:
             self._send()
         for t in range(len(a)):
             step, s, a[t] = self._next_step(), self._obs, self._actions
-            self._obs = torch.from_numpy(step["obs"]).to(self.agent.device)
+            self._obs, self._mask = torch.from_numpy(step["obs"]).to(self.agent.device), step.get("mask")
             v_t[t] = self._send()
             self._rollout["s"][t] = s  # the emulators move meanwhile
             r_t[t], discount_t[t], last[t], first[t] = (step[x] for x in ("r_t", "discount_t", "last", "first"))
@@ -122,6 +127,7 @@ class Experience:
 
         Exploring actions do not cut them, as they do in Watkins's Q(lambda).
         """
+        r_t = r_t * np.float32(self.reward_scale)
         if self.clip_reward:
             r_t = np.clip(r_t, -1, 1)
         discount_t = discount_t * np.float32(self.agent.cfg.gamma)
@@ -132,20 +138,28 @@ class Experience:
         return lambda_returns(reward, discount, value, self.agent.cfg.lambda_)
 
     def _send(self) -> NDArray[np.float32]:
-        """Act on the present observations; returns their values max_a Q(s, a) [E]."""
+        """Act on the present observations; returns their values max_a Q(s, a) [E], over the allowed a."""
         with self.timer("act"):
             q = self.agent.q_values(self._obs)
-            self._actions = epsilon_greedy(q, self.epsilon(self.frames), self._rng)
+            self._actions = epsilon_greedy(q, self.epsilon(self.frames), self._rng, self._mask)
         with self.timer("env"):
             self.envs.send(self._actions)
         self._outstanding = True
-        return q.amax(1).cpu().numpy()
+        return (
+            allowed(q, None if self._mask is None else torch.from_numpy(self._mask).to(q.device)).amax(1).cpu().numpy()
+        )
 
     def _receive(self) -> None:
-        if self._outstanding:
-            with self.timer("env"):
+        if not self._outstanding:
+            return
+        self._outstanding = False
+        with self.timer("env"):
+            try:
                 self._received = self.envs.recv()._asdict()
-            self._outstanding = False
+            except Exception as error:
+                raise ExperienceFailed(f"{error}; what was learned so far is saved") from error
+        if self.envs.mask is not None:
+            self._received["mask"] = self.envs.mask
 
     def _next_step(self) -> dict[str, np.ndarray]:
         self._receive()
@@ -166,6 +180,7 @@ class Experience:
             "rollout": self._rollout if self._indices else None,
             "indices": self._indices,
             "obs": self._obs,
+            "mask": None if self._mask is None else torch.from_numpy(self._mask),
             "actions": torch.from_numpy(self._actions),
             "step": None if step is None else {name: torch.from_numpy(x) for name, x in step.items()},
             "envs": self.envs.state_dict() if hasattr(self.envs, "state_dict") else None,
@@ -183,9 +198,10 @@ class Experience:
         self._indices = [rows.to(device) for rows in state["indices"]]
         if state["envs"] is None:  # what the emulators did last is lost with them
             self._received = None
-            self._obs = torch.from_numpy(self.envs.reset()).to(device)
-            return f"{self.envs.num_envs} emulators begin new episodes"
+            self._obs, self._mask = torch.from_numpy(self.envs.reset()).to(device), self.envs.mask
+            return f"{self.envs.num_envs} environments begin new episodes"
         self.envs.load_state_dict(state["envs"])
         self._obs, self._actions, step = state["obs"].to(device), state["actions"].numpy(), state["step"]
         self._received = step and {name: array.numpy() for name, array in step.items()}
+        self._mask = None if (mask := state.get("mask")) is None else mask.numpy()
         return None

@@ -2,8 +2,9 @@
 
     (cfg, target, model, batch) -> (loss [B], priority [B], Q [B, actions])
 
-A batch holds s_tm1, a_tm1, r_t, discount_t, s_t. The target network looks ahead, and no gradient comes from there. A
-priority says how surprising a transition was, for prioritised replay.
+A batch holds s_tm1, a_tm1, r_t, discount_t, s_t, and mask_tm1, mask_t if not all actions are always allowed. The target
+network looks ahead, and no gradient comes from there. A priority says how surprising a transition was, for prioritised
+replay.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.dqn.agent import DQN, Batch, td_errors
+from agents.dqn.agent import DQN, Batch, allowed, td_errors
 from agents.rainbow.config import RainbowConfig
 from agents.rainbow.network import RainbowNetwork
 from rlkit import losses
@@ -81,12 +82,13 @@ LOSSES: dict[str, Callable[[RainbowConfig, RainbowNetwork, RainbowNetwork, Batch
 
 def greedy(cfg: RainbowConfig, model: RainbowNetwork, batch: Batch, q_t: Tensor) -> Tensor:
     """The next actions [B]: the target network's, or with `double` the online one's."""
-    return (model(batch["s_t"]) if cfg.double else q_t).argmax(1)
+    return allowed(model(batch["s_t"]) if cfg.double else q_t, batch.get("mask_t")).argmax(1)
 
 
 def soft_step(target: RainbowNetwork, batch: Batch, q_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(the reward with Munchausen's bonus [B], pi of the next actions [B, A], what is added to their values [B, A])."""
-    logp_tm1, logp = (losses.soft_policy(q, TEMPERATURE) for q in (target(batch["s_tm1"]), q_t))
+    q_tm1, q_t = allowed(target(batch["s_tm1"]), batch.get("mask_tm1")), allowed(q_t, batch.get("mask_t"))
+    logp_tm1, logp = (losses.soft_policy(q, TEMPERATURE) for q in (q_tm1, q_t))
     bonus = losses.munchausen(logp_tm1, batch["a_tm1"], TEMPERATURE)
     return batch["r_t"] + ALPHA * bonus, logp.exp(), -TEMPERATURE * logp
 

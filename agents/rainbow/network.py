@@ -56,7 +56,7 @@ class RainbowNetwork(QNetwork):
 
     def z(self, obs: Tensor, tau: Tensor | None = None) -> Tensor:
         """[B, actions, N]: logits of the support (c51), all quantiles (qr), those at tau [B or 1, N] (iqn)."""
-        x = self.torso(obs)
+        x = self.features(obs)
         return self.head(x, tau) if self.distribution == "iqn" else self.head(x)
 
     def tau(self, batch: int) -> Tensor:

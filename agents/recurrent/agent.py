@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agents.dqn.agent import DQN, epsilon_greedy
+from agents.dqn.agent import DQN, allowed, epsilon_greedy
 from agents.rainbow.agent import weighted_mean
 from rlkit import losses
 from rlkit.config import AtLeast, Between
@@ -32,7 +32,7 @@ class RecurrentConfig:
 
     backbone: Literal["none", "rnn", "lstm", "gru", "transformer"] = "lstm"
     """the core, a network with a memory between torso and head; none: a dense layer in its place, for comparison"""
-    torso: Literal["nature", "impala", "resnet", "vgg", "mlp"] = "mlp"
+    torso: Literal["nature", "impala", "resnet", "vgg", "minatar", "mlp", "mlp2"] = "mlp"
     """the network that each observation goes through, before the core (rlkit/nn/convolution.py)"""
     width: Annotated[float, AtLeast(0.01)] = 1.0
     """factor of the torso's channels and dense units"""
@@ -73,6 +73,8 @@ class RecurrentQNetwork(nn.Module):
 
     def __init__(self, obs_shape: tuple[int, ...], num_actions: int, cfg: RecurrentConfig):
         super().__init__()
+        if len(obs_shape) == 4:  # images of several channels: those of all frames side by side
+            obs_shape = (obs_shape[0] * obs_shape[1], *obs_shape[2:])
         # Both papers put the LSTM in the place of the dense layer.
         self.torso = torso(cfg.torso, obs_shape, cfg.width, **{"dense": 0} if cfg.torso == "nature" else {})
         core = DenseCore if cfg.backbone == "none" else CORES[cfg.backbone]
@@ -80,7 +82,7 @@ class RecurrentQNetwork(nn.Module):
         self.head = (DuelingHead if cfg.dueling else LinearHead)(self.core.out_features, num_actions)
 
     def forward(self, obs: Tensor, state: State, first: Tensor | None = None) -> tuple[Tensor, State]:
-        x, state = self.core(self.torso(obs), state, first)
+        x, state = self.core(self.torso(obs.flatten(2, 3) if obs.ndim == 6 else obs), state, first)
         return self.head(x), state
 
     def unroll(self, obs: Tensor, state: State, first: Tensor, burn_in: int) -> Tensor:
@@ -122,9 +124,16 @@ class RecurrentDQN(DQN):
 
     @torch.inference_mode()
     def act(
-        self, obs: NDArray, epsilon: float, rng: np.random.Generator, first: NDArray[np.bool_] | None = None
+        self,
+        obs: NDArray,
+        epsilon: float = 0.0,
+        rng: np.random.Generator | None = None,
+        first: NDArray[np.bool_] | None = None,
+        mask: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.int64]:
-        """Epsilon-greedy actions [E] (waits for the device). Updates the state, which begins anew where first [E]."""
+        """Epsilon-greedy actions [E] (waits for the device), of those that mask [E, actions] allows. Updates the state,
+        which begins anew where first [E].
+        """
         assert first is not None, "a recurrent agent needs `first`, where episodes begin"
         fresh = self.network.core.initial_state(len(obs))
         if not self.state or len(self.state[0]) != len(obs):
@@ -138,7 +147,7 @@ class RecurrentDQN(DQN):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             q, state = self.network(torch.from_numpy(obs).to(self.device)[:, None], self.state)
         self.state = tuple(now.to(new.dtype) for now, new in zip(state, fresh, strict=True))
-        return epsilon_greedy(q[:, 0], epsilon, rng)
+        return epsilon_greedy(q[:, 0], epsilon, rng or np.random.default_rng(0), mask)
 
     def loss(self, model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean Huber loss of (double) Q-learning in sequences of `rlkit.sequences`; aux of `weighted_mean`."""
@@ -148,7 +157,9 @@ class RecurrentDQN(DQN):
         a, r_t, discount_t, last = (batch[name][:, burn_in:] for name in ("a", "r_t", "discount_t", "last"))
         with torch.no_grad():
             q_target = self.target.unroll(batch["s"], state, batch["first"], burn_in)
-            v = q_target.gather(2, (q if cfg.double else q_target).argmax(2, keepdim=True)).squeeze(2)
+            mask = batch["mask"][:, burn_in:] if "mask" in batch else None
+            a_t = allowed(q if cfg.double else q_target, mask).argmax(2, keepdim=True)
+            v = q_target.gather(2, a_t).squeeze(2)
             v = losses.unscale(v) if cfg.rescale else v
             target = losses.n_step_targets(r_t, discount_t, v, last, cfg.n_step)
             target = losses.rescale(target) if cfg.rescale else target

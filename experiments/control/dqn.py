@@ -6,6 +6,7 @@ python -m experiments dqn --preset rainbow --env breakout      # and what came a
 python -m experiments dqn --resume runs/dqn/<run>              # goes on where the run was stopped
 """
 
+import re
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +37,7 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, DQN]:
         cfg.replay, cfg.num_envs, envs.obs_shape[1:], dtype=frame_dtype(envs), stack=envs.obs_shape[0],
         n_step=cfg.agent.n_step, gamma=cfg.agent.gamma, device=run.device, seed=derive_seed(cfg.seed, 2),
         path=run.folder / "checkpoints" / "replay.ring" if run.folder and cfg.save_replay else None,
-        priority=cfg.priority, indexed=captured,
+        priority=cfg.priority, indexed=captured, masks=0 if envs.mask is None else envs.num_actions,
     )  # fmt: skip
     if cfg.learning_starts > (starts := min(cfg.learning_starts, replay.rows * cfg.num_envs)):
         say(f"learning starts after {starts:,} steps, not {cfg.learning_starts:,}: the replay holds no more")
@@ -45,7 +46,8 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, DQN]:
         envs, agent, replay, batch_size=cfg.batch_size, samples_per_step=cfg.samples_per_step, learning_starts=starts,
         epsilon=Schedule(1.0, cfg.epsilon_final, begin=start, duration=cfg.epsilon_frames),
         importance=Schedule(cfg.importance, 1.0, begin=start, duration=max(1, cfg.frames - start)),
-        drawn_in_loss=captured, seed=derive_seed(cfg.seed, 3), timer=run.timer,
+        clip_reward=cfg.clip_reward, reward_scale=cfg.reward_scale, drawn_in_loss=captured,
+        seed=derive_seed(cfg.seed, 3), timer=run.timer,
     )  # fmt: skip
     updates = (cfg.frames - start) / envs.frames_per_step * cfg.samples_per_step / cfg.batch_size
     steps = cfg.trainer.steps or int(updates / cfg.trainer.accumulate)
@@ -76,7 +78,7 @@ def learn(cfg: Config, run: Run) -> Generator[None, None, Path]:
     if cfg.torso_from and not cfg.resume:
         load_agent_files(Path(cfg.torso_from))  # what is not there should leave no run behind
     eval_envs = make_envs(cfg, cfg.eval_episodes, stream=4, training=False)
-    folder = run.open(cfg.env.replace(":", "_"))
+    folder = run.open(re.sub(r"[:/]", "_", cfg.env))
     trainer, experience, agent = build(cfg, run)
     if not run.resume(trainer) and cfg.torso_from:
         say(f"torso: {load_matching(agent.network.torso, Path(cfg.torso_from), 'torso.')}")

@@ -16,8 +16,9 @@ class Config(ReplayConfig):
     """DQN on Atari."""
 
     preset: Annotated[str, Fixed] = "fast"
-    """defaults: fast (Double, dueling, 3-step, many envs), plain (without these), frugal (with more updates for each
-    step), gpu (fast for a large one), nature (the 2015 paper), or a paper after it, each with its own numbers"""
+    """defaults; of Atari: fast (Double, dueling, 3-step, many envs), plain (without these), frugal (with more updates a
+    step), gpu (fast for a large one), nature (the 2015 paper), or a later paper, each with its own numbers;
+    classic for vectors, minatar for planes of a few cells: what is left out goes by --env"""
     agent: Annotated[tyro.conf.OmitArgPrefixes[RainbowConfig], Fixed] = field(
         default_factory=lambda: RainbowConfig(double=True, dueling=True, n_step=3)
     )
@@ -85,6 +86,42 @@ MUNCHAUSEN = after(
 )
 
 FAST = Config()
+CLASSIC = Config(
+    preset="classic",
+    env="CartPole-v1",
+    frames=50_000,
+    num_envs=8,
+    batch_size=128,
+    samples_per_step=64,
+    replay=50_000,
+    learning_starts=1_000,
+    clip_reward=False,
+    epsilon_final=0.05,
+    epsilon_frames=8_000,
+    target_every=100,
+    eval_every=5_000,
+    eval_episodes=20,
+    agent=RainbowConfig(backbone="mlp2", width=2, double=True, n_step=3),
+    trainer=TrainConfig(steps=0, lr=1e-3, log_every=200),
+)
+MINATAR = Config(
+    preset="minatar",
+    env="MinAtar/Breakout-v1",
+    frames=1_000_000,
+    num_envs=16,
+    batch_size=128,
+    samples_per_step=16,
+    replay=100_000,
+    learning_starts=5_000,
+    clip_reward=False,
+    epsilon_final=0.02,
+    epsilon_frames=100_000,
+    target_every=250,
+    eval_every=100_000,
+    eval_episodes=20,
+    agent=RainbowConfig(backbone="minatar", double=True, dueling=True, n_step=3),
+    trainer=TrainConfig(steps=0, lr=5e-4, eps=1e-5, log_every=500),
+)
 PRESETS = {
     "fast": FAST,
     # The same agent for a large GPU: the batch grows with the number of emulators, the replay lies on the device.
@@ -105,6 +142,8 @@ PRESETS = {
     "plain": after(FAST, "plain", {"double": False, "dueling": False, "n_step": 1}),
     # Four times as many updates an agent step: for those whose steps are dear.
     "frugal": after(FAST, "frugal", {"n_step": 5}, samples_per_step=32, priority=0.5, epsilon_frames=200_000),
+    "classic": CLASSIC,
+    "minatar": MINATAR,
     # The papers, in the order in which they came.
     "nature": NATURE,
     "linear": after(NATURE, "linear", {"backbone": "linear"}),

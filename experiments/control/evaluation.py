@@ -37,7 +37,7 @@ class Evaluation:
         rng, epsilon = np.random.default_rng(cfg.seed), worlds.evaluation_epsilon(cfg.env, cfg.protocol)
         with self.run.timer("evaluate"):
             scores = evaluate.episodes(
-                lambda obs, first: self.player.act(obs, epsilon, rng, first),
+                lambda obs, first: self.player.act(obs, epsilon, rng, first, self.envs.mask),
                 self.envs,
                 cfg.eval_episodes,
                 self.run.deadline.end,
@@ -65,7 +65,8 @@ class Evaluation:
             protocol = self.envs.protocol
             score = {"mean": scores.mean, "low": low, "high": high, "episodes": episodes, "protocol": protocol}
         info = self.player.describe() | {
-            "env": {"game": cfg.env, "protocol": cfg.protocol, "flicker": getattr(cfg, "flicker", None)},
+            "env": {"game": cfg.env, "protocol": cfg.protocol, "flicker": getattr(cfg, "flicker", None)}
+            | ({"options": worlds.options_of(cfg)} if worlds.is_gymnasium(cfg.env) else {}),
             "trained": {"frames": self.experience.frames, "seed": cfg.seed, "preset": cfg.preset},
             "score": score,
             "versions": {"ale_py": ale_py.__version__},

@@ -8,6 +8,7 @@ python -m experiments memory --preset r2d2 --env breakout
 python -m experiments memory --resume runs/memory/<run>
 """
 
+import re
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -113,6 +114,7 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, RecurrentDQN]:
         cfg.replay, cfg.num_envs, agent.state_size, length=cfg.agent.burn_in + cfg.agent.length, period=cfg.period,
         frame_shape=envs.obs_shape[1:], dtype=frame_dtype(envs), stack=envs.obs_shape[0], gamma=cfg.agent.gamma,
         device=run.device, seed=derive_seed(cfg.seed, 2), priority=cfg.priority,
+        masks=0 if envs.mask is None else envs.num_actions,
         path=run.folder / "checkpoints" / "replay.ring" if run.folder and cfg.save_replay else None,
     )  # fmt: skip
     if cfg.learning_starts > (starts := min(cfg.learning_starts, replay.rows * cfg.num_envs)):
@@ -123,7 +125,8 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, RecurrentDQN]:
         envs, agent, replay, batch_size=cfg.batch_size, samples_per_step=sequences, learning_starts=starts,
         epsilon=Schedule(1.0, cfg.epsilon_final, begin=start, duration=cfg.epsilon_frames),
         importance=Schedule(cfg.importance, 1.0, begin=start, duration=max(1, cfg.frames - start)),
-        clip_reward=not cfg.agent.rescale, seed=derive_seed(cfg.seed, 3), timer=run.timer,
+        clip_reward=cfg.clip_reward and not cfg.agent.rescale, reward_scale=cfg.reward_scale,
+        seed=derive_seed(cfg.seed, 3), timer=run.timer,
     )  # fmt: skip
     updates = (cfg.frames - start) / envs.frames_per_step * sequences / cfg.batch_size
     steps = cfg.trainer.steps or int(updates / cfg.trainer.accumulate)
@@ -147,7 +150,7 @@ def learn(cfg: Config, run: Run) -> Generator[None, None, Path]:
     if cfg.torso_from and not cfg.resume:
         load_agent_files(Path(cfg.torso_from))  # what is not there should leave no run behind
     eval_envs = make_envs(cfg, cfg.eval_episodes, stream=4, training=False)
-    folder = run.open(cfg.env.replace(":", "_"))
+    folder = run.open(re.sub(r"[:/]", "_", cfg.env))
     trainer, experience, agent = build(cfg, run)
     if not run.resume(trainer) and cfg.torso_from:
         say(f"torso: {load_matching(agent.network.torso, Path(cfg.torso_from), 'torso.')}")

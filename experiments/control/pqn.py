@@ -5,6 +5,7 @@ python -m experiments pqn --preset paper --env breakout        # the paper's num
 python -m experiments pqn --resume runs/pqn/<run>         # goes on where the run was stopped
 """
 
+import re
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -75,7 +76,7 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, PQN]:
     experience = Experience(
         envs, agent, num_steps=cfg.num_steps, epochs=cfg.epochs, minibatches=cfg.minibatches,
         epsilon=Schedule(1.0, cfg.epsilon_final, duration=cfg.epsilon_share * cfg.frames),
-        seed=derive_seed(cfg.seed, 2), timer=run.timer,
+        clip_reward=cfg.clip_reward, reward_scale=cfg.reward_scale, seed=derive_seed(cfg.seed, 2), timer=run.timer,
     )  # fmt: skip
     rollout = cfg.num_envs * cfg.num_steps * envs.frames_per_step
     steps = cfg.trainer.steps or cfg.frames // rollout * cfg.epochs * cfg.minibatches // cfg.trainer.accumulate
@@ -97,7 +98,7 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, PQN]:
 def learn(cfg: Config, run: Run) -> Generator[None, None, Path]:
     """The loop; returns the run's folder. Yields after each update, for runs that take turns."""
     eval_envs = make_envs(cfg, cfg.eval_episodes, stream=4, training=False)
-    folder = run.open(cfg.env.replace(":", "_"))
+    folder = run.open(re.sub(r"[:/]", "_", cfg.env))
     trainer, experience, agent = build(cfg, run)
     run.resume(trainer)
     evaluation = Evaluation(run, agent, experience, eval_envs)

@@ -1,8 +1,9 @@
 """Where a name becomes a world of one player: Atari's games, the toy, and the worlds that need memory."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 
 from envs.vector import VectorEnv
@@ -15,7 +16,26 @@ class WorldConfig(RunConfig):
     """What every run in a world of one player can be asked for."""
 
     env: Annotated[str, Fixed] = "pong"
-    """any single-player game that ale-py ships, catch, tmaze, hidden_cartpole or popgym:TASK"""
+    """a game that ale-py ships (pong), whatever is registered with gymnasium (CartPole-v1, MinAtar/Breakout-v1),
+    package.module:Name-v0, module:function, or catch, tmaze, hidden_cartpole, popgym:TASK"""
+    env_kwargs: Annotated[tuple[str, ...], Fixed] = ()
+    """key=value for the constructor of a gymnasium environment, several with spaces between"""
+    wrappers: Annotated[tuple[str, ...], Fixed] = ()
+    """module:Class of gymnasium wrappers, the innermost first"""
+    vectorization: Literal["sync", "async"] = "sync"
+    """gymnasium environments move in this process, or (async) in one process each, for slow ones"""
+    stack: Annotated[int, AtLeast(0), Fixed] = 0
+    """newest observations of a gymnasium environment that a state is made of; 0: 4 of pictures, else 1"""
+    resize: Annotated[int, AtLeast(0), Fixed] = 84
+    """side of a gymnasium environment's pictures in pixels; 0: as they come"""
+    colour: Annotated[bool, Fixed] = False
+    """show a gymnasium environment's pictures in colour"""
+    bins: Annotated[int, AtLeast(0), Fixed] = 0
+    """values of each dimension of a gymnasium environment's continuous actions, evenly spread"""
+    reward_scale: Annotated[float, Fixed] = 1.0
+    """what rewards are multiplied by before they are learned from"""
+    clip_reward: Annotated[bool, Fixed] = True
+    """learn from rewards clipped to -1 .. 1; scores are raw always"""
     protocol: Annotated[Literal["nature", "machado"], Fixed] = "nature"
     """protocol of Atari's games; machado: sticky actions, no life-loss signal"""
     together: Annotated[int, AtLeast(1)] = 1
@@ -61,18 +81,38 @@ class ReplayConfig(WorldConfig):
 TOYS = ("catch", "tmaze", "hidden_cartpole")
 
 
-def full_name(name: str) -> str:
-    """The name as runs and agents have it. Raises ValueError for an Atari game that is not there."""
-    if not is_atari(name):
-        return name
+def full_name(env: Any) -> str:
+    """The name as runs and agents have it, of a name or of a callable that returns a gymnasium environment.
+
+    Raises ValueError for one that is not there.
+    """
+    if callable(env):
+        from envs.gymnasium import name_of
+
+        return name_of(env)
+    if env in TOYS or env.startswith("popgym:"):
+        return env
     from envs.atari import game_name
 
-    return game_name(name)
+    try:
+        return game_name(env)
+    except ValueError:
+        if is_atari(env):
+            raise
+    from envs.gymnasium import maker
+
+    maker(env)
+    return env
 
 
 def is_atari(name: str) -> bool:
     """Whether it is the emulator that has to know it."""
-    return name not in TOYS and not name.startswith("popgym:")
+    return name not in TOYS and not any(mark in name for mark in "-:/")
+
+
+def is_gymnasium(name: str) -> bool:
+    """Whether gymnasium makes it. Atari's games are shown by the emulator's own vector environment."""
+    return not name.startswith("popgym:") and any(mark in name for mark in "-:/")
 
 
 def make(
@@ -86,8 +126,10 @@ def make(
     max_frames: int | None = None,
     flicker: float | None = None,
     size: int = 36,
+    options: dict[str, Any] | None = None,
 ) -> VectorEnv:
-    """The world of a known name; protocol, training, threads and max_frames are Atari's, size is Catch's.
+    """The world of a known name; protocol, training, threads and max_frames are Atari's, size is Catch's, options those
+    of envs/gymnasium.py.
 
     flicker: hand out single frames, blank with this probability. Raises ValueError, ModuleNotFoundError.
     """
@@ -97,6 +139,10 @@ def make(
         from envs.catch import Catch
 
         envs = Catch(num_envs, size=size, seed=seed)
+    elif is_gymnasium(game):
+        from envs.gymnasium import Gymnasium, Options
+
+        envs = Gymnasium(game, num_envs, options=Options(**options or {}), seed=seed)
     elif is_atari(game):
         from envs.atari import Atari
 
@@ -112,7 +158,7 @@ def make(
             envs = (memory.TMaze if game == "tmaze" else memory.HiddenCartPole)(num_envs, seed=seed)
     if flicker is None:
         return envs
-    if len(envs.obs_shape) != 3:
+    if len(envs.obs_shape) != 3 or envs.obs_dtype != np.uint8:
         raise ValueError(f"--flicker blanks images, and {game} shows numbers: leave it out")
     from envs.memory import Flicker
 
@@ -130,12 +176,19 @@ def make_envs(cfg: WorldConfig, num_envs: int, stream: int, training: bool) -> V
         training=training,
         threads=threads,
         flicker=getattr(cfg, "flicker", None),
+        options=options_of(cfg),
     )
 
 
+def options_of(cfg: WorldConfig) -> dict[str, Any]:
+    """How cfg asks gymnasium's environments to be made and seen."""
+    names = ("wrappers", "vectorization", "stack", "resize", "colour", "bins")
+    return {"kwargs": cfg.env_kwargs} | {name: getattr(cfg, name) for name in names}
+
+
 def frame_dtype(envs: VectorEnv) -> torch.dtype:
-    """Of what a replay keeps: bytes of images, floats of vectors."""
-    return torch.uint8 if len(envs.obs_shape) == 3 else torch.float32
+    """Of what a replay keeps."""
+    return torch.from_numpy(np.zeros(0, envs.obs_dtype)).dtype
 
 
 def evaluation_epsilon(game: str, protocol: str) -> float:

@@ -49,6 +49,21 @@ class Impala(Torso):
         return F.relu(self.dense(F.relu(x, inplace=True).flatten(1)), inplace=True)
 
 
+class SmallCNN(Torso):
+    """For planes of a few cells: 16 3x3, dense 128 (Young and Tian 2019, MinAtar)."""
+
+    def __init__(self, in_shape: Shape, width: float = 1.0):
+        super().__init__()
+        self._at_least(in_shape, 3)
+        channels, (self.out_features,) = scaled(width, 16)[0], scaled(width, 128)
+        self.conv1 = nn.Conv2d(in_shape[0], channels, 3)
+        self.dense = Dense(channels * (in_shape[1] - 2) * (in_shape[2] - 2), self.out_features)
+        self._innermost()
+
+    def after(self, x: Tensor) -> Tensor:
+        return F.relu(self.dense(F.relu(x, inplace=True).flatten(1)), inplace=True)
+
+
 VGG_LAYERS = {
     "A": "64 M 128 M 256 256 M 512 512 M 512 512 M",
     "A-LRN": "64 L M 128 M 256 256 M 512 512 M 512 512 M",
@@ -219,7 +234,9 @@ BACKBONES: dict[str, Callable[..., Torso | MLP]] = {
     # As agents want them: without normalisation, and with the places of things.
     "resnet": partial(ResNet, depth=18, norm="none", pooled=False),
     "vgg": partial(VGG, layers="A", dense=(512,)),
+    "minatar": SmallCNN,
     "mlp": lambda in_shape, width=1.0: MLP(in_shape, scaled(width, 128)),
+    "mlp2": lambda in_shape, width=1.0: MLP(in_shape, scaled(width, 128, 128)),
     "linear": lambda in_shape, width=1.0: MLP(in_shape, ()),  # the observation itself, for a linear head
 }
 """built with (in_shape, width=...)"""
@@ -232,6 +249,8 @@ def torso(name: str, in_shape: Sequence[int], width: float = 1.0, **options: Any
     """
     if name not in BACKBONES:
         raise ValueError(f"there is no backbone {name!r}; choose from {', '.join(BACKBONES)}")
-    if len(in_shape) != 3 and name not in ("mlp", "linear"):
-        raise ValueError(f"backbone {name} sees images, and these are {in_shape[-1]} numbers: take mlp")
+    if len(in_shape) != 3 and name not in ("mlp", "mlp2", "linear"):
+        raise ValueError(
+            f"backbone {name} sees images, and these are {in_shape[-1]} numbers: take mlp (preset classic)"
+        )
     return BACKBONES[name](in_shape, width=width, **options)

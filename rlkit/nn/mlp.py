@@ -37,4 +37,6 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         lead, x = x.shape[: -self._dims], x.flatten(-self._dims).flatten(0, -2)  # Dense is fastest on two dimensions
-        return self.layers(x / 255 if x.dtype == torch.uint8 else x).unflatten(0, lead)
+        return self.layers(
+            x / 255 if x.dtype == torch.uint8 else x.to(torch.promote_types(x.dtype, torch.float16))
+        ).unflatten(0, lead)

@@ -1,6 +1,6 @@
 """DQN's torso, and what every convolutional torso is: images [B, ..., C, H, W] in, vectors [B, ..., out_features] out.
 
-uint8 images are read as 0 .. 1, other dtypes are taken as they are. `width` multiplies all numbers of channels and of
+uint8 images are read as 0 .. 1, numbers of other dtypes as they are. `width` multiplies all numbers of channels and of
 dense units: 1 is the paper's network.
 """
 
@@ -32,6 +32,8 @@ class Torso(nn.Module):
             # 1/255 goes into thousands of weights instead of tens of thousands of pixels an image; 0..255 is exact in
             # bf16 too.
             weight = weight * (1 / 255)
+            x = x.to(compute_dtype(weight))
+        elif not x.is_floating_point():
             x = x.to(compute_dtype(weight))
         x = F.conv2d(x, weight, self.conv1.bias, self.conv1.stride, self.conv1.padding)
         return self.after(x).unflatten(0, lead)

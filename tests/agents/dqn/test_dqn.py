@@ -302,7 +302,7 @@ def test_atari_resume_is_exact_but_for_the_episodes(tmp_path, capsys):
     before.save()
     trainer, again, other = build(cfg, prepared(cfg, tmp_path))
     assert trainer.load()
-    assert "4 emulators begin new episodes" in capsys.readouterr().err
+    assert "4 environments begin new episodes" in capsys.readouterr().err
     assert (
         trainer.step == 100
         and again.frames == experience.frames

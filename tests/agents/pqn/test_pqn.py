@@ -272,7 +272,7 @@ def test_atari_resumes_with_new_episodes_and_the_rollout_in_hand(tmp_path, capsy
     cfg = tiny(env="pong", num_envs=2, num_steps=6, minibatches=3, frames=4 * 12 * 3, agent=PQNConfig(width=0.25))
     _, _, experience, _ = drive(cfg, tmp_path, stop=8)
     trainer, again, _ = build(cfg, prepared(cfg, tmp_path))
-    assert trainer.load() and "2 emulators begin new episodes" in capsys.readouterr().err
+    assert trainer.load() and "2 environments begin new episodes" in capsys.readouterr().err
     assert again.frames == experience.frames == 4 * 12 * 2
     rest = [next(again) for _ in range(4)]
     for batch, expected in zip(rest, [next(experience) for _ in range(4)], strict=True):
