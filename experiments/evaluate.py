@@ -2,20 +2,21 @@
 
 python -m experiments evaluate runs/dqn/<run> --episodes 30 --json
 python -m experiments evaluate runs/dqn/<run>/agent --video game.mp4
+python -m experiments evaluate runs/dqn/pong__*                              # a table
 python -m experiments evaluate runs/alphazero/<run> --against mcts:10000 gnugo:10 --episodes 100
 """
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
 from PIL import Image
 
-from envs.atari import HUMANS, Atari
+from envs.atari import HUMANS
 from envs.go.position import Position
 from experiments.control import worlds
 from experiments.go import match
@@ -33,6 +34,8 @@ class Config:
     path: Annotated[Path, tyro.conf.Positional]
     """run or agent folder; of an agent that plays Go also alphazero:NAME, and both with :SIMULATIONS; of an
     AlphaGo also :VARIANT"""
+    others: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """further agents that play episodes: a table of all is printed"""
     episodes: Annotated[int, AtLeast(1)] = 30
     """episodes to play; of an agent that plays Go, games against each opponent"""
     against: tuple[str, ...] = ()
@@ -54,26 +57,53 @@ class Config:
     json: bool = False
     """print one JSON object, or one for each match"""
     video: Path | None = None
-    """write one game of at most 18,000 frames as a video (needs the extra `video`)"""
+    """write one episode, of an Atari game at most 18,000 frames, as a video (needs the extra `video`)"""
     picture: Path | None = None
     """write a PNG of what an AlphaZero's network and search say after 1 and 8 moves of its own"""
 
 
 def main(cfg: Config) -> dict:
-    """Evaluate and print; returns what `--json` prints (of matches by opponent)."""
+    """Evaluate and print; returns what `--json` prints (of matches by opponent, of several agents by path)."""
     check_bounds(cfg)
+    if cfg.others:
+        return several(cfg)
     found = agent_folder(str(cfg.path))
     if agent_info(found.folder if found else cfg.path).get("kind") in ("alphazero", "alphago"):
         return matches(cfg)
     if cfg.against or cfg.picture:
         raise ValueError(f"{cfg.path} plays episodes, not Go: leave --against and --picture out")
+    out = play(cfg)
+    print(json.dumps(out) if cfg.json else _text(out))
+    return out
+
+
+def several(cfg: Config) -> dict[str, dict]:
+    """Evaluate each agent over the same episodes' seeds, and print a table."""
+    if cfg.video or cfg.picture or cfg.against:
+        raise ValueError("--video, --picture and --against are for one agent at a time")
+    out = {str(path): play(replace(cfg, path=path, others=())) for path in (cfg.path, *cfg.others)}
+    if cfg.json:
+        for path, row in out.items():
+            print(json.dumps({"agent": path} | row))
+        return out
+    width = max(map(len, out))
+    print(f"{'agent':<{width}}  {'game':<24}{'score':>10}{'95 % interval':>22}{'median':>10}{'episodes':>10}")
+    for path, row in sorted(out.items(), key=lambda item: (item[1]["game"], -item[1]["mean"])):
+        interval = "{:.2f} to {:.2f}".format(*row["interval_95"])
+        numbers = f"{row['mean']:>10.2f}{interval:>22}{row['median']:>10.1f}{row['episodes']:>10}"
+        print(f"{path:<{width}}  {row['game']:<24}{numbers}")
+    return out
+
+
+def play(cfg: Config) -> dict:
+    """Whole episodes of the agent at cfg.path, and a video if one is asked for."""
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
     agent, info = load_agent(cfg.path, device)
     game, trained = info["env"]["game"], info["env"]["protocol"]
     if cfg.env and (game if cfg.env == game else worlds.full_name(cfg.env)) != game:
         raise ValueError(f"{cfg.path} is an agent for {game}, not for {cfg.env}: it has other actions and pictures")
     protocol = cfg.protocol or trained
-    for name in ("protocol", "max_frames", "video"):
+    for name in ("protocol", "max_frames"):
         if getattr(cfg, name) is not None and not worlds.is_atari(game):
             raise ValueError(f"{flag(name)} is for the Atari emulator; {game} has none of it")
     epsilon = worlds.evaluation_epsilon(game, protocol) if cfg.epsilon is None else cfg.epsilon
@@ -89,9 +119,10 @@ def main(cfg: Config) -> dict:
         max_frames=cfg.max_frames,
         flicker=info["env"].get("flicker"),
         size=agent.obs_shape[-1],
+        options=info["env"].get("options"),
     )
     rng = np.random.default_rng(cfg.seed)
-    scores = episodes(lambda obs, first: agent.act(obs, epsilon, rng, first), envs, cfg.episodes)
+    scores = episodes(lambda obs, first: agent.act(obs, epsilon, rng, first, envs.mask), envs, cfg.episodes)
     low, high = scores.interval()
     normalised = worlds.normalised(game, scores.mean)
     out = {
@@ -110,10 +141,11 @@ def main(cfg: Config) -> dict:
         "trained_frames": info["trained"]["frames"],
         "seed": cfg.seed,
     }
-    print(json.dumps(out) if cfg.json else _text(out))
     if cfg.video:
+        from experiments.recording import record
+
         score = record(agent, info["env"], protocol, epsilon, cfg.seed, cfg.video, cfg.max_frames)
-        print(f"wrote {cfg.video}: one game, score {score:g}", file=sys.stderr)
+        print(f"wrote {cfg.video}: one episode, score {score:g}", file=sys.stderr)
     return out
 
 
@@ -136,43 +168,14 @@ def matches(cfg: Config) -> dict[str, dict]:
     }
 
 
-def record(
-    agent: Any, env: dict[str, Any], protocol: str, epsilon: float, seed: int, path: Path, max_frames: int | None = None
-) -> float:
-    """Write one game as a video; returns its score. A second emulator draws: same seed, same actions, in colour."""
-    try:
-        import imageio.v2 as imageio
-
-        writer = imageio.get_writer(path, fps=15, macro_block_size=2)
-    except ImportError as error:
-        raise ModuleNotFoundError("videos need the extra `video`: pip install -e '.[video]'") from error
-    frames = max_frames or 18_000
-    player = worlds.make(
-        env["game"], 1, seed=seed, protocol=protocol, training=False, max_frames=frames, flicker=env.get("flicker")
-    )
-    camera = Atari(
-        env["game"], 1, protocol=protocol, training=False, seed=seed, max_frames=frames, color_size=(210, 160)
-    )
-    obs, _ = player.reset(), camera.reset()
-    rng, first, last = np.random.default_rng(seed), np.ones(1, bool), False
-    with writer:
-        while not last:
-            actions = agent.act(obs, epsilon, rng, first)
-            step, seen = player.step(actions), camera.step(actions)
-            assert seen.r_t[0] == step.r_t[0], "the emulator that draws has left the one that is played"
-            writer.append_data(seen.obs[0, -1])
-            obs, first, last = step.obs, step.first, bool(step.last[0])
-    return float(step.score[0])
-
-
 def _text(out: dict) -> str:
     low, high = out["interval_95"]
     lines = [f"{out['game']}, protocol {out['protocol']}, epsilon {out['epsilon']:g}, {out['episodes']} episodes"]
     lines.append(f"  raw score {out['mean']:.2f}, 95 % interval {low:.2f} to {high:.2f}, median {out['median']:.1f}")
-    for column in HUMANS:
+    for column in HUMANS if worlds.is_atari(out["game"]) else ():
         value = out[f"normalised_by_{column}"]
         lines.append(f"  normalised by {column}: " + ("no published human score" if value is None else f"{value:.3f}"))
-    if out["ended_by_frame_cap"]:
+    if out["ended_by_frame_cap"] and worlds.is_atari(out["game"]):
         lines.append(f"  {out['ended_by_frame_cap']} episodes were ended by the frame cap: the agent may hang there")
     lines.append(f"  {out['mean_length']:.0f} steps an episode, {out['steps_per_second']:.0f} steps/s")
     return "\n".join(lines)

@@ -21,14 +21,16 @@ from rlkit.config import AtLeast
 class Config:
     """Measure speed. Peers (the extra `bench`) run in turns with ours."""
 
-    what: Annotated[Literal["alphago", "dqn", "go", "neighbours", "nn", "search"], tyro.conf.Positional] = "dqn"
+    what: Annotated[Literal["alphago", "control", "dqn", "go", "neighbours", "nn", "search"], tyro.conf.Positional] = (
+        "dqn"
+    )
     """what is measured"""
     against: Path | None = None
     """another checkout of this project: rows in turns with its own, without peers; exit status 1: one is slower here"""
     json: bool = False
     """one JSON object a line instead of a table"""
     env: str = "pong"
-    """game that dqn plays"""
+    """game that dqn plays, or the only one of control"""
     rounds: Annotated[int, AtLeast(1)] = 5
     """turns of each row; medians are reported. With --against at least 15"""
     seconds: Annotated[float, AtLeast(0.01)] = 6.0

@@ -127,9 +127,10 @@ def make(
     flicker: float | None = None,
     size: int = 36,
     options: dict[str, Any] | None = None,
+    render: bool = False,
 ) -> VectorEnv:
-    """The world of a known name; protocol, training, threads and max_frames are Atari's, size is Catch's, options those
-    of envs/gymnasium.py.
+    """The world of a known name; protocol, training, threads and max_frames are Atari's, size is Catch's, options and
+    render (it can draw itself) those of envs/gymnasium.py.
 
     flicker: hand out single frames, blank with this probability. Raises ValueError, ModuleNotFoundError.
     """
@@ -142,7 +143,7 @@ def make(
     elif is_gymnasium(game):
         from envs.gymnasium import Gymnasium, Options
 
-        envs = Gymnasium(game, num_envs, options=Options(**options or {}), seed=seed)
+        envs = Gymnasium(game, num_envs, options=Options(**options or {}), seed=seed, render=render)
     elif is_atari(game):
         from envs.atari import Atari
 

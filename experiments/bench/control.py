@@ -1,0 +1,212 @@
+"""DQN on vectors against Stable-Baselines3's with RL Zoo's tuned settings: final scores, and how soon they are reached.
+
+python -m experiments bench control --json --rounds 5        # five seeds of each, in turns; hours on one core
+python -m experiments bench control --env CartPole-v1 --rounds 1
+
+Both have RL Zoo's number of steps, one thread, and the same evaluation: EPISODES greedy episodes every `every` steps,
+whose seconds are not counted. "Soon" is the seconds from the first step to the first of two evaluations in a row at the
+mark. The score is that of 100 greedy episodes with other seeds, of the agent as it is at the end; ours is loaded from
+its folder.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from envs.gymnasium import Gymnasium
+from experiments.bench.turns import Config, report
+from experiments.control import dqn
+from experiments.control.dqn_presets import PRESETS, after
+from experiments.go.players import load_agent
+from rlkit import runtime
+from rlkit.evaluate import bootstrap_interval, episodes
+from rlkit.run import Run
+
+EPISODES, SCORED = 10, 100
+EVALUATED, SCORED_WITH = 1_000_000, 2_000_000
+"""seeds of evaluations, and of the final score, less the run's own"""
+
+
+class Task(NamedTuple):
+    steps: int
+    every: int
+    mark: float
+    zoo: dict[str, Any]
+    """RL Zoo 2.9.2, hyperparams/dqn.yml"""
+    agent: dict[str, Any] = {}
+    trainer: dict[str, Any] = {}
+    more: dict[str, Any] = {}
+    """ours, where it is not the preset `classic`"""
+
+
+FOUR = {
+    "learning_rate": 6.3e-4,
+    "batch_size": 128,
+    "buffer_size": 50_000,
+    "learning_starts": 0,
+    "target_update_interval": 250,
+    "train_freq": 4,
+    "gradient_steps": -1,
+    "exploration_fraction": 0.12,
+    "exploration_final_eps": 0.1,
+}
+TASKS = {
+    "CartPole-v1": Task(
+        50_000,
+        2_500,
+        475,
+        {
+            "learning_rate": 2.3e-3,
+            "batch_size": 64,
+            "buffer_size": 100_000,
+            "learning_starts": 1_000,
+            "target_update_interval": 10,
+            "train_freq": 256,
+            "gradient_steps": 128,
+            "exploration_fraction": 0.16,
+            "exploration_final_eps": 0.04,
+        },
+    ),
+    "Acrobot-v1": Task(100_000, 5_000, -100, FOUR),
+    "MountainCar-v0": Task(
+        120_000,
+        5_000,
+        -120,
+        {
+            "learning_rate": 4e-3,
+            "batch_size": 128,
+            "buffer_size": 10_000,
+            "learning_starts": 1_000,
+            "gamma": 0.98,
+            "target_update_interval": 600,
+            "train_freq": 16,
+            "gradient_steps": 8,
+            "exploration_fraction": 0.2,
+            "exploration_final_eps": 0.07,
+        },
+    ),
+    "LunarLander-v3": Task(100_000, 5_000, 200, FOUR),
+}
+
+
+class Clock:
+    """Seconds and steps of one learner, evaluations taken out; `soon`, once two in a row have reached the mark."""
+
+    def __init__(self, env: str, task: Task, seed: int, greedy: Callable[[NDArray], NDArray]):
+        self.task, self.greedy, self.due = task, greedy, task.every
+        self.envs = Gymnasium(env, EPISODES, seed=EVALUATED + seed)
+        self.began, self.out, self.reached, self.soon, self.total = time.perf_counter(), 0.0, 0.0, 0.0, 0.0
+        self.scores: list[float] = []
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.began - self.out
+
+    def look(self, steps: int) -> None:
+        """Evaluate where it is due."""
+        if steps < self.due:
+            return
+        now = self.seconds
+        self.due += self.task.every
+        self.scores.append(episodes(lambda obs, first: self.greedy(obs), self.envs, EPISODES).mean)
+        self.out += self.seconds - now
+        self.total = self.seconds
+        if self.scores[-1] < self.task.mark:
+            self.reached = 0.0
+        elif not self.reached:
+            self.reached = now
+        elif not self.soon:
+            self.soon = self.reached
+
+
+def final(env: str, seed: int, greedy: Callable[[NDArray], NDArray]) -> float:
+    envs = Gymnasium(env, 20, seed=SCORED_WITH + seed)
+    return episodes(lambda obs, first: greedy(obs), envs, SCORED).mean
+
+
+def ours(env: str, task: Task, seed: int) -> tuple[Clock, float]:
+    """(its clock at the end, the score of the agent that the run saved)."""
+    never: dict[str, Any] = {"eval_every": 10**9, "eval_episodes": 1}
+    settings: dict[str, Any] = {"env": env, "seed": seed, "frames": task.steps, "threads": 1, "device": "cpu"}
+    trainer = task.trainer | {"progress": False}
+    cfg = after(PRESETS["classic"], "classic", task.agent, trainer, **task.more, **settings, **never)
+    run = Run(cfg, "dqn")
+
+    @torch.inference_mode()
+    def greedy(obs: NDArray) -> NDArray:
+        assert run.trainer
+        return run.trainer.averaged(torch.from_numpy(obs)).argmax(1).numpy()
+
+    clock = Clock(env, task, seed, greedy)
+    for _ in dqn.learn(cfg, run):
+        assert run.trainer
+        clock.look(int(run.trainer.clock[1]()))
+    clock.look(task.steps)
+    assert run.folder
+    agent, _ = load_agent(run.folder)
+    return clock, final(env, seed, agent.act)
+
+
+def theirs(env: str, task: Task, seed: int) -> tuple[Clock, float]:
+    import gymnasium
+    from stable_baselines3 import DQN
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    model = DQN(
+        "MlpPolicy", gymnasium.make(env), seed=seed, device="cpu", policy_kwargs={"net_arch": [256, 256]}, **task.zoo
+    )
+
+    def greedy(obs: NDArray) -> NDArray:
+        return model.predict(obs[:, 0], deterministic=True)[0]
+
+    clock = Clock(env, task, seed, greedy)
+
+    class Looks(BaseCallback):
+        def _on_step(self) -> bool:
+            clock.look(self.num_timesteps)
+            return True
+
+    model.learn(task.steps, callback=Looks())
+    return clock, final(env, seed, greedy)
+
+
+def main(cfg: Config) -> None:
+    """Each seed of each environment, ours and theirs in turns; rows of scores, of seconds and of steps a second."""
+    tasks = {cfg.env: TASKS[cfg.env]} if cfg.env in TASKS else TASKS
+    runtime.setup(1, "cpu", 1)
+    for env, task in tasks.items():
+        rows: dict[str, list[tuple[float, float, float]]] = {"ours": [], "SB3": []}
+        for seed in range(1, cfg.rounds + 1):
+            for name, learner in (("ours", ours), ("SB3", theirs)):
+                runtime.seed_everything(seed)
+                with tempfile.TemporaryDirectory() as folder, working_in(Path(folder)):
+                    clock, score = learner(env, task, seed)
+                rows[name].append((score, clock.soon or np.inf, task.steps / clock.total))
+                report(cfg, f"{env} {name} seed {seed}: score", score, "")
+                report(cfg, f"{env} {name} seed {seed}: soon", clock.soon or float("nan"), f"s of {clock.total:.1f}")
+        mine, peer = (np.array(rows[name]) for name in ("ours", "SB3"))
+        for name, values in (("ours", mine), ("SB3", peer)):
+            low, high = bootstrap_interval(values[:, 0]) if cfg.rounds > 1 else (np.nan, np.nan)
+            report(cfg, f"{env} {name}: score, {low:.1f} to {high:.1f}", values[:, 0].mean(), "")
+        for column, what in ((1, "seconds to the mark"), (2, "env steps/s")):
+            a, b = np.median(mine[:, column]), np.median(peer[:, column])
+            report(cfg, f"{env}: {what}", float(a), "", "SB3", float(b))
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """The current folder, until the end of the block."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
