@@ -54,10 +54,10 @@ def parse(command: Any, args: list[str] | None = None) -> Any:
     """The configuration that a command line asks for."""
     import tyro
 
-    from rlkit import run
+    from rlkit import command_line
 
     if hasattr(command, "PRESETS"):
-        return run.parse(command.PRESETS, args)
+        return command_line.parse(command.PRESETS, args)
     return tyro.cli(command.Config, args=args)
 
 
@@ -81,11 +81,11 @@ def main() -> None:
     if name not in MODULES:
         close = difflib.get_close_matches(name, MODULES, 1)
         sys.exit(f"error: there is no command {name!r}{f'; {close[0]}?' if close else ''}\n\n{overview()}")
-    from rlkit import run
+    from rlkit import command_line
 
     sys.argv = [f"lecture-rl {name}", *sys.argv[2:]]
     command = load(name)
-    run.cli(command.main, lambda: parse(command))
+    command_line.cli(command.main, lambda: parse(command))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a user can mend: `run.cli` shows these as one line. Free of torch, so that small programs start at once."""
+"""What a user can mend: a command shows these as one line. Free of torch, so that small programs start at once."""
 
 
 class DamagedFile(Exception):

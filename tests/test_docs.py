@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments import __main__ as experiments
-from rlkit import config, run
+from rlkit import command_line, config
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -39,7 +39,9 @@ def commands():
 
 @pytest.mark.slow
 def test_command_lines_are_understood(commands, monkeypatch):
-    monkeypatch.setattr(run, "load_config", lambda kind, run_dir: kind())  # the runs that they name are not there
+    monkeypatch.setattr(
+        command_line, "load_config", lambda kind, run_dir: kind()
+    )  # the runs that they name are not there
     assert len(WRITTEN) > 50
     wrong = []
     for (path, text), (name, *flags) in WRITTEN.items():

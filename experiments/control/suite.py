@@ -27,10 +27,11 @@ from experiments.control import suite_runs as suite
 from experiments.control import worlds as games
 from experiments.control.suite_runs import Run, Suite
 from rlkit import processes
+from rlkit.command_line import parse
 from rlkit.config import AtLeast, Fixed, check_bounds
 from rlkit.files import read_json, write_atomically
 from rlkit.logger import say
-from rlkit.run import command, open_run, parse
+from rlkit.run import command, open_run
 
 
 @dataclass

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rlkit import processes, run, signals
+from rlkit import command_line, processes, signals
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -65,20 +65,20 @@ def test_a_signal_interrupts_once_and_gives_the_status(name, handlers, capsys):
 
     for finish in (list, interrupted):
         with pytest.raises(SystemExit) as end:
-            run.cli(main, lambda finish=finish: finish)
+            command_line.cli(main, lambda finish=finish: finish)
         assert end.value.code == 128 + getattr(signal, name) and handlers()
     assert capsys.readouterr().err == "stopped\n"  # the first has said what it had to say
 
 
 def test_what_is_ignored_stays_ignored(handlers):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-    run.cli(lambda _: say_to_us("SIGHUP"), lambda: None)
+    command_line.cli(lambda _: say_to_us("SIGHUP"), lambda: None)
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_a_thread_sets_no_handlers(handlers):
     done = []
-    thread = threading.Thread(target=lambda: run.cli(lambda _: done.append(handlers()), lambda: None))
+    thread = threading.Thread(target=lambda: command_line.cli(lambda _: done.append(handlers()), lambda: None))
     thread.start()
     thread.join()
     assert done == [True]
@@ -94,7 +94,7 @@ def test_held_signals_come_at_the_end_of_the_block():
         time.sleep(100)
 
     with pytest.raises(SystemExit) as end:
-        run.cli(main, lambda: None)
+        command_line.cli(main, lambda: None)
     assert steps == ["written"] and end.value.code == 143
 
 
@@ -110,7 +110,7 @@ def test_a_process_is_told_to_save_and_waited_for(name, tmp_path):
     thread = threading.Thread(target=stop)
     thread.start()
     with pytest.raises(SystemExit) as end:
-        run.cli(lambda _: processes.run_command("child", [], tmp_path), lambda: None)
+        command_line.cli(lambda _: processes.run_command("child", [], tmp_path), lambda: None)
     thread.join()
     assert end.value.code == 128 + getattr(signal, name) and (tmp_path / "saved").read_text() == "SIGINT"
 

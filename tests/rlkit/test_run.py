@@ -4,7 +4,6 @@ import dataclasses
 import errno
 import json
 import os
-import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlkit import run
+from rlkit import command_line, run
 from rlkit.config import check_bounds, flag, from_dict
 from rlkit.errors import DamagedFile
 from rlkit.run import load_config
@@ -150,7 +149,7 @@ def test_a_resume_that_fails_on_a_full_disk_leaves_the_configuration_whole(train
     monkeypatch.setattr(os, "fsync", full)
     monkeypatch.setattr(Path, "write_bytes", in_place)
     with pytest.raises(SystemExit, match="No space left"):
-        run.cli(train, resume)
+        command_line.cli(train, resume)
     after = load_config(Config, trained)
     assert after.rate in (0.25, 0.75)
     if call == 1:
@@ -167,7 +166,7 @@ def test_a_resume_that_fails_takes_back_only_what_it_changed(trained, monkeypatc
 
     for rate in (0.25, 0.75):
         with pytest.raises(SystemExit, match="error: no"):
-            run.cli(fail, lambda rate=rate: Config(resume=str(trained), rate=rate, few=(3.0,)))
+            command_line.cli(fail, lambda rate=rate: Config(resume=str(trained), rate=rate, few=(3.0,)))
         assert {name: (trained / name).read_bytes() for name in kept} == kept
 
 
@@ -183,55 +182,3 @@ def test_a_start_sweeps_what_a_kill_left(trained):
     (trained / ".config.json.123").touch()
     run.open_run(Config(resume=str(trained)), "toy", "toy")
     assert not (trained / ".config.json.123").exists()
-
-
-# -- what a user can mend ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        MemoryError("Unable to allocate 1 TiB"),
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ...\nand more lines"),
-        TypeError("empty(): Overflow when unpacking long long\nand more"),
-    ],
-)
-def test_too_little_memory_names_the_flags_that_take_it(tmp_path, monkeypatch, error):
-    monkeypatch.chdir(tmp_path)
-
-    def main(cfg):
-        run.open_run(cfg, "toy", "toy")
-        raise error
-
-    with pytest.raises(SystemExit, match=r"error: there is not enough memory: lower --batch-size \(.*") as raised:
-        run.cli(main, Config)
-    assert str(raised.value).count("\n") == 1, "one line, and how to see more"
-    assert not any((tmp_path / "runs" / "toy").iterdir()), "a run that never began"
-
-
-def test_what_filled_the_memory_is_let_go_before_the_run_is_taken_back(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    held, take_back = [], run._take_back
-
-    class Layers(list):
-        pass
-
-    def main(cfg):
-        run.open_run(cfg, "toy", "toy")
-        layers = Layers()
-        held.append(weakref.ref(layers))
-        raise MemoryError
-
-    monkeypatch.setattr(run, "_take_back", lambda: (held.append(held[0]()), take_back()))
-    with pytest.raises(SystemExit, match="not enough memory"):
-        run.cli(main, Config)
-    assert held[1] is None and not any((tmp_path / "runs" / "toy").iterdir())
-
-
-def test_other_errors_of_torch_are_shown_whole():
-    def main(cfg):
-        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-
-    with pytest.raises(RuntimeError, match="mat1"):
-        run.cli(main, Config)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlkit import checkpoint, run
+from rlkit import checkpoint, command_line
 from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
 from rlkit.schedule import Schedule
 from rlkit.trainer import TrainConfig, Trainer
@@ -341,7 +341,7 @@ def test_a_disk_that_is_full_for_the_events_is_told_once_in_one_line(tmp_path, m
     with pytest.raises(
         SystemExit, match=r"error: could not write step \d+: .*No space left.* Free some space, then resume"
     ):
-        run.cli(main, lambda: None)
+        command_line.cli(main, lambda: None)
     assert "Traceback" not in capfd.readouterr().err
 
 

@@ -21,9 +21,10 @@ from envs.tictactoe import TicTacToe
 from experiments.alphago import rl as alphago_rl
 from experiments.alphago import stages
 from rlkit.checkpoint import load_agent_files
+from rlkit.command_line import parse
 from rlkit.config import check_bounds
 from rlkit.errors import NonFiniteLoss
-from rlkit.run import load_config, parse
+from rlkit.run import load_config
 from rlkit.trainer import TrainConfig, Trainer
 
 GO5 = Go(5, komi=0.5)

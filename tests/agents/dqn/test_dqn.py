@@ -16,14 +16,15 @@ from experiments import evaluate
 from experiments.control import dqn as dqn_atari
 from experiments.control.dqn import PRESETS, build
 from experiments.go.players import load_agent
-from rlkit import run, runtime
+from rlkit import command_line, run, runtime
 from rlkit.checkpoint import load_matching, save_agent
+from rlkit.command_line import parse
 from rlkit.errors import DamagedFile
 from rlkit.evaluate import episodes
 from rlkit.logger import EpisodeStats
 from rlkit.nn.convolution import BACKBONES
 from rlkit.nn.heads import Classifier
-from rlkit.run import Run, load_config, parse
+from rlkit.run import Run, load_config
 
 
 def tiny(**kw):
@@ -403,7 +404,7 @@ def test_command_line(tmp_path, monkeypatch, capsys, trained):
     with pytest.raises(ValueError, match="unknown keys: colour"):
         load_config(dqn_atari.Config, tmp_path)
     with pytest.raises(SystemExit, match=r"error: .* is no run"):
-        run.cli(print, lambda: parse(PRESETS, ["--resume", str(tmp_path / "none")]))
+        command_line.cli(print, lambda: parse(PRESETS, ["--resume", str(tmp_path / "none")]))
 
 
 def test_an_agent_that_does_not_fit_its_description_is_refused(trained):

@@ -19,8 +19,9 @@ from experiments.control import pqn as pqn_atari
 from experiments.control.pqn import PRESETS, build
 from rlkit import losses, optim, runtime
 from rlkit.checkpoint import load_agent_files
+from rlkit.command_line import parse
 from rlkit.evaluate import episodes
-from rlkit.run import load_config, parse
+from rlkit.run import load_config
 from rlkit.schedule import Schedule
 
 

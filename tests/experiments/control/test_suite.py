@@ -19,8 +19,9 @@ from experiments.control import suite_runs as suite
 from experiments.control.suite import Config, companions, time_left
 from experiments.control.suite_runs import Run, Suite
 from rlkit import processes
+from rlkit.command_line import parse
 from rlkit.errors import DamagedFile
-from rlkit.run import load_config, parse
+from rlkit.run import load_config
 
 
 def finished(game, seed, score, preset="fast", protocol="nature"):

@@ -17,7 +17,8 @@ from experiments.go import alphazero as alphazero_go
 from experiments.go.matches import play_game
 from experiments.go.players import go_player, load_agent
 from experiments.go.resumable import TextLines
-from rlkit.run import load_config, parse
+from rlkit.command_line import parse
+from rlkit.run import load_config
 from rlkit.trainer import TrainConfig
 
 

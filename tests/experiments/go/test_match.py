@@ -22,7 +22,7 @@ from experiments.go import match
 from experiments.go.match import Config
 from experiments.go.matches import RULES, MatchGame, play_game, play_match, random_openings, summary
 from experiments.go.players import go_player
-from rlkit import run
+from rlkit import command_line
 from rlkit.ratings import wilson_interval
 
 ENGINE = """
@@ -212,7 +212,7 @@ def test_a_signal_ends_with_the_result_so_far(name, tmp_path, capsys):
     sgf = tmp_path / "games.sgf"
     cfg = Config(f"gtp:{shlex.join(a)}", "random", games=6, size=3, openings=0, parallel=1, sgf=sgf)
     with pytest.raises(SystemExit) as end:
-        run.cli(match.main, lambda: cfg)
+        command_line.cli(match.main, lambda: cfg)
     assert end.value.code == 128 + getattr(signal, name)
     assert "interrupted after 1 of 6 games" in capsys.readouterr().out
     assert sgf.read_text().count("(;") == 1 and "RE[W+R]" in sgf.read_text()

@@ -13,11 +13,12 @@ from PIL import Image
 from experiments.supervised import image_data, images
 from experiments.supervised.image_classifier import build, classification_loss, load_classifier, logits_of
 from experiments.supervised.image_pictures import confusion, draw_confusion, draw_filters, draw_mistakes, grid, table
-from rlkit import run
+from rlkit import command_line
 from rlkit.checkpoint import load_agent_files
+from rlkit.command_line import parse
 from rlkit.errors import DamagedFile
 from rlkit.nn.convolution import BACKBONES
-from rlkit.run import load_config, parse
+from rlkit.run import load_config
 from rlkit.trainer import TrainConfig, Trainer
 
 NAMES = [str(digit) for digit in range(10)]
@@ -337,16 +338,16 @@ def test_a_start_that_comes_to_nothing_is_taken_back(tmp_path, monkeypatch, caps
     bad = config()
     bad.trainer.mode = "cudagraph"  # needs a GPU, which only the trainer knows, after the folder is there
     with pytest.raises(SystemExit, match="cudagraph"):
-        run.cli(images.main, lambda: bad)
+        command_line.cli(images.main, lambda: bad)
     assert list((tmp_path / "runs" / "images").iterdir()) == []
     run_dir = images.main(config())
     before = {name: (run_dir / name).read_bytes() for name in ("config.json", "command.txt")}
     with pytest.raises(SystemExit, match="cudagraph"):
-        run.cli(images.main, lambda: replace(bad, resume=str(run_dir)))
+        command_line.cli(images.main, lambda: replace(bad, resume=str(run_dir)))
     assert before == {name: (run_dir / name).read_bytes() for name in before} and (run_dir / "agent").is_dir()
     monkeypatch.setattr(images, "measure", lambda *a: 1 / 0)  # after updates and a checkpoint
     with pytest.raises(ZeroDivisionError):
-        run.cli(images.main, lambda: config(seed=7))
+        command_line.cli(images.main, lambda: config(seed=7))
     (other,) = (tmp_path / "runs" / "images").glob("*__7__*")
     assert list((other / "checkpoints").iterdir())
 
@@ -356,7 +357,7 @@ def test_ctrl_c_is_no_traceback(capsys):
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as end:
-        run.cli(stopped, lambda: None)
+        command_line.cli(stopped, lambda: None)
     assert end.value.code == 130 and capsys.readouterr().err == "stopped\n"
 
 
