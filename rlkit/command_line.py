@@ -21,7 +21,8 @@ import tyro
 from rlkit.config import fields
 from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
 from rlkit.files import write_atomically
-from rlkit.run import RUN_FILES, begun, load_config
+from rlkit.run import RUN_FILES, begun
+from rlkit.saved_config import load_config
 from rlkit.signals import signals_interrupt
 
 C = TypeVar("C")

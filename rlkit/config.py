@@ -6,7 +6,6 @@ class Config(RunConfig):
     \"\"\"transitions in an update\"\"\"
 """
 
-import contextlib
 import dataclasses
 import functools
 import inspect
@@ -15,14 +14,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import tyro
-
-from rlkit.errors import DamagedFile
-
-C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -117,43 +111,6 @@ def check_bounds(cfg: Any) -> None:
                     if bound.high < math.inf:
                         wanted = f"between {bound.low:g} and {bound.high:g}"
                     raise ValueError(f"{name} must be {wanted}, not {x}")
-
-
-def check_fixed(cfg: Any, before: Any, run_dir: Path) -> None:
-    """Raise ValueError where a resumed run would change a fixed field."""
-    for new, old in zip(fields(cfg), fields(before), strict=True):
-        if Fixed in new.marks and new.value != old.value:
-            raise ValueError(f"{new.flag} cannot change when a run goes on: {run_dir} has {old.value}; begin a new run")
-
-
-# -- from plain values -------------------------------------------------------------------------------------------------
-
-
-def from_dict(kind: type[C], values: dict[str, Any], where: str) -> C:
-    """A dataclass (and the dataclasses in it) from plain values. Raises DamagedFile for values of other types than its
-    fields', ValueError for unknown keys.
-    """
-    hints = get_type_hints(kind)
-    if unknown := set(values) - set(hints):
-        raise ValueError(
-            f"{where} has unknown keys: {', '.join(sorted(unknown))}; is it a run of another experiment, or version?"
-        )
-    return kind(**{key: _restored(hints[key], value, f"{where}: {key}") for key, value in values.items()})
-
-
-def _restored(hint: Any, value: Any, where: str) -> Any:
-    """What JSON has for a field of this type."""
-    kind, inner = get_origin(hint), get_args(hint)
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return from_dict(hint, value, where)  # type: ignore[arg-type]
-    if kind is tuple and isinstance(value, list):  # JSON has lists only
-        return tuple(_restored(inner[0], item, where) for item in value)
-    for one in inner if kind in (Union, UnionType) else ():
-        with contextlib.suppress(DamagedFile):
-            return _restored(one, value, where)
-    if type(value) is hint or (hint is float and type(value) is int) or (kind is Literal and value in inner):
-        return value
-    raise DamagedFile(f"{where} cannot be {value!r}")
 
 
 CONFIGS: dict[Path, str] = {}

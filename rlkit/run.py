@@ -10,19 +10,15 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Container
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal
 
-from rlkit.config import CONFIGS, check_bounds, check_fixed, from_dict
-from rlkit.errors import DamagedFile
-from rlkit.files import check_regular, read_bytes, read_json, sweep, write_atomically
+from rlkit.config import CONFIGS, check_bounds
+from rlkit.files import check_regular, read_bytes, sweep, write_atomically
 from rlkit.schedule import Deadline
 
 if TYPE_CHECKING:
     from rlkit.trainer import Trainer
-
-C = TypeVar("C")
 
 
 class Run:
@@ -123,55 +119,6 @@ class Run:
             say(f"{purpose + ':':<{width}} {command(*words)}")
 
 
-RENAMED = {"game": "env", "games": "envs"}
-"""keys of older files"""
-
-
-def load_config(kind: type[C], run_dir: Path) -> C:
-    """The configuration of a run; a lost config.json is written anew from the newest whole checkpoint.
-
-    Raises FileNotFoundError, DamagedFile, and ValueError for keys that `kind` does not have.
-    """
-    path = Path(run_dir) / "config.json"
-    try:
-        return _config_from(kind, read_json(path), path)
-    except (DamagedFile, OSError, ValueError) as error:
-        missing = isinstance(error, FileNotFoundError)
-        if found := _recovered(kind, path, f"{path} is missing" if missing else str(error)):
-            return found
-        raise FileNotFoundError(f"{run_dir} is no run: it has no config.json") if missing else error from None
-
-
-def renamed(values: dict[str, Any], names: Container[str]) -> dict[str, Any]:
-    """The values of a config.json, older ones under the keys that they have now, where those are among `names`."""
-    return {
-        new if name not in names and (new := RENAMED.get(name, name)) in names else name: value
-        for name, value in values.items()
-    }
-
-
-def _config_from(kind: type[C], values: dict[str, Any], path: Path) -> C:
-    values = renamed(values, get_type_hints(kind))
-    values.pop("threads_in_use", None)
-    return from_dict(kind, values, str(path))
-
-
-def _recovered(kind: type[C], path: Path, why: str) -> C | None:
-    """Write config.json anew from a checkpoint of its run, and say so; None where none has a fitting one."""
-    from rlkit.checkpoint import checkpoints, load_checkpoint  # torch comes with it
-    from rlkit.logger import say
-
-    for folder in [*path.parent.glob("checkpoints"), *path.parent.glob("*/checkpoints")]:
-        for saved in checkpoints(folder):
-            with contextlib.suppress(DamagedFile, ValueError):
-                if text := load_checkpoint(saved).get("config"):
-                    cfg = _config_from(kind, json.loads(text), saved)
-                    write_atomically(path, text.encode())
-                    say(f"{why}; written anew from {saved}")
-                    return cfg
-    return None
-
-
 begun: list[tuple[Path, float, dict[str, bytes] | None]] = []
 """runs of this process: folder, when, and its files before it went on with them (None: there was no folder)"""
 RUN_FILES = ("config.json", "command.txt", "data.json")
@@ -188,6 +135,8 @@ def open_run(cfg: Any, command: str, name: str, data: Any = None) -> Path:
 
     kept = None
     if cfg.resume:
+        from rlkit.saved_config import check_fixed, load_config  # a new run reads none
+
         folder = Path(cfg.resume)
         before = load_config(type(cfg), folder)
         kept = {file: read_bytes(folder / file) for file in RUN_FILES if (folder / file).exists()}

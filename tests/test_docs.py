@@ -39,9 +39,8 @@ def commands():
 
 @pytest.mark.slow
 def test_command_lines_are_understood(commands, monkeypatch):
-    monkeypatch.setattr(
-        command_line, "load_config", lambda kind, run_dir: kind()
-    )  # the runs that they name are not there
+    # The runs that they name are not there.
+    monkeypatch.setattr(command_line, "load_config", lambda kind, run_dir: kind())
     assert len(WRITTEN) > 50
     wrong = []
     for (path, text), (name, *flags) in WRITTEN.items():

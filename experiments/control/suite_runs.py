@@ -25,11 +25,10 @@ from numpy.typing import NDArray
 from envs.atari import FRAME_SKIP, HUMANS
 from experiments.control.curves import curve
 from experiments.control.worlds import normalised
-from rlkit.config import from_dict
 from rlkit.errors import DamagedFile
 from rlkit.files import read_json
 from rlkit.logger import say
-from rlkit.run import renamed
+from rlkit.saved_config import from_dict, renamed
 
 Cell = tuple[str, str, int]
 """preset, game, seed"""

@@ -16,7 +16,7 @@ from rlkit import checkpoint
 from rlkit.errors import NonFiniteLoss, SaveFailed
 from rlkit.interleave import interleave
 from rlkit.logger import Timer
-from rlkit.run import load_config
+from rlkit.saved_config import load_config
 from rlkit.trainer import Trainer
 
 

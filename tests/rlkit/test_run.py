@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from rlkit import command_line, run
-from rlkit.config import check_bounds, flag, from_dict
+from rlkit.config import check_bounds, flag
 from rlkit.errors import DamagedFile
-from rlkit.run import load_config
+from rlkit.saved_config import from_dict, load_config
 from rlkit.trainer import TrainConfig, Trainer
 
 

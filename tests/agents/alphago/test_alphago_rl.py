@@ -24,7 +24,7 @@ from rlkit.checkpoint import load_agent_files
 from rlkit.command_line import parse
 from rlkit.config import check_bounds
 from rlkit.errors import NonFiniteLoss
-from rlkit.run import load_config
+from rlkit.saved_config import load_config
 from rlkit.trainer import TrainConfig, Trainer
 
 GO5 = Go(5, komi=0.5)

@@ -24,7 +24,7 @@ from experiments.alphago import value as alphago_value
 from rlkit.checkpoint import load_agent_files
 from rlkit.command_line import parse
 from rlkit.errors import DamagedFile
-from rlkit.run import load_config
+from rlkit.saved_config import load_config
 from rlkit.trainer import TrainConfig
 
 GO4 = Go(4, komi=0.5)

@@ -24,7 +24,8 @@ from rlkit.evaluate import episodes
 from rlkit.logger import EpisodeStats
 from rlkit.nn.convolution import BACKBONES
 from rlkit.nn.heads import Classifier
-from rlkit.run import Run, load_config
+from rlkit.run import Run
+from rlkit.saved_config import load_config
 
 
 def tiny(**kw):

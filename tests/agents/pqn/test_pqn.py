@@ -21,7 +21,7 @@ from rlkit import losses, optim, runtime
 from rlkit.checkpoint import load_agent_files
 from rlkit.command_line import parse
 from rlkit.evaluate import episodes
-from rlkit.run import load_config
+from rlkit.saved_config import load_config
 from rlkit.schedule import Schedule
 
 

@@ -23,7 +23,7 @@ from experiments.go.players import load_agent
 from rlkit import losses, runtime
 from rlkit.evaluate import episodes
 from rlkit.replay import CHUNK_BYTES
-from rlkit.run import load_config
+from rlkit.saved_config import load_config
 from rlkit.sequences import SequenceReplay
 
 CORES = ("none", "rnn", "lstm", "gru", "transformer")

@@ -21,7 +21,7 @@ from experiments.control.suite_runs import Run, Suite
 from rlkit import processes
 from rlkit.command_line import parse
 from rlkit.errors import DamagedFile
-from rlkit.run import load_config
+from rlkit.saved_config import load_config
 
 
 def finished(game, seed, score, preset="fast", protocol="nature"):

@@ -18,7 +18,7 @@ from experiments.go.matches import play_game
 from experiments.go.players import go_player, load_agent
 from experiments.go.resumable import TextLines
 from rlkit.command_line import parse
-from rlkit.run import load_config
+from rlkit.saved_config import load_config
 from rlkit.trainer import TrainConfig
 
 

@@ -31,7 +31,7 @@ from rlkit.data import Batches, windows
 from rlkit.errors import DamagedFile
 from rlkit.nn.language import CoreLanguageModel
 from rlkit.nn.recurrent import Recurrent
-from rlkit.run import load_config
+from rlkit.saved_config import load_config
 from rlkit.trainer import Trainer
 
 DATA = Path(os.environ.get("RLKIT_DATA", Path(__file__).parents[4] / "shared" / "data")) / "ml"

@@ -24,7 +24,7 @@ from rlkit import runtime
 from rlkit.checkpoint import save_agent
 from rlkit.data import Batches, padded, pairs
 from rlkit.errors import DamagedFile
-from rlkit.run import load_config
+from rlkit.saved_config import load_config
 from rlkit.trainer import TrainConfig, Trainer
 
 MODELS = ["rnn", "attention", "transformer"]

@@ -18,7 +18,7 @@ from rlkit.checkpoint import load_agent_files
 from rlkit.command_line import parse
 from rlkit.errors import DamagedFile
 from rlkit.nn.convolution import BACKBONES
-from rlkit.run import load_config
+from rlkit.saved_config import load_config
 from rlkit.trainer import TrainConfig, Trainer
 
 NAMES = [str(digit) for digit in range(10)]
