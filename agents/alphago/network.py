@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlkit import losses
+from rlkit import policy_losses
 from rlkit.nn.board import PlainTower
 
 
@@ -89,7 +89,7 @@ def reinforce_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, 
     -1/n sum_i sum_t log p(a_t^i | s_t^i) (z_t^i - v(s_t^i)), and "entropy" in nats a move.
     """
     logits = model(batch["planes"]).masked_fill(~batch["legal"], -torch.inf)
-    loss = losses.reinforce(logits, batch["action"], batch["advantage"]).sum() / batch["games"][0]
+    loss = policy_losses.reinforce(logits, batch["action"], batch["advantage"]).sum() / batch["games"][0]
     logp = logits.detach().log_softmax(1)
     entropy = -(logp.exp() * logp.masked_fill(~batch["legal"], 0)).sum(1).mean()
     return loss, {"entropy": entropy}

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlkit import losses
+from rlkit import policy_losses
 from rlkit.nn.board import BOARD_BACKBONES, global_pool
 
 AUXILIARY = ("ownership", "score", "reply")
@@ -104,7 +104,7 @@ def alphazero_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, 
     """
     mask = batch.get("mask")
     out = model(batch["planes"], mask)
-    policy, value = losses.policy_value(out["policy"], out["value"], batch["policy"], batch["value"])
+    policy, value = policy_losses.policy_value(out["policy"], out["value"], batch["policy"], batch["value"])
     by_head = {"policy": policy.mean(), "value": value.mean()}
     if "ownership" in out:
         error = _mean((out["ownership"] - batch["ownership"]).square(), mask)
@@ -112,7 +112,7 @@ def alphazero_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, 
     if "score" in out:
         by_head["score"] = _mean_over(batch["known"], (out["score"] - batch["score"]).square())
     if "reply" in out:
-        error = losses.cross_entropy(out["reply"], batch["reply"])
+        error = policy_losses.cross_entropy(out["reply"], batch["reply"])
         by_head["reply"] = _mean_over(batch["reply"].any(1), error)
     loss = torch.stack([WEIGHTS[name] * mean for name, mean in by_head.items()]).sum()
     return loss, by_head

@@ -20,7 +20,7 @@ from agents.dqn.agent import allowed, epsilon_greedy
 from agents.pqn.agent import PQN
 from rlkit.errors import ExperienceFailed
 from rlkit.logger import EpisodeStats, Timer
-from rlkit.losses import lambda_returns
+from rlkit.returns import lambda_returns
 from rlkit.schedule import Schedule
 
 

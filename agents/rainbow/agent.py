@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from agents.dqn.agent import DQN, Batch, allowed, td_errors
 from agents.rainbow.config import RainbowConfig
 from agents.rainbow.network import RainbowNetwork
-from rlkit import losses
+from rlkit import losses, policy_losses
+from rlkit.distribution_losses import project, quantile_regression
 
 Learned = tuple[Tensor, Tensor, Tensor]
 
@@ -48,8 +49,8 @@ def categorical(cfg: RainbowConfig, target: RainbowNetwork, model: RainbowNetwor
         probs_t = target.z(batch["s_t"]).softmax(-1)
         a_t = greedy(cfg, model, batch, (probs_t * support).sum(-1))
         z = batch["r_t"][:, None] + batch["discount_t"][:, None] * support
-        probs = losses.project(z, probs_t[rows, a_t], support)
-    loss = losses.cross_entropy(logits[rows, batch["a_tm1"]], probs)
+        probs = project(z, probs_t[rows, a_t], support)
+    loss = policy_losses.cross_entropy(logits[rows, batch["a_tm1"]], probs)
     # The priority is KL, 0 where there is nothing left to learn (Hessel et al. 2018), and the gradient's the same.
     kl = (loss + torch.special.xlogy(probs, probs).sum(1)).clamp(min=0)
     return loss, kl, (logits.softmax(-1) * support).sum(-1)
@@ -67,7 +68,7 @@ def quantiles(cfg: RainbowConfig, target: RainbowNetwork, model: RainbowNetwork,
             z_t = (pi_t[..., None] * (z_t + soft_t[..., None])).sum(1)
         else:
             r_t, z_t = batch["r_t"], z_t[rows, greedy(cfg, model, batch, z_t.mean(-1))]
-    loss = losses.quantile_regression(z_tm1[rows, a_tm1], tau, r_t[:, None] + batch["discount_t"][:, None] * z_t)
+    loss = quantile_regression(z_tm1[rows, a_tm1], tau, r_t[:, None] + batch["discount_t"][:, None] * z_t)
     return loss, loss, z_tm1.mean(-1)
 
 
@@ -88,8 +89,8 @@ def greedy(cfg: RainbowConfig, model: RainbowNetwork, batch: Batch, q_t: Tensor)
 def soft_step(target: RainbowNetwork, batch: Batch, q_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(the reward with Munchausen's bonus [B], pi of the next actions [B, A], what is added to their values [B, A])."""
     q_tm1, q_t = allowed(target(batch["s_tm1"]), batch.get("mask_tm1")), allowed(q_t, batch.get("mask_t"))
-    logp_tm1, logp = (losses.soft_policy(q, TEMPERATURE) for q in (q_tm1, q_t))
-    bonus = losses.munchausen(logp_tm1, batch["a_tm1"], TEMPERATURE)
+    logp_tm1, logp = (policy_losses.soft_policy(q, TEMPERATURE) for q in (q_tm1, q_t))
+    bonus = policy_losses.munchausen(logp_tm1, batch["a_tm1"], TEMPERATURE)
     return batch["r_t"] + ALPHA * bonus, logp.exp(), -TEMPERATURE * logp
 
 

@@ -20,6 +20,7 @@ from rlkit.config import AtLeast, Between
 from rlkit.nn.convolution import torso
 from rlkit.nn.cores import CORES
 from rlkit.nn.heads import DuelingHead, LinearHead
+from rlkit.returns import n_step_targets, rescale, unscale
 
 State = tuple[Tensor, ...]
 PRIORITY_OF_GREATEST = 0.9
@@ -160,9 +161,9 @@ class RecurrentDQN(DQN):
             mask = batch["mask"][:, burn_in:] if "mask" in batch else None
             a_t = allowed(q if cfg.double else q_target, mask).argmax(2, keepdim=True)
             v = q_target.gather(2, a_t).squeeze(2)
-            v = losses.unscale(v) if cfg.rescale else v
-            target = losses.n_step_targets(r_t, discount_t, v, last, cfg.n_step)
-            target = losses.rescale(target) if cfg.rescale else target
+            v = unscale(v) if cfg.rescale else v
+            target = n_step_targets(r_t, discount_t, v, last, cfg.n_step)
+            target = rescale(target) if cfg.rescale else target
         learned = ~last[:, : target.shape[1]]
         td_error = (target - q.gather(2, a[:, :, None]).squeeze(2)[:, : target.shape[1]]) * learned
         count = learned.sum(1).clamp(min=1)

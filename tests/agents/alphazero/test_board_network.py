@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from agents.alphazero.network import BoardNetwork, alphazero_loss
-from rlkit.losses import cross_entropy
 from rlkit.nn.board import BOARD_BACKBONES, global_pool
+from rlkit.policy_losses import cross_entropy
 
 BACKBONES = list(BOARD_BACKBONES)
 HEADS = ["ownership", "score", "reply"]

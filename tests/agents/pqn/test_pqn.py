@@ -17,7 +17,7 @@ from agents.pqn.experience import Experience
 from envs.catch import Catch
 from experiments.control import pqn as pqn_atari
 from experiments.control.pqn import PRESETS, build
-from rlkit import losses, optim, runtime
+from rlkit import optim, returns, runtime
 from rlkit.checkpoint import load_agent_files
 from rlkit.command_line import parse
 from rlkit.evaluate import episodes
@@ -60,17 +60,17 @@ def test_lambda_returns_by_hand():
     r_t, discount_t, v_t = column(1.0, 2.0, 3.0), column(0.5, 0.0, 0.5), column(10.0, 20.0, 30.0)
     # the last rests on its value, 3 + .5 30; the terminal keeps its reward; the first mixes value and return
     expected = column(1 + 0.5 * (0.75 * 10 + 0.25 * 2), 2.0, 18.0)
-    torch.testing.assert_close(losses.lambda_returns(r_t, discount_t, v_t, 0.25), expected)
+    torch.testing.assert_close(returns.lambda_returns(r_t, discount_t, v_t, 0.25), expected)
 
 
 def test_lambda_0_is_one_step_q_learning_and_lambda_1_sums_rewards():
     r_t, discount_t, v_t = torch.randn(3, 2), torch.tensor([[0.9, 0.9], [0.9, 0.0], [0.9, 0.9]]), torch.randn(3, 2)
-    torch.testing.assert_close(losses.lambda_returns(r_t, discount_t, v_t, 0.0), r_t + discount_t * v_t)
-    whole = losses.lambda_returns(r_t, discount_t, v_t, 1.0)
+    torch.testing.assert_close(returns.lambda_returns(r_t, discount_t, v_t, 0.0), r_t + discount_t * v_t)
+    whole = returns.lambda_returns(r_t, discount_t, v_t, 1.0)
     alive = r_t[0, 0] + 0.9 * (r_t[1, 0] + 0.9 * (r_t[2, 0] + 0.9 * v_t[2, 0]))
     torch.testing.assert_close(whole[0], torch.stack([alive, r_t[0, 1] + 0.9 * r_t[1, 1]]))
     with pytest.raises(AssertionError):
-        losses.lambda_returns(r_t, discount_t[:2], v_t, 1.0)
+        returns.lambda_returns(r_t, discount_t[:2], v_t, 1.0)
 
 
 # -- agent -----------------------------------------------------------------------------------------------------------

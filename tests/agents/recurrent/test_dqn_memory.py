@@ -20,7 +20,7 @@ from experiments import evaluate
 from experiments.control import memory as dqn_memory
 from experiments.control.memory import PRESETS, build
 from experiments.go.players import load_agent
-from rlkit import losses, runtime
+from rlkit import returns, runtime
 from rlkit.evaluate import episodes
 from rlkit.replay import CHUNK_BYTES
 from rlkit.saved_config import load_config
@@ -191,7 +191,7 @@ def test_the_loss_from_first_principles(rescale):
     batch = {name: torch.from_numpy(column) for name, column in columns.items()}
     batch |= {"s": torch.randn(B, T, 1, 3), "state": torch.randn(B, agent.state_size)}
     loss, aux = agent.loss(agent.network, batch)
-    state, F, G = agent_state(agent, batch["state"]), losses.rescale, losses.unscale
+    state, F, G = agent_state(agent, batch["state"]), returns.rescale, returns.unscale
     with torch.no_grad():
         q, q_target = (net.unroll(batch["s"], state, batch["first"], 2) for net in (agent.network, agent.target))
     expected, priorities = [], []
