@@ -84,10 +84,11 @@ class Run:
     @property
     def precision(self) -> Literal["fp32", "bf16"]:
         """fp32 or bf16: what the trainer's setting means on this device."""
-        from rlkit.runtime import fastest_precision
+        if self.cfg.trainer.precision != "auto":
+            return self.cfg.trainer.precision
+        from rlkit.bf16 import fastest_precision
 
-        wanted = self.cfg.trainer.precision
-        return fastest_precision(self.device) if wanted == "auto" else wanted
+        return fastest_precision(self.device)
 
     @property
     def stopped(self) -> bool:

@@ -10,8 +10,9 @@ It knows nothing of reinforcement learning: acting happens inside the iterator, 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -109,7 +110,11 @@ class Trainer:
         self.timer = timer or Timer()
         self.deadline = deadline or Deadline(0)
         self.device = next(model.parameters()).device
-        self.precision = runtime.fastest_precision(self.device) if cfg.precision == "auto" else cfg.precision
+        self.precision = cfg.precision
+        if cfg.precision == "auto":
+            from rlkit.bf16 import fastest_precision
+
+            self.precision = fastest_precision(self.device)
         self.optimizer = optim.build(cfg.optimizer, model.parameters(), cfg.lr, cfg.eps, cfg.weight_decay, cfg.momentum)
         # Buffers too: the running statistics of the latest weights would not fit the averaged ones.
         average = get_ema_multi_avg_fn(cfg.ema)
@@ -222,6 +227,11 @@ class Trainer:
         if self.cfg.mode == "compile":
             run = torch.compile(loss_fn)
             runtime.keep_threads()
+        kernels: Callable[[], AbstractContextManager] = nullcontext
+        if self.precision == "bf16":
+            from rlkit.bf16 import kernels_for
+
+            kernels = partial(kernels_for, "bf16", self.device)
 
         def forward_backward(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
             # A captured graph must not hold weights cast once and cached: the cache is off there.
@@ -231,7 +241,7 @@ class Trainer:
                 enabled=self.precision == "bf16",
                 cache_enabled=self.cfg.mode != "cudagraph",
             )
-            with runtime.kernels_for(self.precision, self.device):
+            with kernels():
                 with autocast:
                     loss, aux = run(self.model, batch)
                 (loss / self.cfg.accumulate if self.cfg.accumulate > 1 else loss).backward()

@@ -19,6 +19,7 @@ from envs.atari import Atari
 from experiments.bench.turns import Config, in_process, in_turns, repeat, report
 from experiments.control.dqn import PRESETS, build
 from rlkit import runtime
+from rlkit.bf16 import fastest_precision
 from rlkit.replay import Replay
 from rlkit.run import Run
 from rlkit.trainer import TrainConfig, Trainer
@@ -148,7 +149,7 @@ def main(cfg: Config) -> None:
         "update fp32, channels outermost": updates(cfg, agent, batch, outermost),
         "update fp32, compile": updates(cfg, agent, batch, innermost, mode="compile"),
     }
-    if runtime.fastest_precision(learner.device) == "bf16":
+    if fastest_precision(learner.device) == "bf16":
         variants["update bf16"] = updates(cfg, agent, batch, innermost, precision="bf16")
         variants["update bf16, compile"] = updates(cfg, agent, batch, innermost, precision="bf16", mode="compile")
         variants["dqn bf16"] = ours(cfg, precision="bf16")[0]

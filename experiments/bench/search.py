@@ -31,6 +31,7 @@ from experiments.bench.openspiel import SCRIPT
 from experiments.bench.turns import Config, in_process, in_turns, repeat, report
 from experiments.go.alphazero import PRESETS
 from rlkit import compiled, runtime
+from rlkit.bf16 import fastest_precision
 from rlkit.checkpoint import save_agent
 from rlkit.search.inference import Evaluate, Inference
 
@@ -112,7 +113,7 @@ def left_out(cfg: Config, bench: str, reason: str) -> None:
 
 def on_cpu(cfg: Config, network: BoardNetwork) -> None:
     """Self-play, and the network alone in all its forms."""
-    parts, fast = runtime.cores(), runtime.fastest_precision(torch.device("cpu"))
+    parts, fast = runtime.cores(), fastest_precision(torch.device("cpu"))
     forms: dict[str, Evaluate] = {f"eager {precision}": Inference(network, precision) for precision in ("fp32", fast)}
     at_once = list(forms)
     for form in ("traced", "compiled"):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlkit import runtime
+from rlkit.bf16 import onednn_has_bf16
 from rlkit.nn.nature import compute_dtype, he_
 from rlkit.nn.transformer import Block, Shape, rotary
 
@@ -43,7 +43,7 @@ def _fuses(weight: Tensor) -> bool:
     """Whether oneDNN convolves by such weights here."""
     if not FUSES or weight.device.type != "cpu":
         return False
-    return weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and runtime.onednn_has_bf16())
+    return weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and onednn_has_bf16())
 
 
 def convolved(conv: Any, x: Tensor, skip: Tensor | None = None) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlkit import runtime
+from rlkit.bf16 import onednn_has_bf16
 
 State = tuple[Tensor, ...]
 """[B, layers, features] each: (h,), of an LSTM (h, c)"""
@@ -110,7 +110,7 @@ class Recurrent(nn.Module):
         range gradients leave; and on a CPU it takes an LSTM to oneDNN, whether that has bf16 or not.
         """
         device = "cuda" if x.is_cuda else "cpu"
-        if not torch.is_autocast_enabled(device) or (device == "cpu" and runtime.onednn_has_bf16()):
+        if not torch.is_autocast_enabled(device) or (device == "cpu" and onednn_has_bf16()):
             return self.cells(x, inner)
         with torch.autocast(device, enabled=False):
             inner = tuple(part.float() for part in inner) if isinstance(inner, tuple) else inner

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rlkit import runtime
+from rlkit.bf16 import fastest_precision
 from rlkit.errors import NonFiniteLoss
 from rlkit.nn.board import pack_
 from rlkit.search.game import Game, States
@@ -31,7 +31,7 @@ class NetworkFunction:
     def __init__(self, network: nn.Module, precision: str = "auto"):
         self.network = network
         self.device = next(network.parameters()).device
-        precision = runtime.fastest_precision(self.device) if precision == "auto" else precision
+        precision = fastest_precision(self.device) if precision == "auto" else precision
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._copy = copy.deepcopy(network).eval().requires_grad_(False).to(dtype)
         pack_(self._copy)

@@ -10,7 +10,8 @@ import torch
 
 from rlkit import runtime
 from rlkit.logger import Logger
-from rlkit.runtime import Neighbours, _Threads
+from rlkit.neighbours import IdleCores, Neighbours
+from rlkit.runtime import _Threads
 from rlkit.schedule import Deadline
 from rlkit.trainer import TrainConfig, Trainer
 
@@ -35,7 +36,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("rlkit.runtime.time", clock)
+    monkeypatch.setattr("rlkit.neighbours.time", clock)
     monkeypatch.setattr("rlkit.schedule.time", clock)
     monkeypatch.setattr("rlkit.logger.time", clock)
     return clock
@@ -70,7 +71,8 @@ def machine(clock, monkeypatch):
     monkeypatch.setattr(runtime, "cores", lambda: 4)
     monkeypatch.setattr(_Threads, "use", lambda self, count: setattr(self, "count", count))
     threads, now = _Threads(), SimpleNamespace(cores=4.0)
-    threads._neighbours = SimpleNamespace(available=lambda: now.cores, seconds=1.0)
+    neighbours = SimpleNamespace(available=lambda: now.cores, seconds=1.0)
+    monkeypatch.setattr("rlkit.neighbours.Neighbours", lambda: neighbours)
 
     def go(seconds, cores):
         now.cores = cores
@@ -129,10 +131,10 @@ def test_a_fixed_number_stays(machine, monkeypatch):
 
 
 def test_what_was_compiled_keeps_its_threads(monkeypatch):
-    monkeypatch.setattr(runtime._threads, "open", True)
+    monkeypatch.setattr(runtime._threads, "idle_cores", IdleCores(2))
     monkeypatch.setattr(torch, "compile", lambda loss: loss)
     Trainer(torch.nn.Linear(1, 1), lambda m, b: (m(b["x"]).sum(), {}), TrainConfig(mode="compile"))
-    assert not runtime._threads.open
+    assert runtime._threads.idle_cores is None
 
 
 def test_a_deadline_leaves_time_for_what_follows(clock):

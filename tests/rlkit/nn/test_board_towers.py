@@ -7,7 +7,7 @@ import torch
 from test_board_network import BACKBONES, boards, build
 from torch import nn
 
-from rlkit import runtime
+from rlkit.bf16 import onednn_has_bf16
 from rlkit.nn.board import BoardTransformer, PlainTower, ResidualBlock, global_pool, pack_
 from rlkit.nn.transformer import Attention, rotary, rotate
 
@@ -131,7 +131,7 @@ def test_packed_weights_say_the_same_until_they_are_packed_anew(dtype):
         for some, before in zip(planes, plain, strict=True):
             torch.testing.assert_close(tower(some), before, rtol=0, atol=1e-6 if dtype == torch.float32 else 0)
         tower.convs[2].weight.mul_(2)
-        packed = dtype == torch.float32 or runtime.onednn_has_bf16()  # then what it takes is the copy, the old one
+        packed = dtype == torch.float32 or onednn_has_bf16()  # then what it takes is the copy, the old one
         assert torch.allclose(tower(planes[0]), plain[0], rtol=1e-5, atol=1e-5) == packed
         pack_(tower)
         assert not torch.allclose(tower(planes[0]), plain[0], rtol=1e-5, atol=1e-5)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from agents.alphago.network import PolicyNetwork, ValueNetwork
-from rlkit import runtime
+from rlkit.bf16 import kernels_for
 from rlkit.nn.board import BOARD_BACKBONES, PlainTower, ResidualTower
 from rlkit.nn.convolution import BACKBONES, VGG, VGG_LAYERS, Impala, Residual, ResNet
 from rlkit.nn.dense import Dense
@@ -175,7 +175,7 @@ def test_bf16_forward_and_backward(name):
     torso = lively(TORSOS[name]()).eval()
     x = photos(4)
     exact = torso(x)
-    with runtime.kernels_for("bf16", x.device), torch.autocast("cpu", torch.bfloat16):
+    with kernels_for("bf16", x.device), torch.autocast("cpu", torch.bfloat16):
         out = torso(x)
         out.float().square().sum().backward()
     assert (out.float() - exact).norm() < 0.05 * exact.norm()

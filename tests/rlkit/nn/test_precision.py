@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_board_network import boards, build
 
-from rlkit import runtime
+from rlkit import bf16
 from rlkit.nn.board import pack_
 from rlkit.nn.nature import NatureCNN
 from rlkit.nn.recurrent import Recurrent
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def without(monkeypatch):
     """On a CPU without bf16 in oneDNN, or with ONEDNN_MAX_CPU_ISA=AVX2, whatever its features are."""
-    monkeypatch.setattr(runtime, "_onednn_bf16", False)
+    monkeypatch.setattr(bf16, "_onednn_bf16", False)
 
 
 def refuse(*args, **options):
@@ -27,34 +27,34 @@ def refuse(*args, **options):
 
 def test_the_attempt_fails_for_nothing_but_bf16(monkeypatch):
     monkeypatch.setattr(torch, "bfloat16", torch.float32)
-    assert runtime._learns_in_bf16()
+    assert bf16._learns_in_bf16()
 
 
 @pytest.mark.parametrize("where", [(torch, "conv2d"), (torch, "lstm"), (torch.ops.mkldnn, "_convolution_pointwise")])
 def test_one_refusal_is_a_no(monkeypatch, where):
     monkeypatch.setattr(torch, "bfloat16", torch.float32)
     monkeypatch.setattr(*where, refuse)
-    assert not runtime._learns_in_bf16()
+    assert not bf16._learns_in_bf16()
 
 
 def test_onednn_is_asked_once_without_drawing_random_numbers(monkeypatch):
-    monkeypatch.setattr(runtime, "_onednn_bf16", None)
+    monkeypatch.setattr(bf16, "_onednn_bf16", None)
     before = torch.get_rng_state()
     with torch.inference_mode():
-        found = runtime.onednn_has_bf16()
+        found = bf16.onednn_has_bf16()
     assert torch.equal(torch.get_rng_state(), before)
     # What torch asks before a convolution goes by ONEDNN_MAX_CPU_ISA too. With AVX-512, oneDNN can do the rest as well.
     believed = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     assert believed if found else not (believed and torch.cpu.get_capabilities().get("avx512_bw"))
-    monkeypatch.setattr(runtime, "_learns_in_bf16", lambda: not found)
-    assert runtime.onednn_has_bf16() == found
+    monkeypatch.setattr(bf16, "_learns_in_bf16", lambda: not found)
+    assert bf16.onednn_has_bf16() == found
 
 
 def test_auto_is_fp32_where_onednn_refuses_what_the_cpu_could(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": True})
     for able, precision in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(runtime, "_onednn_bf16", able)
-        assert runtime.fastest_precision(CPU) == precision
+        monkeypatch.setattr(bf16, "_onednn_bf16", able)
+        assert bf16.fastest_precision(CPU) == precision
 
 
 @pytest.mark.parametrize("backbone", ["resnet", "alphago"])
@@ -108,13 +108,13 @@ def test_the_trainer_learns_in_bf16_without_onednn(without):
         seen.clear()
     assert losses["fp32"][-1] < losses["fp32"][0]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
-    with pytest.raises(RuntimeError, match="primitive"), runtime.kernels_for("bf16", CPU):
+    with pytest.raises(RuntimeError, match="primitive"), bf16.kernels_for("bf16", CPU):
         refuse()
     assert torch.backends.mkldnn.enabled
 
 
 @pytest.mark.parametrize(("precision", "able"), [("fp32", False), ("bf16", True)])
 def test_onednn_stays_on_where_it_can(monkeypatch, precision, able):
-    monkeypatch.setattr(runtime, "_onednn_bf16", able)
-    with runtime.kernels_for(precision, CPU):
+    monkeypatch.setattr(bf16, "_onednn_bf16", able)
+    with bf16.kernels_for(precision, CPU):
         assert torch.backends.mkldnn.enabled
