@@ -26,8 +26,8 @@ from rlkit import checkpoint, optim, runtime
 from rlkit.config import AtLeast, Between, Fixed
 from rlkit.errors import DamagedFile, ExperienceFailed, NonFiniteLoss, SaveFailed
 from rlkit.logger import Logger, Timer, say, to_numbers
+from rlkit.loop_signals import stopped_by_signals
 from rlkit.schedule import Deadline, Schedule
-from rlkit.signals import stopped_by_signals
 
 Batch = dict[str, Tensor]
 LossFn = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]

@@ -3,11 +3,12 @@ import pytest
 import torch
 
 from rlkit import optim
+from rlkit.paper_optim import CentredRMSProp
 
 
 def test_centred_rmsprop_by_hand():
     p = torch.nn.Parameter(torch.tensor([1.0]))
-    optimizer = optim.CentredRMSProp([p], lr=0.1, eps=0.01, decay=0.95)
+    optimizer = CentredRMSProp([p], lr=0.1, eps=0.01, decay=0.95)
     w, mean, square = 1.0, 0.0, 0.0
     for g in (2.0, -1.0, 0.5):
         p.grad = torch.tensor([g])
@@ -20,8 +21,8 @@ def test_centred_rmsprop_by_hand():
 def test_summed_gradients_with_eps_equal_mean_gradients_with_eps_over_batch_squared():
     """The paper sums over its batch of 32, our losses average: the preset `nature` relies on this."""
     sums, means = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
-    a = optim.CentredRMSProp([sums], lr=2.5e-4, eps=0.01)
-    b = optim.CentredRMSProp([means], lr=2.5e-4, eps=0.01 / 32**2)
+    a = CentredRMSProp([sums], lr=2.5e-4, eps=0.01)
+    b = CentredRMSProp([means], lr=2.5e-4, eps=0.01 / 32**2)
     for _ in range(5):
         g = torch.randn(32, 3)
         sums.grad, means.grad = g.sum(0), g.mean(0)
