@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.alphago.network import PolicyNetwork, ValueNetwork
-from rlkit.checkpoint import rebuild
+from rlkit.saved_agents import rebuild
 from rlkit.search.inference import NetworkFunction
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from agents.alphazero.network import BoardNetwork
 from rlkit import runtime
-from rlkit.checkpoint import rebuild
+from rlkit.saved_agents import rebuild
 from rlkit.search.game import RESIGN, Game, Position, States
 from rlkit.search.inference import Inference, open_edges, priors_of
 from rlkit.search.kept_tree import UNLIMITED, KeptTree, check_limits, end_after

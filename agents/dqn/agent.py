@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rlkit import losses
-from rlkit.checkpoint import check_shapes
 from rlkit.config import AtLeast, Between
 from rlkit.nn.heads import DuelingHead, LinearHead
 from rlkit.nn.nature import NatureCNN
@@ -184,6 +183,8 @@ class DQN:
     @classmethod
     def from_files(cls, info: dict[str, Any], weights: dict[str, Tensor], device: torch.device | str = "cpu") -> "DQN":
         """The agent that `describe` and its network's weights were taken from."""
+        from rlkit.saved_agents import check_shapes
+
         like = tuple(info["obs_shape"]), info["num_actions"], cls.config(**info["config"])
         check_shapes(lambda: cls(*like, "meta").network, weights)
         agent = cls(*like, device)

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.dqn.agent import epsilon_greedy
-from rlkit.checkpoint import check_shapes
 from rlkit.config import AtLeast, Between
 from rlkit.nn.convolution import SmallCNN
 from rlkit.nn.heads import LinearHead
 from rlkit.nn.nature import NatureCNN, he_, scaled
+from rlkit.saved_agents import check_shapes
 
 
 @dataclass

@@ -9,7 +9,8 @@ from agents.alphago import parts as alphago
 from agents.alphago.parts import Parts
 from envs.go.features import ALPHAGO_ORDER
 from envs.go.game import Go
-from rlkit.checkpoint import load_agent_files, rebuilding, save_agent
+from rlkit.checkpoint import save_agent
+from rlkit.saved_agents import load_agent_files, rebuilding
 
 MAKES = {
     "policy": "alphago_sl",

@@ -17,7 +17,6 @@ from experiments.control.dqn_presets import PRESETS as PRESETS
 from experiments.control.dqn_presets import Config
 from experiments.control.evaluation import Evaluation
 from experiments.control.worlds import frame_dtype, full_name, make_envs
-from rlkit.checkpoint import load_agent_files, load_matching
 from rlkit.interleave import interleave
 from rlkit.logger import say
 from rlkit.replay import Replay
@@ -76,11 +75,15 @@ def rainbow() -> type[DQN]:
 def learn(cfg: Config, run: Run) -> Generator[None, None, Path]:
     """The loop; returns the run's folder. Yields after each update, for runs that take turns."""
     if cfg.torso_from and not cfg.resume:
+        from rlkit.saved_agents import load_agent_files
+
         load_agent_files(Path(cfg.torso_from))  # what is not there should leave no run behind
     eval_envs = make_envs(cfg, cfg.eval_episodes, stream=4, training=False)
     folder = run.open(re.sub(r"[:/]", "_", cfg.env))
     trainer, experience, agent = build(cfg, run)
     if not run.resume(trainer) and cfg.torso_from:
+        from rlkit.saved_agents import load_matching
+
         say(f"torso: {load_matching(agent.network.torso, Path(cfg.torso_from), 'torso.')}")
         agent.sync(agent.network)
     evaluation = Evaluation(run, agent, experience, eval_envs)

@@ -21,10 +21,11 @@ from experiments.go.evaluation import Evaluation
 from experiments.go.players import agent_folder
 from experiments.go.resumable import TextLines, TrainingMinutes
 from rlkit import compiled, runtime
-from rlkit.checkpoint import checkpoints, load_agent_files
+from rlkit.checkpoint import checkpoints
 from rlkit.config import AtLeast, Between, Fixed, RunConfig, check_bounds
 from rlkit.logger import say
 from rlkit.run import Run
+from rlkit.saved_agents import load_agent_files
 from rlkit.trainer import TrainConfig, Trainer
 
 BASE = TrainConfig(

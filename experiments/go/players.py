@@ -37,7 +37,7 @@ def load_agent(path: Path, device: torch.device | str = "cpu", **options: Any) -
     from agents.rainbow.agent import Rainbow
     from agents.recurrent.agent import RecurrentDQN
     from experiments.alphago.stages import check_planes
-    from rlkit.checkpoint import load_agent_files, rebuilding
+    from rlkit.saved_agents import load_agent_files, rebuilding
 
     info, weights = load_agent_files(Path(path))
     kinds: dict[str, Any] = {
@@ -107,14 +107,14 @@ def agent_folder(spec: str) -> Agent | None:
 
 def agent_info(folder: Path) -> dict[str, Any]:
     """Its agent.json."""
-    from rlkit.checkpoint import load_agent_files  # torch comes with it
+    from rlkit.saved_agents import load_agent_files  # torch comes with it
 
     return load_agent_files(folder)[0]
 
 
 def trained_board(folder: Path) -> dict[str, Any]:
     """Size and komi that an agent was trained with, as far as its agent.json says. Raises DamagedFile."""
-    from rlkit.checkpoint import rebuilding  # torch comes with it
+    from rlkit.saved_agents import rebuilding  # torch comes with it
 
     with rebuilding(folder, "a board"):
         env = agent_info(folder).get("env", {})

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from experiments.sequences.objectives import FIRST, MASK, NONE, OBJECTIVES, SIZE, Tokens
 from experiments.sequences.texts import visible
-from rlkit.checkpoint import load_agent_files, rebuild, rebuilding
 from rlkit.nn.language import TokenHead, normal_
 from rlkit.nn.transformer import Shape, Stack, rotary
 from rlkit.runtime import evaluating
+from rlkit.saved_agents import load_agent_files, rebuild, rebuilding
 from rlkit.trainer import Batch
 
 

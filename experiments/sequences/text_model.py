@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rlkit import runtime
-from rlkit.checkpoint import load_agent_files, rebuild, rebuilding
 from rlkit.nn.language import GPT, CoreLanguageModel
 from rlkit.nn.recurrent import Recurrent
 from rlkit.nn.transformer import Shape
+from rlkit.saved_agents import load_agent_files, rebuild, rebuilding
 from rlkit.trainer import Batch
 
 

@@ -18,12 +18,13 @@ from torch import Tensor
 
 from experiments.sequences.byte_pairs import BOS, EOS, PAD, SPECIAL, clean, load_bpe
 from experiments.sequences.text_pictures import AttentionMap
-from rlkit.checkpoint import load_agent_files, rebuild, rebuilding, save_agent
+from rlkit.checkpoint import save_agent
 from rlkit.data import padded
 from rlkit.nn.language import EncoderDecoder
 from rlkit.nn.recurrent import RecurrentTranslator
 from rlkit.nn.transformer import Attention, Past, Shape
 from rlkit.runtime import evaluating
+from rlkit.saved_agents import load_agent_files, rebuild, rebuilding
 
 Model = RecurrentTranslator | EncoderDecoder
 

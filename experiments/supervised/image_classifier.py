@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from experiments.supervised.image_data import Labelled
 from rlkit import runtime
-from rlkit.checkpoint import load_agent_files, rebuild, rebuilding
 from rlkit.nn.convolution import BACKBONES, VGG, ResNet
 from rlkit.nn.heads import Classifier
 from rlkit.nn.mlp import ACTIVATIONS, MLP
+from rlkit.saved_agents import load_agent_files, rebuild, rebuilding
 from rlkit.trainer import Batch, LossFn
 
 TORSOS: dict[str, Any] = {

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from experiments.supervised.tables import Table
-from rlkit.checkpoint import load_agent_files, rebuild, rebuilding
+from rlkit.saved_agents import load_agent_files, rebuild, rebuilding
 from rlkit.trainer import Batch
 
 

@@ -20,10 +20,10 @@ from envs.go.position import Position
 from envs.tictactoe import TicTacToe
 from experiments.alphago import rl as alphago_rl
 from experiments.alphago import stages
-from rlkit.checkpoint import load_agent_files
 from rlkit.command_line import parse
 from rlkit.config import check_bounds
 from rlkit.errors import NonFiniteLoss
+from rlkit.saved_agents import load_agent_files
 from rlkit.saved_config import load_config
 from rlkit.trainer import TrainConfig, Trainer
 

@@ -21,9 +21,9 @@ from envs.go.replay import UNKNOWN, from_lists
 from envs.go.sgf import write_sgf
 from experiments.alphago import outcomes, stages, value_games
 from experiments.alphago import value as alphago_value
-from rlkit.checkpoint import load_agent_files
 from rlkit.command_line import parse
 from rlkit.errors import DamagedFile
+from rlkit.saved_agents import load_agent_files
 from rlkit.saved_config import load_config
 from rlkit.trainer import TrainConfig
 

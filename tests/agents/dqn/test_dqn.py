@@ -17,7 +17,7 @@ from experiments.control import dqn as dqn_atari
 from experiments.control.dqn import PRESETS, build
 from experiments.go.players import load_agent
 from rlkit import command_line, run, runtime
-from rlkit.checkpoint import load_matching, save_agent
+from rlkit.checkpoint import save_agent
 from rlkit.command_line import parse
 from rlkit.errors import DamagedFile
 from rlkit.evaluate import episodes
@@ -25,6 +25,7 @@ from rlkit.logger import EpisodeStats
 from rlkit.nn.convolution import BACKBONES
 from rlkit.nn.heads import Classifier
 from rlkit.run import Run
+from rlkit.saved_agents import load_matching
 from rlkit.saved_config import load_config
 
 

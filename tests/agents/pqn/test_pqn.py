@@ -18,9 +18,9 @@ from envs.catch import Catch
 from experiments.control import pqn as pqn_atari
 from experiments.control.pqn import PRESETS, build
 from rlkit import optim, returns, runtime
-from rlkit.checkpoint import load_agent_files
 from rlkit.command_line import parse
 from rlkit.evaluate import episodes
+from rlkit.saved_agents import load_agent_files
 from rlkit.saved_config import load_config
 from rlkit.schedule import Schedule
 

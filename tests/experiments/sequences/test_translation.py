@@ -576,7 +576,7 @@ def test_main_on_number_words(tmp_path, monkeypatch, capsys, model):
 
 
 def translation_info(run_dir):
-    from rlkit.checkpoint import load_agent_files
+    from rlkit.saved_agents import load_agent_files
 
     return load_agent_files(run_dir)
 

@@ -14,8 +14,8 @@ from experiments.supervised.descent_pictures import camel, descend_camel
 from experiments.supervised.galton import COUNTS, galton_table
 from experiments.supervised.regression import least_squares
 from experiments.supervised.tables import read_table
-from rlkit.checkpoint import load_agent_files
 from rlkit.command_line import parse
+from rlkit.saved_agents import load_agent_files
 from rlkit.trainer import Trainer
 
 DATA = Path(os.environ.get("RLKIT_DATA", Path(__file__).parents[4] / "shared" / "data")) / "ml" / "heights"

@@ -14,10 +14,10 @@ from experiments.supervised import image_data, images
 from experiments.supervised.image_classifier import build, classification_loss, load_classifier, logits_of
 from experiments.supervised.image_pictures import confusion, draw_confusion, draw_filters, draw_mistakes, grid, table
 from rlkit import command_line
-from rlkit.checkpoint import load_agent_files
 from rlkit.command_line import parse
 from rlkit.errors import DamagedFile
 from rlkit.nn.convolution import BACKBONES
+from rlkit.saved_agents import load_agent_files
 from rlkit.saved_config import load_config
 from rlkit.trainer import TrainConfig, Trainer
 
