@@ -11,28 +11,27 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Generator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from rlkit.logger import say
-from rlkit.run import Run
 from rlkit.runtime import random_state, seed_everything, set_random_state
 
 T = TypeVar("T")
 
 
-def interleave(learners: Sequence[Generator[None, None, T]], runs: Sequence[Run]) -> list[T]:
+def take_turns(learners: Sequence[Generator[None, None, T]], runs: Sequence[Any]) -> list[T]:
     """Advance the learner of each run to its next yield, and again, until all have ended; returns what they return.
 
     Each has random states and on a GPU a stream of its own, so that it learns what it would alone. One that fails does
     not end the others; the first error is raised after them. Those that have not begun when a run is asked to stop do
     not begin.
     """
-    device, alone = runs[0].device, len(runs) == 1
+    device = runs[0].device
     going = deque(zip(range(1, len(runs) + 1), learners, runs, strict=True))
     streams, states = {}, {}
-    for number, _, run in going if not alone else ():
+    for number, _, run in going:
         streams[number] = torch.cuda.Stream() if device.type == "cuda" else None
         seed_everything(run.cfg.seed)
         states[number] = random_state(device)
@@ -43,11 +42,10 @@ def interleave(learners: Sequence[Generator[None, None, T]], runs: Sequence[Run]
         number, learner, run = going.popleft()
         if run.stopped and inspect.getgeneratorstate(learner) == inspect.GEN_CREATED:
             continue
-        if not alone:
-            set_random_state(states[number], device)
-            run.timer.seconds["other runs"] += time.perf_counter() - paused.get(number, time.perf_counter())
+        set_random_state(states[number], device)
+        run.timer.seconds["other runs"] += time.perf_counter() - paused.get(number, time.perf_counter())
         try:
-            with torch.cuda.stream(stream) if (stream := streams.get(number)) else contextlib.nullcontext():
+            with torch.cuda.stream(stream) if (stream := streams[number]) else contextlib.nullcontext():
                 next(learner)
             going.append((number, learner, run))
         except StopIteration as end:
@@ -58,8 +56,7 @@ def interleave(learners: Sequence[Generator[None, None, T]], runs: Sequence[Run]
             if going:
                 _release(error)
             failed = failed or error
-        if not alone:
-            states[number], paused[number] = random_state(device), time.perf_counter()
+        states[number], paused[number] = random_state(device), time.perf_counter()
     if failed:
         raise failed
     return [results[number] for number in sorted(results)]

@@ -10,8 +10,9 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from rlkit.config import CONFIGS, check_bounds
 from rlkit.files import check_regular, read_bytes, sweep, write_atomically
@@ -19,6 +20,8 @@ from rlkit.schedule import Deadline
 
 if TYPE_CHECKING:
     from rlkit.trainer import Trainer
+
+T = TypeVar("T")
 
 
 class Run:
@@ -118,6 +121,19 @@ class Run:
         width = max(map(len, lines)) + 1
         for purpose, words in lines.items():
             say(f"{purpose + ':':<{width}} {command(*words)}")
+
+
+def interleave(learners: Sequence[Generator[None, None, T]], runs: Sequence[Run]) -> list[T]:
+    """Advance the learner of each run to its end, several of them in turns; returns what they return."""
+    if len(runs) > 1:
+        from rlkit.interleave import take_turns
+
+        return take_turns(learners, runs)
+    while True:
+        try:
+            next(learners[0])
+        except StopIteration as end:
+            return [end.value]
 
 
 begun: list[tuple[Path, float, dict[str, bytes] | None]] = []

@@ -17,10 +17,9 @@ from experiments.control.dqn_presets import PRESETS as PRESETS
 from experiments.control.dqn_presets import Config
 from experiments.control.evaluation import Evaluation
 from experiments.control.worlds import frame_dtype, full_name, make_envs
-from rlkit.interleave import interleave
 from rlkit.logger import say
 from rlkit.replay import Replay
-from rlkit.run import Run
+from rlkit.run import Run, interleave
 from rlkit.runtime import derive_seed
 from rlkit.schedule import Schedule
 from rlkit.trainer import Trainer

@@ -21,9 +21,8 @@ from agents.recurrent.agent import RecurrentConfig, RecurrentDQN
 from experiments.control.evaluation import Evaluation
 from experiments.control.worlds import ReplayConfig, frame_dtype, full_name, make_envs
 from rlkit.config import AtLeast, Between, Fixed
-from rlkit.interleave import interleave
 from rlkit.logger import say
-from rlkit.run import Run
+from rlkit.run import Run, interleave
 from rlkit.runtime import derive_seed
 from rlkit.saved_agents import load_agent_files, load_matching
 from rlkit.schedule import Schedule

@@ -18,8 +18,7 @@ from agents.pqn.experience import Experience
 from experiments.control.evaluation import Evaluation
 from experiments.control.worlds import WorldConfig, full_name, make_envs
 from rlkit.config import AtLeast, Between, Fixed
-from rlkit.interleave import interleave
-from rlkit.run import Run
+from rlkit.run import Run, interleave
 from rlkit.runtime import derive_seed
 from rlkit.schedule import Schedule
 from rlkit.trainer import TrainConfig, Trainer

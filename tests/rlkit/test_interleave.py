@@ -14,7 +14,7 @@ from test_dqn import tiny
 from experiments.control import dqn as dqn_atari
 from rlkit import checkpoint
 from rlkit.errors import NonFiniteLoss, SaveFailed
-from rlkit.interleave import interleave
+from rlkit.interleave import take_turns
 from rlkit.logger import Timer
 from rlkit.saved_config import load_config
 from rlkit.trainer import Trainer
@@ -118,7 +118,7 @@ def test_who_has_not_begun_when_a_signal_comes_does_not_begin():
         return name
 
     runs = [Beside(seed, lambda: "b" in begun) for seed in range(3)]
-    assert interleave([learner("a"), learner("b"), learner("c")], runs) == ["a", "b"]
+    assert take_turns([learner("a"), learner("b"), learner("c")], runs) == ["a", "b"]
     assert begun == ["a", "b"]
 
 
@@ -138,7 +138,7 @@ def test_one_that_fails_does_not_end_the_others_nor_keep_its_memory(capfd):
 
     held, done = [], []
     with pytest.raises(NonFiniteLoss, match="first"):
-        interleave(
+        take_turns(
             [learner(5), learner(2, NonFiniteLoss("first")), learner(9), learner(7, ValueError("second"))],
             [Beside() for _ in range(4)],
         )
@@ -168,7 +168,7 @@ def test_nor_does_an_error_that_led_to_another_keep_memory():
 
     held = []
     with pytest.raises(SaveFailed):
-        interleave([learner(), other()], [Beside() for _ in range(2)])
+        take_turns([learner(), other()], [Beside() for _ in range(2)])
     assert held[0]() is None
 
 
@@ -179,7 +179,7 @@ def test_each_failure_is_said(capfd):
         raise error
 
     with pytest.raises(ValueError, match="first"):
-        interleave(
+        take_turns(
             [learner(1, ValueError("first")), learner(3, ValueError("the last one"))], [Beside() for _ in range(2)]
         )
     said = capfd.readouterr().err
