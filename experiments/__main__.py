@@ -57,7 +57,7 @@ def parse(command: Any, args: list[str] | None = None) -> Any:
     from rlkit import command_line
 
     if hasattr(command, "PRESETS"):
-        return command_line.parse(command.PRESETS, args)
+        return command_line.parse(command.PRESETS, args, getattr(command, "fitting_preset", None))
     return tyro.cli(command.Config, args=args)
 
 

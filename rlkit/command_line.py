@@ -28,17 +28,22 @@ from rlkit.signals import signals_interrupt
 C = TypeVar("C")
 
 
-def parse(presets: dict[str, C], args: list[str] | None = None) -> C:
+def parse(presets: dict[str, C], args: list[str] | None = None, fitting: Callable[[C], str] | None = None) -> C:
     """The configuration that a command line asks for.
 
-    `--preset NAME` chooses the defaults (the first preset where it is left out), `--resume PATH` takes those of a
-    run; all other flags override them. Unknown flags are refused.
+    `--preset NAME` chooses the defaults (where it is left out, that which `fitting` says for the first one's settings
+    with the flags of this command line, or the first), `--resume PATH` takes those of a run; all other flags override
+    them. Unknown flags are refused.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", choices=list(presets), default=next(iter(presets)))
+    first.add_argument("--preset", choices=list(presets))
     first.add_argument("--resume", type=Path)
     known, _ = first.parse_known_args(args)
-    default = presets[known.preset]
+    words = sys.argv[1:] if args is None else args
+    name = known.preset or next(iter(presets))
+    if fitting and not (known.preset or known.resume or {"-h", "--help"} & {*words}):
+        name = fitting(tyro.cli(type(presets[name]), args=args, default=presets[name]))
+    default = presets[name]
     if known.resume:
         default = load_config(type(default), known.resume)
     return tyro.cli(type(default), args=args, default=default)

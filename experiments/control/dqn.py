@@ -15,6 +15,7 @@ from agents.dqn.agent import DQN
 from agents.dqn.experience import Experience, loss_that_draws
 from experiments.control.dqn_presets import PRESETS as PRESETS
 from experiments.control.dqn_presets import Config
+from experiments.control.dqn_presets import fitting_preset as fitting_preset
 from experiments.control.evaluation import Evaluation
 from experiments.control.worlds import frame_dtype, full_name, make_envs
 from rlkit.logger import say

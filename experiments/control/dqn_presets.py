@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import tyro
 
 from agents.rainbow.config import RainbowConfig
-from experiments.control.worlds import ReplayConfig
+from experiments.control.worlds import ReplayConfig, observations
 from rlkit.config import Fixed
 from rlkit.trainer import TrainConfig
 
@@ -161,3 +161,8 @@ PRESETS = {
     "munchausen": MUNCHAUSEN,
     "munchausen_iqn": after(MUNCHAUSEN, "munchausen_iqn", {"distribution": "iqn", "atoms": 64}),
 }
+
+
+def fitting_preset(cfg: Config) -> str:
+    """Which preset a run gets that names none."""
+    return {"pictures": "fast", "planes": "minatar", "vectors": "classic"}[observations(cfg)]

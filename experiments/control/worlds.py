@@ -187,6 +187,17 @@ def options_of(cfg: WorldConfig) -> dict[str, Any]:
     return {"kwargs": cfg.env_kwargs} | {name: getattr(cfg, name) for name in names}
 
 
+def observations(cfg: WorldConfig) -> str:
+    """What the world shows: pictures, planes (of a few cells) or vectors. Makes one where the name does not tell."""
+    if not is_gymnasium(name := full_name(cfg.env)):
+        return "vectors" if name not in ("catch",) and not is_atari(name) else "pictures"
+    from envs.gymnasium import Gymnasium, Options
+
+    envs = Gymnasium(name, options=Options(**options_of(cfg) | {"vectorization": "sync"}))
+    envs.close()
+    return "vectors" if len(envs.obs_shape) == 2 else "pictures" if envs.obs_dtype == np.uint8 else "planes"
+
+
 def frame_dtype(envs: VectorEnv) -> torch.dtype:
     """Of what a replay keeps."""
     return torch.from_numpy(np.zeros(0, envs.obs_dtype)).dtype
