@@ -94,6 +94,8 @@ class Logger:
                 self._writer.add_scalar(tag, value, int(x))
             if tag in self.BAR:
                 self._shown[self.BAR[tag]] = f"{value:.4g}"
+        if self._writer and any(tag.startswith("eval/") for tag in values):
+            self._writer.flush()  # whoever watches the run sees a score at once, as `tune` does
         self._bar.set_postfix(self._shown, refresh=False)
 
     def images(self, images: Mapping[str, NDArray[np.uint8]], x: float) -> None:
