@@ -38,10 +38,12 @@ COMMANDS = {
     },
     "for all": {
         "evaluate": "evaluate",
+        "tune": "tune",
         "bench": "bench.__main__",
     },
 }
-"""topic -> command -> module; each has `main(cfg)`, a dataclass `Config` and, if it makes runs, PRESETS of it"""
+"""topic -> command -> module; each has `main(cfg)`, a dataclass `Config` and, if it makes runs, PRESETS of it.
+One that hands words on to another command has `arranged(words)`, with `--` before those."""
 MODULES = {name: module for topic in COMMANDS.values() for name, module in topic.items()}
 
 
@@ -56,6 +58,8 @@ def parse(command: Any, args: list[str] | None = None) -> Any:
 
     from rlkit import command_line
 
+    if hasattr(command, "arranged"):
+        args = command.arranged(sys.argv[1:] if args is None else args)
     if hasattr(command, "PRESETS"):
         return command_line.parse(command.PRESETS, args, getattr(command, "fitting_preset", None))
     return tyro.cli(command.Config, args=args)

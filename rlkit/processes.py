@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from rlkit.signals import signals_held
 
@@ -17,9 +18,6 @@ def run_command(module: str, arguments: list[str], folder: Path) -> int:
     Ctrl-C is passed on: KeyboardInterrupt is raised once the process has saved and ended. If this process is killed,
     the other gets SIGTERM.
     """
-    checkout = Path(__file__).parents[1]
-    paths = os.pathsep.join(filter(None, [str(checkout), os.environ.get("PYTHONPATH", "")]))
-    command, environment = [sys.executable, "-m", module, *arguments], os.environ | {"PYTHONPATH": paths}
     process: subprocess.Popen | None = None
     stopped = False
     with contextlib.ExitStack() as until_it_ends:
@@ -27,10 +25,7 @@ def run_command(module: str, arguments: list[str], folder: Path) -> int:
             try:
                 if process is None:
                     with signals_held():
-                        # In a process group of its own it hears of a signal once, from here: the first lets it save,
-                        # a second ends it.
-                        process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True)
-                        until_it_ends.enter_context(_terminated_after_us(process.pid))
+                        process = start_command(module, arguments, folder, until_it_ends)
                 process.wait()
             except KeyboardInterrupt:
                 if process is None:
@@ -40,6 +35,33 @@ def run_command(module: str, arguments: list[str], folder: Path) -> int:
     if stopped:
         raise KeyboardInterrupt
     return process.returncode
+
+
+def start_command(
+    module: str,
+    arguments: list[str],
+    folder: Path,
+    until_it_ends: contextlib.ExitStack,
+    output: IO[bytes] | None = None,
+) -> subprocess.Popen:
+    """Start `python -m module arguments` in `folder`; it imports from our folder as we do. If this process is killed
+    before the stack is closed, the other gets SIGTERM.
+
+    output: of both its streams; default: ours.
+    """
+    checkout = Path(__file__).parents[1]
+    paths = os.pathsep.join(filter(None, [str(checkout), os.getcwd(), os.environ.get("PYTHONPATH", "")]))
+    # In a process group of its own it hears of a signal once, from here: the first lets it save, a second ends it.
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": paths},
+        start_new_session=True,
+        stdout=output,
+        stderr=output,
+    )
+    until_it_ends.enter_context(_terminated_after_us(process.pid))
+    return process
 
 
 @contextlib.contextmanager
