@@ -20,13 +20,13 @@ class Dense(nn.Linear):
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x W' + b, by oneDNN where that is worth it: see `Dense`."""
     plain = (
-        x.dtype != torch.float32
+        torch.compiler.is_compiling()  # it chooses for itself; first, for len(x) would fix an export's batch
+        or x.dtype != torch.float32
         or x.device.type != "cpu"
         or x.ndim != 2
         or len(x) == 0  # oneDNN has no product of nothing, and no clear word for shapes that do not fit
         or x.shape[1] != weight.shape[1]
         or torch.is_autocast_enabled("cpu")
-        or torch.compiler.is_compiling()  # the compiler chooses for itself
         or not hasattr(torch.ops.mkldnn, "_linear_pointwise")  # not a public name
     )
     return F.linear(x, weight, bias) if plain else _Product.apply(x, weight, bias)
