@@ -38,6 +38,7 @@ COMMANDS = {
     },
     "for all": {
         "evaluate": "evaluate",
+        "export": "export",
         "tune": "tune",
         "bench": "bench.__main__",
     },

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.export import ExportedProgram
 
 from experiments.networks import BATCH, Array, Network, networks
@@ -47,7 +46,7 @@ def main(cfg: Config) -> list[Path]:
     if cfg.format == "onnx":
         check_extra()
     if cfg.out and cfg.out.suffix != ENDINGS[cfg.format]:
-        raise ValueError(f"--format {cfg.format} writes files that end in {ENDINGS[cfg.format]}, and {cfg.out} does not")
+        raise ValueError(f"--out {cfg.out} does not end in {ENDINGS[cfg.format]}, as files of --format {cfg.format} do")
     if cfg.out and not cfg.out.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {cfg.out.parent} to write {cfg.out.name} to")
     info, found = networks(cfg.path)
@@ -55,13 +54,14 @@ def main(cfg: Config) -> list[Path]:
     for name, network in found.items():
         about = {key: x if isinstance(x, str) else json.dumps(x) for key, x in (info | network.about).items()}
         data, run = (onnx_file if cfg.format == "onnx" else torch_file)(network, about)
-        difference, results = compare(network, run)
+        difference, shapes = compare(network, run)
         path = out.with_stem(f"{out.stem}_{name}") if name else out
         if not difference <= TOLERANCE:
             raise ValueError(f"{path} was not written: its numbers differ from the network's by {difference:.2g}")
         write_atomically(path, data)
         paths.append(path)
-        print("\n  ".join([f"wrote {path}, which differs by {difference:.1g} at most", *usage(path, network, results)]))
+        said = f"wrote {path}, whose numbers differ from the network's by {difference:.1g} at most"
+        print("\n  ".join([said, *usage(path, network, shapes)]))
     return paths
 
 
@@ -104,8 +104,9 @@ def onnx_file(network: Network, about: dict[str, str]) -> tuple[bytes, Run]:
         made: Any = torch.onnx.export(
             program, input_names=names, output_names=network.outputs, dynamic_shapes=varies, dynamo=True, verbose=False
         )
-    onnx.helper.set_model_props(made.model_proto, about)
-    data = made.model_proto.SerializeToString()
+    model = made.model_proto
+    onnx.helper.set_model_props(model, about)
+    data = model.SerializeToString()
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     return data, lambda arrays: session.run(network.outputs, dict(zip(names, arrays, strict=True)))
 
@@ -149,29 +150,28 @@ def draw(inputs: list[Array], check: int) -> list[NDArray]:
         for size in array.sizes:
             if not isinstance(size, int) and size not in sizes:
                 sizes[size] = min(next(others), size.max)
-        shape = [sizes.get(size, size) for size in array.sizes]
+        shape, name = [sizes.get(size, size) for size in array.sizes], str(array.dtype).removeprefix("torch.")
+        x: Any = rng.integers(2 if name == "bool" else array.high, size=shape)
         if array.dtype.is_floating_point:
             x = rng.standard_normal(shape)
-        elif array.dtype == torch.bool:
-            x = rng.random(shape) < 0.7
-        else:
-            x = rng.integers(array.high, size=shape)
-        if array.dtype in (torch.bool, torch.int64) and len(shape) > 1:
-            x[..., 0] |= x.dtype.type(1)  # no row without a token, nor one that sees none: that has no numbers to compare
-        arrays.append(x.astype(str(array.dtype).removeprefix("torch.")))
+        elif name in ("bool", "int64") and len(shape) > 1:
+            x[..., 0] |= 1  # no row has no token, nor one that may look nowhere: such a row has no numbers to compare
+        arrays.append(x.astype(name))
     return arrays
 
 
-def compare(network: Network, run: Run) -> tuple[float, list[NDArray]]:
-    """(the largest difference of what a file gives to what the network gives, the last results)."""
-    largest = 0.0
+def compare(network: Network, run: Run) -> tuple[float, list[list[tuple[int, ...]]]]:
+    """(the largest difference of what a file gives to what the network gives, the shapes in each check of all that goes
+    in and comes out).
+    """
+    largest, shapes = 0.0, []
     for check in range(len(BATCHES)):
         arrays = draw(network.inputs, check)
         with torch.no_grad():
             wanted = [y.numpy() for y in network(*map(torch.from_numpy, arrays))]
-        for ours, theirs in zip(wanted, results := list(run(arrays)), strict=True):
-            largest = max(largest, distance(ours, theirs))
-    return largest, results
+        largest = max(largest, *(distance(x, y) for x, y in zip(wanted, run(arrays), strict=True)))
+        shapes.append([x.shape for x in (*arrays, *wanted)])
+    return largest, shapes
 
 
 def distance(x: NDArray, y: NDArray) -> float:
@@ -182,26 +182,37 @@ def distance(x: NDArray, y: NDArray) -> float:
         return np.inf
     x, y = x.astype(np.float64), y.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        apart = np.where(x == y, 0, np.nan_to_num(np.abs(x - y), nan=np.inf))
+        apart = np.where(x == y, 0, np.abs(x - y))
+    apart[np.isnan(apart)] = np.inf
     return float(apart.max(initial=0) / max(1.0, np.abs(x[np.isfinite(x)]).max(initial=0)))
 
 
 # -- how to call it ----------------------------------------------------------------------------------------------------
 
 
-def usage(path: Path, network: Network, results: list[NDArray]) -> list[str]:
+def usage(path: Path, network: Network, shapes: list[list[tuple[int, ...]]]) -> list[str]:
     """What goes in, what comes out, and a line of Python that calls it."""
-    into = [f"{a.name} {str(a.dtype)[6:]} [{', '.join(map(size_name, a.sizes))}]" for a in network.inputs]
     names, index = [array.name for array in network.inputs], "[0]" if len(network.outputs) == 1 else ""
+    by_array = [
+        list(zip(*each, strict=True)) for each in zip(*shapes, strict=True)
+    ]  # array -> axis -> size in each check
+    axes = {
+        seen: size.__name__
+        for array, sizes in zip(network.inputs, by_array, strict=False)
+        for size, seen in zip(array.sizes, sizes, strict=True)
+        if not isinstance(size, int)
+    }
+
+    def sizes_of(sizes: list[tuple[int, ...]]) -> str:
+        """A number for what is always the same, ? for what follows from several."""
+        return f"[{', '.join(str(seen[0]) if len({*seen}) == 1 else axes.get(seen, '?') for seen in sizes)}]"
+
+    into = [f"{a.name} {str(a.dtype)[6:]} {sizes_of(s)}" for a, s in zip(network.inputs, by_array, strict=False)]
+    out = [f"{name} {sizes_of(s)}" for name, s in zip(network.outputs, by_array[len(names) :], strict=True)]
     if path.suffix == ".onnx":
         feed = ", ".join(f'"{name}": {name}' for name in names)
         call = f'onnxruntime.InferenceSession("{path}").run(None, {{{feed}}}){index}'
     else:
         call = f'torch.export.load("{path}").module()({", ".join(names)}){index}'
-    out = [f"{n} {y.dtype} [{', '.join(map(str, y.shape))}]" for n, y in zip(network.outputs, results, strict=True)]
     said = [f"{name}: {value}" for name, value in network.about.items()]
     return [f"{', '.join(into)} -> {', '.join(out)}", *said, f"{', '.join(network.outputs)} = {call}"]
-
-
-def size_name(size: Any) -> str:
-    return str(size) if isinstance(size, int) else size.__name__

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from rlkit.checkpoint import load_agent_files, rebuilding
 from rlkit.nn.recurrent import STEPS
+from rlkit.saved_agents import load_agent_files, rebuilding
 
 Info = dict[str, Any]
 BATCH = Dim("batch")
@@ -76,23 +76,24 @@ def networks(path: str | Path) -> tuple[Info, dict[str, Network]]:
 # -- worlds of one player ----------------------------------------------------------------------------------------------
 
 
-def observations(agent: Any) -> Array:
-    """What an agent acts by."""
-    shape = agent.obs_shape
-    return Array("obs", (BATCH, *shape), torch.uint8 if len(shape) == 3 else torch.float32)
+def observations(agent: Any, info: Info) -> Array:
+    """What an agent acts by. Planes of a gymnasium world, whole numbers there, and vectors are float32."""
+    shape, options = agent.obs_shape, info["env"].get("options", {})
+    in_colour = len(shape) == 4 and shape[1] == 3 and options.get("colour")
+    return Array("obs", (BATCH, *shape), torch.uint8 if len(shape) == 3 or in_colour else torch.float32)
 
 
 def q_network(folder: Path) -> dict[str, Network]:
     """Of a DQN with all that came after it, or a PQN: obs -> q [batch, actions]."""
     from experiments.go.players import load_agent
 
-    agent, _ = load_agent(folder)
+    agent, info = load_agent(folder)
     about = {}
     if getattr(agent.cfg, "distribution", "") == "iqn":
         from agents.rainbow.network import ACTING_QUANTILES
 
         about["tau"] = f"q is the mean of {ACTING_QUANTILES} quantiles, at the middles of equal parts of 0 .. 1"
-    return {"": Network(agent.network, [observations(agent)], ["q"], about=about)}
+    return {"": Network(agent.network, [observations(agent, info)], ["q"], about=about)}
 
 
 CORE_STATES = {"none": (), "rnn": ("h",), "gru": ("h",), "lstm": ("h", "c"), "transformer": ("keys", "values", "known")}
@@ -102,15 +103,15 @@ CORE_STATES = {"none": (), "rnn": ("h",), "gru": ("h",), "lstm": ("h", "c"), "tr
 def states(names: tuple[str, ...], first: tuple[Tensor, ...]) -> tuple[list[Array], list[str], dict[str, str]]:
     """(the inputs, the outputs, what to know) of a core's state, which begins as `first`."""
     inputs = [Array(name, (BATCH, *part.shape[1:]), part.dtype) for name, part in zip(names, first, strict=False)]
-    how = "of the first step: zeros, False; of every other one: what the step before returned as next_..."
-    return inputs, [f"next_{name}" for name in names], {", ".join(names): how} if names else {}
+    how = f"{', '.join(names)} are zeros at the beginning, and then next_{', next_'.join(names)} of the call before"
+    return inputs, [f"next_{name}" for name in names], {"state": how} if names else {}
 
 
 def recurrent_q_network(folder: Path) -> dict[str, Network]:
     """One step of a DQN with a memory: (obs, its state) -> (q [batch, actions], its next state)."""
     from experiments.go.players import load_agent
 
-    agent, _ = load_agent(folder)
+    agent, info = load_agent(folder)
     network: Any = agent.network
     inputs, outputs, about = states(CORE_STATES[agent.cfg.backbone], network.core.initial_state(1))
 
@@ -118,7 +119,7 @@ def recurrent_q_network(folder: Path) -> dict[str, Network]:
         q, state = network(obs[:, None], state)
         return q[:, 0], *state
 
-    return {"": Network(network, [observations(agent), *inputs], ["q", *outputs], step, about)}
+    return {"": Network(network, [observations(agent, info), *inputs], ["q", *outputs], step, about)}
 
 
 # -- boards ------------------------------------------------------------------------------------------------------------
@@ -265,7 +266,12 @@ def recurrent_translator(model: Any, source: Array, mask: Array) -> dict[str, Ne
     """The encoder ends with the decoder's first state; without attention, the decoder has of the source that and a
     summary.
     """
-    cells, kind, channels, (batch, longest) = model.encoder.cells, model.encoder.kind, model.encoder.features, source.sizes
+    cells, kind, channels, (batch, longest) = (
+        model.encoder.cells,
+        model.encoder.kind,
+        model.encoder.features,
+        source.sizes,
+    )
     names = CORE_STATES[kind]
 
     def layer(x: Tensor, way: str) -> Tensor:
