@@ -18,10 +18,11 @@ from PIL import Image
 
 from envs.atari import HUMANS
 from envs.go.position import Position
+from experiments.any_agent import load_agent
 from experiments.control import worlds
 from experiments.go import match
 from experiments.go.pictures import draw_first_moves
-from experiments.go.players import agent_folder, agent_info, board_for, go_player, load_agent
+from experiments.go.players import agent_folder, agent_info, board_for, go_player
 from rlkit import runtime
 from rlkit.config import AtLeast, Between, check_bounds, flag
 from rlkit.evaluate import episodes
@@ -98,7 +99,8 @@ def several(cfg: Config) -> dict[str, dict]:
 def play(cfg: Config) -> dict:
     """Whole episodes of the agent at cfg.path, and a video if one is asked for."""
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
-    agent, info = load_agent(cfg.path, device)
+    agent = load_agent(cfg.path, device)
+    info = agent.info
     game, trained = info["env"]["game"], info["env"]["protocol"]
     if cfg.env and (game if cfg.env == game else worlds.full_name(cfg.env)) != game:
         raise ValueError(f"{cfg.path} is an agent for {game}, not for {cfg.env}: it has other actions and pictures")

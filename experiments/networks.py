@@ -85,9 +85,10 @@ def observations(agent: Any, info: Info) -> Array:
 
 def q_network(folder: Path) -> dict[str, Network]:
     """Of a DQN with all that came after it, or a PQN: obs -> q [batch, actions]."""
-    from experiments.go.players import load_agent
+    from experiments.any_agent import load_agent
 
-    agent, info = load_agent(folder)
+    agent = load_agent(folder)
+    info = agent.info
     about = {}
     if getattr(agent.cfg, "distribution", "") == "iqn":
         from agents.rainbow.network import ACTING_QUANTILES
@@ -109,9 +110,10 @@ def states(names: tuple[str, ...], first: tuple[Tensor, ...]) -> tuple[list[Arra
 
 def recurrent_q_network(folder: Path) -> dict[str, Network]:
     """One step of a DQN with a memory: (obs, its state) -> (q [batch, actions], its next state)."""
-    from experiments.go.players import load_agent
+    from experiments.any_agent import load_agent
 
-    agent, info = load_agent(folder)
+    agent = load_agent(folder)
+    info = agent.info
     network: Any = agent.network
     inputs, outputs, about = states(CORE_STATES[agent.cfg.backbone], network.core.initial_state(1))
 
@@ -129,9 +131,9 @@ def board_network(folder: Path) -> dict[str, Network]:
     """An AlphaZero's: planes -> policy_logits, value and the other heads; of any size, but where it has a bias for each
     point.
     """
-    from experiments.go.players import load_agent
+    from experiments.any_agent import load_agent
 
-    agent, _ = load_agent(folder)
+    agent = load_agent(folder)
     network, config = agent.network, agent.network.config
     fixed = config["backbone"] == "alphago"
     sizes = (config["size"],) * 2 if fixed else (Dim("height"), Dim("width"))

@@ -27,11 +27,11 @@ from envs.go.game import Go
 from envs.go.patterns import NUM_FEATURES
 from envs.go.position import Position
 from envs.go.replay import Games, from_lists
+from experiments import any_agent
 from experiments.alphago import positions
 from experiments.alphago import sl as alphago_sl
 from experiments.bench.go import random_moves
 from experiments.bench.turns import Config, in_turns, repeat, report
-from experiments.go import players
 from rlkit import compiled, runtime
 from rlkit.data import Batches
 from rlkit.trainer import Trainer
@@ -136,7 +136,7 @@ def player(weights: NDArray[np.float32], threads: int) -> AlphaGo:
     torch.manual_seed(1)
     policy, value = PolicyNetwork(9, channels=CHANNELS, layers=LAYERS), ValueNetwork(9, 49, CHANNELS, LAYERS)
     nn.init.normal_(policy.point.weight, std=0.5)  # or a search would see no difference between moves
-    return AlphaGo(Parts(policy, value, weights), players.go_functions(), SIMULATIONS, threads=threads)
+    return AlphaGo(Parts(policy, value, weights), any_agent.go_functions(), SIMULATIONS, threads=threads)
 
 
 def searching(cfg: Config, rows: NDArray[np.int16], weights: NDArray[np.float32]) -> None:

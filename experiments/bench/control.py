@@ -22,10 +22,10 @@ import torch
 from numpy.typing import NDArray
 
 from envs.gymnasium import Gymnasium
+from experiments.any_agent import load_agent
 from experiments.bench.turns import Config, report
 from experiments.control import dqn
 from experiments.control.dqn_presets import PRESETS, after
-from experiments.go.players import load_agent
 from rlkit import runtime
 from rlkit.evaluate import bootstrap_interval, episodes
 from rlkit.run import Run
@@ -151,7 +151,7 @@ def ours(env: str, task: Task, seed: int) -> tuple[Clock, float]:
         clock.look(int(run.trainer.clock[1]()))
     clock.look(task.steps)
     assert run.folder
-    agent, _ = load_agent(run.folder)
+    agent = load_agent(run.folder)
     return clock, final(env, seed, agent.act)
 
 

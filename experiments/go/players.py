@@ -26,51 +26,6 @@ GO_PLAYERS = (
 PRETRAINED = Path(agents.alphazero.__file__).parent / "pretrained"
 
 
-def load_agent(path: Path, device: torch.device | str = "cpu", **options: Any) -> tuple[Any, dict[str, Any]]:
-    """The agent of a run or agent folder, and its agent.json. Raises FileNotFoundError, DamagedFile.
-
-    options: what its kind takes besides, as simulations of an AlphaZero.
-    """
-    from agents.alphago.player import AlphaGo
-    from agents.alphazero.player import AlphaZero
-    from agents.pqn.agent import PQN
-    from agents.rainbow.agent import Rainbow
-    from agents.recurrent.agent import RecurrentDQN
-    from experiments.alphago.stages import check_planes
-    from rlkit.saved_agents import load_agent_files, rebuilding
-
-    info, weights = load_agent_files(Path(path))
-    kinds: dict[str, Any] = {
-        "dqn": Rainbow,
-        "recurrent_dqn": RecurrentDQN,
-        "pqn": PQN,
-        "alphazero": AlphaZero,
-        "alphago": AlphaGo,
-    }
-    if info.get("kind") == "alphago":
-        check_planes(path, info)
-        options["functions"] = go_functions()
-    with rebuilding(path, "an agent with these weights"):
-        if info["kind"] not in ("alphazero", "alphago"):
-            _ = info["env"]["game"], info["env"]["protocol"], info["trained"]["frames"]  # what evaluation asks for
-        return kinds[info["kind"]].from_files(info, weights, device, **options), info
-
-
-def go_functions() -> Any:
-    """What an AlphaGo asks of Go."""
-    from agents.alphago.player import GameFunctions
-    from envs.go import patterns
-    from envs.go.features import symmetries
-    from envs.go.pattern_playouts import playouts, policy_of
-    from experiments.alphago.positions import planes
-
-    def rollouts(weights: Any) -> Any:
-        policy = policy_of(weights)
-        return lambda states, seed: playouts(states, policy, seed)[0]
-
-    return GameFunctions(planes, rollouts, patterns.features, symmetries)
-
-
 class Agent(NamedTuple):
     """What a spec says of an agent."""
 
@@ -191,7 +146,9 @@ def _board_agent(spec: str, folder: Path, options: dict[str, Any]) -> Any:
         missing = [part for part in VARIANTS[options["variant"]] if not info["config"].get(part)]
         if missing:
             raise ValueError(f"{spec} needs what this agent does not have: {' and '.join(missing)}")
-    return load_agent(folder, **options)[0]
+    from experiments.any_agent import load_agent
+
+    return load_agent(folder, **options)
 
 
 def _other_player(spec: str, seed: int, time_limit: float) -> Any:

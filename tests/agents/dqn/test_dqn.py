@@ -13,9 +13,9 @@ from agents.dqn.agent import DQN, DQNConfig
 from agents.rainbow.config import RainbowConfig
 from envs.catch import Catch
 from experiments import evaluate
+from experiments.any_agent import load_agent
 from experiments.control import dqn as dqn_atari
 from experiments.control.dqn import PRESETS, build
-from experiments.go.players import load_agent
 from rlkit import command_line, run, runtime
 from rlkit.checkpoint import save_agent
 from rlkit.command_line import parse
@@ -229,7 +229,7 @@ def test_a_torso_trained_elsewhere_is_taken_and_reported(tmp_path, monkeypatch, 
     save_agent(tmp_path / "classifier", {"kind": "classifier"}, other.state_dict())
     cfg = tiny(agent=network, torso_from=str(tmp_path / "classifier"), frames=600, trainer={"lr": 1e-30})
     run_dir = dqn_atari.main(cfg)
-    torso = load_agent(run_dir)[0].network.torso.state_dict()
+    torso = load_agent(run_dir).network.torso.state_dict()
     for name, weight in other.torso.state_dict().items():
         torch.testing.assert_close(torso[name], weight)
     count = sum(w.numel() for w in torso.values())

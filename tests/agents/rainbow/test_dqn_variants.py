@@ -16,10 +16,10 @@ from agents.rainbow.config import RainbowConfig
 from agents.rainbow.network import ImplicitHead
 from agents.rainbow.noisy import NoisyDense
 from experiments import evaluate
+from experiments.any_agent import load_agent
 from experiments.control import dqn as dqn_atari
 from experiments.control.dqn import build
 from experiments.control.dqn_presets import NATURE, PRESETS
-from experiments.go.players import load_agent
 from rlkit.nn.heads import DuelingHead, LinearHead
 from rlkit.replay import Replay
 from rlkit.trainer import Trainer
@@ -183,7 +183,7 @@ def test_a_noisy_agent_explores_by_its_noise_and_is_evaluated_without(tmp_path, 
     obs = np.random.default_rng(0).integers(0, 256, (1, 4, 36, 36), np.uint8)
     assert len({agent.q_values(obs)[0, 0].item() for _ in range(5)}) == 5
     cfg = tiny(agent=agent.cfg, frames=500, epsilon_final=0.0, epsilon_frames=1)
-    loaded, _ = load_agent(run_dir := dqn_atari.main(cfg))
+    loaded = load_agent(run_dir := dqn_atari.main(cfg))
     assert len({loaded.q_values(obs)[0, 0].item() for _ in range(5)}) == 1
     means = [evaluate.main(evaluate.Config(run_dir, episodes=4, epsilon=0.0))["mean"] for _ in range(2)]
     assert means[0] == means[1]

@@ -17,9 +17,9 @@ from test_replay import GAMMA, Worlds
 from agents.recurrent.agent import RecurrentConfig, RecurrentDQN, RecurrentQNetwork, _unflatten
 from envs.memory import TMaze
 from experiments import evaluate
+from experiments.any_agent import load_agent
 from experiments.control import memory as dqn_memory
 from experiments.control.memory import PRESETS, build
-from experiments.go.players import load_agent
 from rlkit import returns, runtime
 from rlkit.evaluate import episodes
 from rlkit.replay import CHUNK_BYTES
@@ -239,7 +239,8 @@ def test_a_run_of_flickering_images_in_whole(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     cfg = tiny("catch", flicker=0.3, frames=700, agent={"torso": "nature", "length": 12}, eval_every=400)
     folder = dqn_memory.main(cfg)
-    agent, info = load_agent(folder)
+    agent = load_agent(folder)
+    info = agent.info
     assert agent.obs_shape == (1, 36, 36) and info["env"]["flicker"] == 0.3 and agent.cfg.backbone == "lstm"
     one, two = (evaluate.main(evaluate.Config(folder, episodes=6))["mean"] for _ in range(2))
     assert one == two and -1 <= one <= 1

@@ -20,8 +20,9 @@ from experiments.alphago import positions, stages
 from experiments.alphago import rollout as alphago_rollout
 from experiments.alphago import sl as alphago_sl
 from experiments.alphago import table as alphago_match
+from experiments.any_agent import load_agent
 from experiments.go import make_games
-from experiments.go.players import agent_folder, go_player, load_agent
+from experiments.go.players import agent_folder, go_player
 from rlkit import processes
 from rlkit.checkpoint import save_agent
 from rlkit.errors import DamagedFile
@@ -204,12 +205,12 @@ def test_what_is_missing_says_who_makes_it(tmp_path, monkeypatch):
 
 def test_an_agent_of_another_plane_order_is_refused(tmp_path):
     stages.save(tmp_path, Parts(policy=PolicyNetwork(3, 48, 4, 2)), Go(3, komi=0.5), {}, {})
-    assert load_agent(tmp_path)[0].variant == "p"
+    assert load_agent(tmp_path).variant == "p"
     file = tmp_path / "agent.json"
     info = json.loads(file.read_text())
     assert info["env"].pop("planes") == ALPHAGO_ORDER
     file.write_text(json.dumps(info))
-    assert load_agent(tmp_path)[0].variant == "p"  # older agents do not say
+    assert load_agent(tmp_path).variant == "p"  # older agents do not say
     info["env"]["planes"] = "ones 1, colour 3"
     file.write_text(json.dumps(info))
     for load in (load_agent, lambda path: stages.load(str(path), "policy", "--policy")):

@@ -13,9 +13,10 @@ from agents.alphazero.player import AlphaZero
 from envs.go.position import Position
 from envs.go.sgf import read_collection
 from envs.tictactoe import Board, PerfectPlayer, RandomTicTacToe, TicTacToe, values
+from experiments.any_agent import load_agent
 from experiments.go import alphazero as alphazero_go
 from experiments.go.matches import play_game
-from experiments.go.players import go_player, load_agent
+from experiments.go.players import go_player
 from experiments.go.resumable import TextLines
 from rlkit.command_line import parse
 from rlkit.saved_config import load_config
@@ -84,7 +85,7 @@ def test_a_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
             again = load_config(alphazero_go.Config, run_dir)
             again.resume, again.trainer.steps = str(run_dir), 12
             alphazero_go.main(again)
-        agents.append(load_agent(run_dir)[0].network.state_dict())
+        agents.append(load_agent(run_dir).network.state_dict())
         run_dir.rename(tmp_path / f"run{halves}")
     for name, tensor in agents[0].items():
         assert torch.equal(tensor, agents[1][name]), name
@@ -105,7 +106,7 @@ def test_weights_of_a_smaller_board_begin_a_larger_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = alphazero_go.main(tiny())
     large = alphazero_go.main(tiny(start_from=str(small), size=4, steps=1, trainer=TrainConfig(steps=1, lr=1e-9)))
-    ours, theirs = (load_agent(folder)[0].network for folder in (small, large))
+    ours, theirs = (load_agent(folder).network for folder in (small, large))
     assert theirs.config["size"] == 4
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
@@ -123,7 +124,7 @@ def test_bad_luck_before_the_first_checkpoint(tmp_path, monkeypatch):
         path.unlink()
     (run_dir / "games.sgf").write_text("(;a torn li")
     alphazero_go.main(tiny(start_from=str(small), resume=str(run_dir), steps=1, minutes=1e-9))
-    ours, theirs = (load_agent(folder)[0].network for folder in (small, run_dir))
+    ours, theirs = (load_agent(folder).network for folder in (small, run_dir))
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(a, b)
     assert (run_dir / "games.sgf").read_text() == ""
@@ -164,7 +165,7 @@ def test_the_gate_keeps_the_better_network(tmp_path, monkeypatch, score, accepte
     network, before = seen[0]
     kept = all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert kept != accepted
-    trained = load_agent(run_dir)[0].network.state_dict()
+    trained = load_agent(run_dir).network.state_dict()
     assert accepted == all(torch.equal(trained[name], tensor) for name, tensor in network.state_dict().items())
 
 
@@ -186,7 +187,7 @@ def test_tictactoe_is_learned_to_perfection(tmp_path, monkeypatch, learning_seed
     cfg = copy.deepcopy(alphazero_go.PRESETS["tictactoe"])
     cfg.device, cfg.threads, cfg.trainer.progress, cfg.seed = "cpu", 1, False, 1 + learning_seed
     cfg.minutes = 1000  # 600 updates, however long a busy machine takes for them
-    agent = load_agent(alphazero_go.main(cfg))[0]
+    agent = load_agent(alphazero_go.main(cfg))
     agent.simulations = 50
     rng = np.random.default_rng(0)
     lost = drawn = 0

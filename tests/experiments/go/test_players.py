@@ -14,9 +14,10 @@ from agents.alphazero.player import AlphaZero
 from agents.dqn.agent import DQN, DQNConfig
 from envs.go.position import BLACK, Position
 from experiments import evaluate
+from experiments.any_agent import load_agent
 from experiments.go import gtp, match, players
 from experiments.go.matches import play_game
-from experiments.go.players import agent_folder, board_for, go_player, load_agent
+from experiments.go.players import agent_folder, board_for, go_player
 from rlkit.checkpoint import save_agent
 from rlkit.errors import DamagedFile
 
@@ -37,7 +38,8 @@ def save(folder, kind=None, **env):
 
 
 def test_the_saved_agent_is_the_same(saved):
-    agent, info = load_agent(saved)
+    agent = load_agent(saved)
+    info = agent.info
     assert isinstance(agent, AlphaZero) and agent.info == info and agent.simulations == 400
     json.dumps(agent.describe())
     position = Position.empty(3, 0.5)
@@ -67,7 +69,7 @@ def test_an_agent_without_what_evaluation_asks_for_is_refused(tmp_path, missing)
     agent = DQN((1, 4), 2, DQNConfig(backbone="mlp", width=0.125))
     info = agent.describe() | {"env": {"game": "catch", "protocol": "nature"}, "trained": {"frames": 9}}
     save_agent(tmp_path, info, agent.network.state_dict())
-    assert load_agent(tmp_path)[1]["trained"] == {"frames": 9}
+    assert load_agent(tmp_path).info["trained"] == {"frames": 9}
     save_agent(tmp_path, {name: value for name, value in info.items() if name != missing}, agent.network.state_dict())
     with pytest.raises(DamagedFile, match=missing):
         load_agent(tmp_path)
