@@ -32,6 +32,15 @@ class Scores:
         """Bootstrapped interval of the mean (10,000 resamples, fixed seed)."""
         return bootstrap_interval(self.scores, level)
 
+    def __str__(self) -> str:
+        """As `12.3 (10.1 to 14.0), 10 episodes`; one episode says nothing of an interval."""
+        low, high = self.interval()
+        digits = max(0, 2 - int(math.log10(max(-low, high, 1))))
+        mean, low_, high_ = (f"{x:,.{digits}f}" for x in (self.mean, low, high))
+        return (
+            f"{mean} ({low_} to {high_}), {len(self.scores)} episodes" if len(self.scores) > 1 else f"{mean}, 1 episode"
+        )
+
     def scalars(self) -> dict[str, float]:
         """For the log."""
         low, high = self.interval()

@@ -34,6 +34,10 @@ class Timer:
             self.latest[name] = time.perf_counter() - began
             self.seconds[name] += self.latest[name]
 
+    def total(self) -> float:
+        """Seconds since it began, without those of other runs that take turns with this one."""
+        return time.perf_counter() - self._began - self.seconds.get("other runs", 0.0)
+
     def table(self) -> str:
         """Where the time went, most first; `other` is what no name covers."""
         total = time.perf_counter() - self._began
@@ -51,10 +55,16 @@ class Logger:
         total, unit: what the bar counts; 0: no end is known.
         start: where a resumed run goes on; later points of an earlier attempt are purged from TensorBoard.
         progress: draw the bar.
-        left: seconds until the run has to end; the bar's end is where it will be by then, if that is before `total`.
+        left: seconds until the loop has to end; the bar's end is where it will be by then, if that is before `total`.
     """
 
-    BAR = {"charts/episodic_return": "return", "losses/loss": "loss"}
+    BAR = {
+        "charts/episodic_return": "return", "eval/score": "score", "eval/elo": "Elo", "eval/accuracy": "accuracy",
+        "eval/top1": "top-1", "eval/bleu": "BLEU", "eval/nats": "nats", "losses/loss": "loss",
+    }  # fmt: skip
+    """what the bar shows, of these the first that there are"""
+    NARROW = "{percentage:.0f}%|{bar}| {n_fmt}, {remaining} left{postfix}"
+    """for fewer than 100 columns; tqdm cuts off what does not fit, and that would be the score"""
 
     def __init__(
         self,
@@ -72,9 +82,10 @@ class Logger:
 
             earlier = any(folder.glob("events.*"))
             self._writer = SummaryWriter(str(folder), purge_step=int(start) + 1 if earlier else None, flush_secs=30)
+        name = folder.name.rpartition("__")[0] if folder else ""  # without the time
         self._bar = tqdm(
             total=int(total) or None,
-            desc=folder.name.rpartition("__")[0] if folder else None,  # without the time
+            desc=name if len(name) < 25 else f"{name[:15]}...{name[-6:]}",
             initial=int(start),
             unit=unit,
             unit_scale=True,
@@ -93,10 +104,11 @@ class Logger:
             if self._writer:
                 self._writer.add_scalar(tag, value, int(x))
             if tag in self.BAR:
-                self._shown[self.BAR[tag]] = f"{value:.4g}"
+                self._shown[tag] = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
         if self._writer and any(tag.startswith("eval/") for tag in values):
             self._writer.flush()  # whoever watches the run sees a score at once, as `tune` does
-        self._bar.set_postfix(self._shown, refresh=False)
+        shown = {self.BAR[tag]: self._shown[tag] for tag in self.BAR if tag in self._shown}
+        self._bar.set_postfix(list(shown.items())[: 2 if self._narrow() else 4], refresh=False)
 
     def images(self, images: Mapping[str, NDArray[np.uint8]], x: float) -> None:
         """Write pictures [H, W, 3] at clock x."""
@@ -109,7 +121,13 @@ class Logger:
         if (left := self._left()) < math.inf and x > self._start:
             end = int(x + max(left, 0) * (x - self._start) / max(time.monotonic() - self._began, 1e-9))
             self._bar.total = min(end, self._total or end)
-        self._bar.update(int(x) - self._bar.n)
+        self._bar.bar_format = self.NARROW if self._narrow() else None
+        self._bar.update(min(int(x), self._bar.total or int(x)) - self._bar.n)  # past its total tqdm forgets it
+
+    def _narrow(self) -> bool:
+        return (
+            getattr(self._bar, "ncols", None) or 100
+        ) < 100  # of the last drawing; none where it is not on a terminal
 
     def close(self) -> None:
         """Flush and end."""

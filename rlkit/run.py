@@ -99,11 +99,12 @@ class Run:
         return any(run.trainer is not None and run.trainer.stopped for run in self.beside)
 
     def evaluation_due(self, every: float) -> bool:
-        """Whether the trainer's clock has passed another multiple of `every`, and minutes remain for an evaluation now
-        and for the last one, which follows the loop.
+        """Whether the trainer's clock has passed another multiple of `every`, not its end, and minutes remain for an
+        evaluation now and for the last one, which follows the loop.
         """
         assert self.trainer, "run.resume(trainer) comes before the loop"
-        multiple = self.trainer.clock[1]() // every
+        _, now, end = self.trainer.clock
+        multiple = now() // every if now() < end else 0
         due = multiple > max(self._start // every, self._evaluated) and self.trainer.goes_on(evaluations=2)
         self._evaluated = multiple if due else self._evaluated
         return due

@@ -59,14 +59,18 @@ class Deadline:
                 break
             yield item
 
-    def reached(self, timer: Mapping[str, float], evaluations: int = 1) -> bool:
-        """Whether it is time to end the loop: what is left is needed for `evaluations` evaluations and two saves.
+    def left_for_loop(self, timer: Mapping[str, float], evaluations: int = 1) -> float:
+        """Seconds until the loop has to end, so that `evaluations` evaluations and two saves can follow.
 
         timer: `Timer.latest`, seconds that "evaluate" and "save" took the last time. At most half of all the time is
         kept for them.
         """
         if self.seconds == math.inf:
-            return False
+            return math.inf
         evaluation = timer.get("evaluate", self.evaluation)
         needed = self.runs * (evaluations * evaluation + 2 * timer.get("save", 0.01 * self.seconds))
-        return self.left() <= min(1.1 * needed, self.seconds / 2)
+        return self.left() - min(1.1 * needed, self.seconds / 2)
+
+    def reached(self, timer: Mapping[str, float], evaluations: int = 1) -> bool:
+        """Whether it is time to end the loop."""
+        return self.left_for_loop(timer, evaluations) <= 0

@@ -347,7 +347,7 @@ class Trainer:
         if self._logger is None:
             name, now, end = self.clock
             with self._disk():
-                left = self.deadline.left
+                left = partial(self.deadline.left_for_loop, self.timer.latest)
                 self._logger = Logger(self.run_dir, end, f" {name}", now(), self.cfg.progress, left)
         return self._logger
 

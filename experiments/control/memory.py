@@ -148,13 +148,12 @@ def learn(cfg: Config, run: Run) -> Generator[None, None, Path]:
     """The loop; returns the run's folder. Yields after each update, for runs that take turns."""
     if cfg.torso_from and not cfg.resume:
         load_agent_files(Path(cfg.torso_from))  # what is not there should leave no run behind
-    eval_envs = make_envs(cfg, cfg.eval_episodes, stream=4, training=False)
     folder = run.open(re.sub(r"[:/]", "_", cfg.env))
     trainer, experience, agent = build(cfg, run)
     if not run.resume(trainer) and cfg.torso_from:
         say(f"torso: {load_matching(agent.network.torso, Path(cfg.torso_from), 'torso.')}")
         agent.sync(agent.network)
-    evaluation = Evaluation(run, agent, experience, eval_envs)
+    evaluation = Evaluation(run, agent, experience)
 
     for step, _, aux in trainer.run(experience):
         if cfg.priority:
@@ -170,7 +169,7 @@ def learn(cfg: Config, run: Run) -> Generator[None, None, Path]:
     evaluation.save()
     yield  # all that learn side by side have saved before one of them plays
     if not run.stopped:
-        evaluation()
+        evaluation(last=True)
     run.close(evaluate=("evaluate", folder))
     return folder
 

@@ -96,11 +96,10 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, PQN]:
 
 def learn(cfg: Config, run: Run) -> Generator[None, None, Path]:
     """The loop; returns the run's folder. Yields after each update, for runs that take turns."""
-    eval_envs = make_envs(cfg, cfg.eval_episodes, stream=4, training=False)
     folder = run.open(re.sub(r"[:/]", "_", cfg.env))
     trainer, experience, agent = build(cfg, run)
     run.resume(trainer)
-    evaluation = Evaluation(run, agent, experience, eval_envs)
+    evaluation = Evaluation(run, agent, experience)
 
     for step, _, _ in trainer.run(experience):
         if step % cfg.trainer.log_every == 0:
@@ -112,7 +111,7 @@ def learn(cfg: Config, run: Run) -> Generator[None, None, Path]:
     evaluation.save()
     yield  # all that learn side by side have saved before one of them plays
     if not run.stopped:
-        evaluation()
+        evaluation(last=True)
     run.close(evaluate=("evaluate", folder))
     return folder
 

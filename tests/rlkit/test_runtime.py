@@ -141,7 +141,7 @@ def test_a_deadline_leaves_time_for_what_follows(clock):
     deadline = Deadline(2)
     assert deadline.left() == 120 and not deadline.reached({})
     clock.now = 120 - 1.1 * (6 + 2 * 1.2) - 0.1  # a guess: 5 % for evaluation, 1 % for each of two saves
-    assert not deadline.reached({})
+    assert not deadline.reached({}) and deadline.left_for_loop({}) == pytest.approx(0.1)
     clock.now += 0.2
     assert deadline.reached({}) and not deadline.reached({"evaluate": 2, "save": 0.1})
     clock.now = 61
@@ -151,6 +151,7 @@ def test_a_deadline_leaves_time_for_what_follows(clock):
     clock.now = 121
     assert list(deadline.in_time(range(3))) == [0], "something is measured in any case"
     assert not Deadline(0).reached({"evaluate": 1e9}) and Deadline(0).share(2).left() == math.inf
+    assert Deadline(0).left_for_loop({}) == math.inf
 
 
 def test_the_loop_ends_with_its_deadline(clock, tmp_path):
