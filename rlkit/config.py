@@ -11,6 +11,7 @@ import functools
 import inspect
 import math
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,30 @@ def _marks(kind: Any) -> dict[str, tuple]:
 def flag(name: str) -> str:
     """`trainer.log_every` as the command line has it: --trainer.log-every."""
     return "--" + re.sub("_(?=.)", "-", name)
+
+
+UNNAMED = {
+    "preset", "resume", "seed", "minutes", "device", "threads", "env", "vectorization", "frames", "together", "steps",
+    "log-every", "progress",
+}  # fmt: skip
+"""settings that run folders are not named by: what stands there already, and where, how long, how loudly it runs"""
+
+
+def with_changes(name: str, cfg: Any) -> str:
+    """A run's name and what it changes of its preset, as `pong_lr=0.001_no-double`, in some 60 characters at most."""
+    presets = getattr(sys.modules[type(cfg).__module__], "PRESETS", {})  # they stand beside their Config
+    base = presets.get(getattr(cfg, "preset", None))
+    known = {*re.split("[-_x]", name)}
+    for new, old in zip(fields(cfg), fields(base), strict=True) if base else ():
+        key, value = new.flag.removeprefix("--").rpartition(".")[2], new.value
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        if new.value == old.value or key in UNNAMED or key.startswith(("eval-", "save-")) or {text} <= known:
+            continue
+        part = f"{key}={text}" if not isinstance(value, bool) else key if value else f"no-{key}"
+        if len(name) + len(part) > 60:
+            return f"{name}_more"
+        name += "_" + re.sub("[^A-Za-z0-9.+=-]+", "-", part)
+    return name
 
 
 def check_bounds(cfg: Any) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from rlkit.config import CONFIGS, check_bounds
+from rlkit.config import CONFIGS, check_bounds, with_changes
 from rlkit.files import check_regular, read_bytes, sweep, write_atomically
 from rlkit.schedule import Deadline
 
@@ -162,7 +162,7 @@ def open_run(cfg: Any, command: str, name: str, data: Any = None) -> Path:
         if data:
             data.check(folder, before)
     else:
-        stem = f"{name}__{cfg.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+        stem = f"{with_changes(name, cfg)}__{cfg.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
         for again in itertools.count(1):
             folder = Path("runs") / command / (stem if again == 1 else f"{stem}-{again}")
             with contextlib.suppress(FileExistsError):  # begun in the same second

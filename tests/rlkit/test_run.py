@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,8 +14,11 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.__main__ import MODULES, load
+from experiments.control.dqn_presets import PRESETS
+from experiments.supervised import images
 from rlkit import command_line, run
-from rlkit.config import check_bounds, flag
+from rlkit.config import check_bounds, flag, with_changes
 from rlkit.errors import DamagedFile
 from rlkit.saved_config import from_dict, load_config
 from rlkit.trainer import TrainConfig, Trainer
@@ -182,3 +186,47 @@ def test_a_start_sweeps_what_a_kill_left(trained):
     (trained / ".config.json.123").touch()
     run.open_run(Config(resume=str(trained)), "toy", "toy")
     assert not (trained / ".config.json.123").exists()
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change, name",
+    [
+        ({}, "pong"),
+        ({"env": "breakout", "seed": 7, "minutes": 3.0, "frames": 9, "threads": 1, "eval_every": 9}, "pong"),
+        ({"save_replay": False, "trainer": {"steps": 3, "log_every": 5, "progress": False, "save_every": 9}}, "pong"),
+        ({"trainer": {"lr": 1e-3}}, "pong_lr=0.001"),
+        ({"agent": {"double": False, "munchausen": True}, "batch_size": 64}, "pong_batch-size=64_no-double_munchausen"),
+        ({"torso_from": "runs/images/some"}, "pong_torso-from=runs-images-some"),
+        ({"torso_from": "a/" * 40, "trainer": {"lr": 1.0}}, "pong_more"),
+        ({"replay": 123_456, "batch_size": 64, "target_every": 77, "trainer": {"lr": 1e-3, "clip": 1.0}},
+         "pong_batch-size=64_replay=123456_target-every=77_lr=0.001_more"),
+    ],
+)  # fmt: skip
+def test_a_name_carries_what_differs_from_the_preset(change, name):
+    cfg = PRESETS["frugal"]
+    for key, value in change.items():
+        value = dataclasses.replace(getattr(cfg, key), **value) if isinstance(value, dict) else value
+        cfg = dataclasses.replace(cfg, **{key: value})
+    assert with_changes("pong", cfg) == name
+
+
+def test_what_a_name_says_already_is_not_said_again():
+    cfg = images.PRESETS["digits"]
+    assert with_changes("digits_vgg", dataclasses.replace(cfg, backbone="vgg")) == "digits_vgg"
+    assert with_changes("toy", Config(rate=0.25)) == "toy", "no presets stand beside it"
+
+
+def test_presets_stand_beside_their_configuration():
+    """Where `with_changes` looks for them."""
+    for command in map(load, MODULES):
+        for cfg in getattr(command, "PRESETS", {}).values():
+            assert hasattr(sys.modules[type(cfg).__module__], "PRESETS")
+
+
+def test_a_runs_folder_has_the_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = dataclasses.replace(PRESETS["fast"], batch_size=64, seed=3)
+    assert run.open_run(cfg, "dqn", "pong").name.rsplit("__", 2)[:2] == ["pong_batch-size=64", "3"]

@@ -273,7 +273,7 @@ def test_a_suite_stops_goes_on_and_leaves_finished_runs_alone(tmp_path, monkeypa
 
     def stop():
         for _ in range(3000):
-            if any(suite_dir.glob("runs/dqn/catch__2__*/checkpoints/*")):
+            if any(suite_dir.glob("runs/dqn/catch*__2__*/checkpoints/*")):
                 return os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.02)
 
