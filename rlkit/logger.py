@@ -1,6 +1,8 @@
 """What a person sees of a run: TensorBoard, a progress bar, and a table of where the time went."""
 
+import json
 import math
+import shlex
 import sys
 import time
 from collections import defaultdict, deque
@@ -14,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
+
+from rlkit.config import CONFIGS
 
 
 class Timer:
@@ -76,12 +80,14 @@ class Logger:
         left: Callable[[], float] = lambda: math.inf,
     ):
         self._total, self._start, self._left, self._began = int(total), start, left, time.monotonic()
-        self._writer = None
+        self._writer: Any = None
         if folder:
             from torch.utils.tensorboard import SummaryWriter
 
             earlier = any(folder.glob("events.*"))
             self._writer = SummaryWriter(str(folder), purge_step=int(start) + 1 if earlier else None, flush_secs=30)
+            if config := CONFIGS.get(folder.absolute()):
+                self._describe(json.loads(config), new=not earlier)
         name = folder.name.rpartition("__")[0] if folder else ""  # without the time
         self._bar = tqdm(
             total=int(total) or None,
@@ -96,6 +102,22 @@ class Logger:
             mininterval=0.5 if sys.stderr.isatty() else 30,
         )
         self._shown: dict[str, str] = {}
+
+    def _describe(self, config: dict[str, Any], new: bool) -> None:
+        """Write settings and command line for TensorBoard's pages HPARAMS (of a new run) and TEXT."""
+        from torch.utils.tensorboard.summary import hparams
+
+        settings: dict[str, Any] = {}
+        for name, value in config.items():
+            inner = value if isinstance(value, dict) else {"": value}
+            settings |= {f"{name}.{key}".rstrip("."): inner[key] for key in inner}
+        table = "\n".join(f"|{name}|{value}|" for name, value in {"setting": "value", "---": "---", **settings}.items())
+        self._writer.add_text("settings", table, int(self._start))
+        self._writer.add_text("command", f"    python {shlex.join(sys.orig_argv[1:])}", int(self._start))
+        if new:
+            plain = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in settings.items()}
+            # Without a list of what is to be shown, TensorBoard begins with the settings in which runs differ.
+            self._writer.file_writer.add_summary(hparams(plain, {})[1])
 
     def scalars(self, values: Mapping[str, Any], x: float) -> None:
         """Write values at clock x; tensors must hold one number (waits for the device)."""

@@ -1,13 +1,18 @@
 """What a person sees of a run: a bar that fits its terminal, and evaluations in a line each."""
 
 import contextlib
+import json
 import os
+import shlex
 import struct
 import sys
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG, parse_session_start_info_plugin_data
 
+from rlkit.config import CONFIGS
 from rlkit.evaluate import Scores
 from rlkit.logger import Logger
 
@@ -32,6 +37,29 @@ def drawn(columns, monkeypatch, name, values):
             text += more
     os.close(master)
     return [line for line in text.decode().replace("\r\n", "\r").split("\r") if line.strip()]
+
+
+def test_tensorboard_has_the_settings_and_the_command(tmp_path):
+    """Once as hyperparameters, which cannot change there, and as text each time that a run goes on."""
+    folder = tmp_path / "toy__1__now"
+    CONFIGS[folder] = json.dumps({"env": "catch", "few": [1, 2], "trainer": {"lr": 0.25, "ema": None}, "double": True})
+    for start in (0, 70):
+        log = Logger(folder, 100, " frames", start, progress=False)
+        log.scalars({"eval/score": 1.5}, start + 5)
+        log.close()
+    events = EventAccumulator(str(folder), {"tensors": 0, "scalars": 0})
+    events.Reload()
+    assert [path.is_dir() for path in folder.iterdir()] == [False, False], "no run of its own, as add_hparams makes one"
+    assert [point.step for point in events.Scalars("eval/score")] == [5, 75]
+    shown = parse_session_start_info_plugin_data(events.SummaryMetadata(SESSION_START_INFO_TAG).plugin_data.content)
+    values = {name: getattr(value, value.WhichOneof("kind")) for name, value in shown.hparams.items()}
+    assert values == {"env": "catch", "few": "[1, 2]", "trainer.lr": 0.25, "trainer.ema": "None", "double": 1.0}
+    tables = events.Tensors("settings/text_summary")
+    assert [table.step for table in tables] == [0, 70]
+    assert "|setting|value|\n|---|---|\n|env|catch|\n" in tables[0].tensor_proto.string_val[0].decode()
+    assert (
+        shlex.join(sys.orig_argv[1:]).encode() in events.Tensors("command/text_summary")[0].tensor_proto.string_val[0]
+    )
 
 
 VALUES = {"losses/loss": 0.00123456, "charts/episodic_return": -20.345, "eval/score": 12345.6, "eval/length": 3.0}
