@@ -30,6 +30,11 @@ class Evaluation:
         self.player.network = self.trainer.averaged
         self._begun = experience.steps
         self._best = -math.inf
+        self._expect = None
+        if worlds.is_atari(run.cfg.env):
+            from experiments.control.expectations import Expectation
+
+            self._expect = Expectation(run.cfg)
 
     def __call__(self, last: bool = False) -> None:
         """Play, log and say the scores, and save the agent with them.
@@ -87,8 +92,10 @@ class Evaluation:
         return 1.5 * steps * seconds / max(1, self.experience.steps - self._begun)
 
     def estimate(self) -> None:
-        """Set aside time for the last evaluation."""
+        """Set aside time for the last evaluation, and say when to expect something."""
         self.run.deadline.evaluation = max(self.run.deadline.evaluation, self._guess())
+        if self._expect:
+            self._expect(self.experience.frames)
 
     def save(self, scores: evaluate.Scores | None = None, protocol: str = "") -> None:
         """Write the agent's folder: how it was trained, and what it scored under which protocol."""

@@ -1,12 +1,13 @@
 """How a run is measured now and then: what that may cost, what is said, and that nothing is learned from it."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from test_dqn import tiny
 
-from experiments.control import dqn
+from experiments.control import dqn, expectations
 from experiments.control.evaluation import Evaluation
 from rlkit.logger import Timer
 
@@ -63,3 +64,25 @@ def test_what_is_learned_and_the_last_score_do_not_depend_on_how_many_episodes_w
             assert said[0] == said[2] == fewer[episodes] and "so far" not in said[1] and "best" in said[3]
             assert said[1].endswith(f", {episodes} episode{'s' * (episodes > 1)}")
     assert all(end == ends[0] for end in ends)
+
+
+def test_when_to_expect_something_is_said_once_and_of_runs_like_those_that_were_measured(monkeypatch, capsys):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(expectations.time, "monotonic", lambda: clock.now)
+
+    def said(cfg):
+        expect = expectations.Expectation(cfg)
+        for clock.now in (0.0, 9.0, 11.0, 30.0):
+            expect(int(20_000 + 2_000 * clock.now))
+        return capsys.readouterr().err.splitlines()
+
+    pong = dqn.PRESETS["fast"]
+    assert said(replace(pong, seed=5, minutes=30)) == [
+        f"in three runs like this one the return {what}"
+        for what in (
+            "began to rise after 600,000 to 1,300,000 frames: here in 5 to 10 minutes",
+            "passed 0 after 1,900,000 to 2,800,000 frames: here in 15 to 23 minutes",
+        )
+    ]
+    for other in ({"env": "breakout"}, {"batch_size": 64}, {"resume": "runs/dqn/one"}, {"preset": "nature"}):
+        assert not said(replace(pong, **other))
