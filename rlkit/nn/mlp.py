@@ -32,7 +32,8 @@ class MLP(nn.Module):
         features = [math.prod(in_shape), *hidden]
         self.layers = nn.Sequential()
         for before, after in itertools.pairwise(features):
-            self.layers += nn.Sequential(Dense(before, after), ACTIVATIONS[activation](), nn.Dropout(dropout))
+            dropped = nn.Dropout(dropout) if dropout else nn.Identity()
+            self.layers += nn.Sequential(Dense(before, after), ACTIVATIONS[activation](), dropped)
         self.out_features, self._dims = features[-1], len(in_shape)
 
     def forward(self, x: Tensor) -> Tensor:
