@@ -2,7 +2,8 @@
 
     name                          CartPole-v1, MinAtar/Breakout-v1, my_package.my_module:MyEnv-v0 (imported first), or
                                   my_module:function, which returns an environment
-    observations   pictures       uint8 up to 255, both sides 36 and more -> uint8 [E, stack, (3,) height, width]
+    observations   pictures       uint8 up to 255, both sides 36 and more -> uint8 [E, stack, (channels,) height, width]
+                                  grey, unless 3 are asked for or there are neither 1, 3 nor 4
                    planes         other images of bytes or booleans -> as they are, [E, stack, channels, height, width]
                    vectors        all else, by gymnasium's own `flatten` -> float32 [E, stack, features]
     actions                       0 .. num_actions - 1, for Discrete, MultiDiscrete, MultiBinary and, in bins, Box
@@ -12,37 +13,25 @@ gymnasium's own vectorisation moves them, with its NEXT_STEP autoreset. They can
 episodes.
 """
 
-import ast
-import difflib
+import contextlib
 import functools
-import importlib
-import inspect
 import math
 import os
 import re
-import sys
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from gymnasium.vector.async_vector_env import AsyncState
 from numpy.typing import NDArray
 
-from envs.spaces import check_observations, numbered_actions, view_of
+from envs.gymnasium_names import called, draws, maker, parse_kwargs
+from envs.spaces import allowed_of, check_observations, numbered_actions, reader_of, view_of
 from envs.vector import Episodes, Step
-
-PACKAGES = {
-    "minatar": "minatar.gym:register_envs",
-    "minigrid": "minigrid",
-    "babyai": "minigrid",
-    "ale": "ale_py",
-    **dict.fromkeys(
-        ("highway", "exit", "intersection", "lane", "merge", "parking", "racetrack", "roundabout", "u"), "highway_env"
-    ),
-}
-"""first word of a name, before / or -: what registers it; others come as module:Name-v0"""
 
 
 class EnvironmentFailed(RuntimeError):
@@ -64,115 +53,59 @@ class Options(NamedTuple):
 DEFAULT = Options()
 
 
-# -- from a name to an environment -------------------------------------------------------------------------------------
-
-
-def imported(name: str, what: str) -> Any:
-    """The object that `module:Name` names. Raises ValueError, ModuleNotFoundError."""
-    module, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:  # as for `python -m`
-        sys.path.append(os.getcwd())
-    try:
-        found = importlib.import_module(module)
-        return getattr(found, attribute) if attribute else found
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{what} {name}: {error}; is it installed, or in this folder?") from error
-    except AttributeError as error:
-        raise ValueError(f"{what} {name}: {error}") from error
-
-
-def maker(name: str) -> Callable[..., gymnasium.Env]:
-    """What makes the environment of this name. Raises ValueError with the nearest names, ModuleNotFoundError."""
-    module, _, bare = name.rpartition(":")
-    if module and not re.search(r"-v\d+$", bare):
-        return imported(name, "environment")
-    if module:
-        imported(module, "environment's module")
-    elif name not in gymnasium.registry and (package := PACKAGES.get(re.split("[/-]", name)[0].lower())):
-        try:
-            registers = imported(package, "environment")
-        except ModuleNotFoundError as error:
-            install = package.partition(".")[0].replace("_", "-")
-            raise ModuleNotFoundError(f"{name} needs a package: pip install {install}") from error
-        if ":" in package:
-            registers()
-    try:
-        gymnasium.spec(bare)
-    except gymnasium.error.Error as error:
-        near = difflib.get_close_matches(bare, gymnasium.registry, n=3)
-        hint = f"did you mean {', '.join(near)}? Else" if near else "did you import its package?"
-        raise ValueError(f"{error} {hint} name the module that registers it: --env module:{bare}") from error
-    return functools.partial(gymnasium.make, bare, disable_env_checker=True)
-
-
-def draws(make: Callable[..., gymnasium.Env]) -> bool:
-    """Whether it can be asked for pictures."""
-    entry = gymnasium.spec(make.args[0]).entry_point if isinstance(make, functools.partial) else make
-    return not callable(entry) or "render_mode" in inspect.signature(entry).parameters
-
-
-def name_of(make: Callable[..., gymnasium.Env]) -> str:
-    """A name for a callable that returns an environment; for one that cannot be imported, in this process only."""
-    name = f"{make.__module__}:{make.__qualname__}"
-    if make.__module__ != "__main__" and re.fullmatch(r"[\w.]+", make.__qualname__):
-        return name
-    bare = re.sub(r"\W+", "_", make.__qualname__).strip("_")
-    gymnasium.registry.pop(f"callable/{bare}-v0", None)
-    gymnasium.register(f"callable/{bare}-v0", make)
-    return f"callable/{bare}-v0"
-
-
-def parse_kwargs(words: Sequence[str]) -> dict[str, Any]:
-    """{key: value} of words key=value; a value is what Python reads it as, else text."""
-    values = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key.isidentifier():
-            raise ValueError(f"--env-kwargs wants key=value, not {word!r}")
-        try:
-            values[key] = ast.literal_eval(value)
-        except (SyntaxError, ValueError):
-            values[key] = value
-    return values
+# -- one environment, and many -----------------------------------------------------------------------------------------
 
 
 def make_one(name: str, number: int, options: Options, render: bool = False) -> gymnasium.Env:
-    """Environment `number`, with what it may return checked. Raises ValueError, EnvironmentFailed."""
+    """Environment `number`, with what it returns checked. Raises ValueError, ModuleNotFoundError, EnvironmentFailed."""
     make, kwargs = maker(name), parse_kwargs(options.kwargs)
     if render and draws(make):
         kwargs.setdefault("render_mode", "rgb_array")
-    wrappers = [imported(wrapper, "wrapper") for wrapper in options.wrappers]
+    wrappers = [called(wrapper, "wrapper") for wrapper in options.wrappers]
     try:
         env = make(**kwargs)
         for wrapper in wrappers:
             env = wrapper(env)
-    except (gymnasium.error.Error, AssertionError, TypeError) as error:
-        if "multiple values" in str(error) or "unexpected keyword" in str(error):
-            raise ValueError(f"{name} does not take these --env-kwargs: {error}") from error
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        raise ModuleNotFoundError(f"{name} needs what is not installed: {error}") from error
+    except TypeError as error:
+        if re.search("multiple values|unexpected keyword|takes no arg|required (positional|keyword)", str(error)):
+            raise ValueError(f"{name} does not fit its --env-kwargs: {error}") from error
         raise EnvironmentFailed(f"{name} cannot be made: {error!r}") from error
     except Exception as error:
         raise EnvironmentFailed(f"{name} cannot be made: its constructor raised {error!r}") from error
     if not isinstance(env, gymnasium.Env):
-        raise ValueError(f"{name} returned a {type(env).__name__}, which is no gymnasium.Env")
-    check_observations(env.observation_space, name)
-    if not isinstance(env.observation_space, spaces.Box):
-        env = gymnasium.wrappers.FlattenObservation(env)
+        raise ValueError(
+            f"{' '.join([name, *options.wrappers])} made a {type(env).__name__}, which is no gymnasium.Env"
+        )
     return Checked(env, name, number, options.bins)
 
 
-# -- one environment, and many -----------------------------------------------------------------------------------------
+def in_own_process(make: Callable[[], gymnasium.Env], parent: int) -> gymnasium.Env:
+    """make(), where it is in another process than `parent` without the signals that are for that one: it ends both."""
+    if os.getpid() != parent:
+        for name, action in ("SIGINT", signal.SIG_IGN), ("SIGHUP", signal.SIG_IGN), ("SIGTERM", signal.SIG_DFL):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), action)
+    return make()
 
 
 class Checked(gymnasium.Wrapper):
-    """One environment with numbered actions, whose failures say which one it is and where it was."""
+    """One environment with numbered actions and arrays as observations, whose failures say which one it is and where
+    it was. Its info holds the mask alone: what others hold may not go together in one batch.
+    """
 
     def __init__(self, env: gymnasium.Env, name: str, number: int, bins: int):
         super().__init__(env)
+        self._name, self._number, self._steps = name, number, 0
         self._spaces = env.observation_space, env.action_space
+        check_observations(env.observation_space, name)
+        self._read = reader_of(env.observation_space)
+        if not isinstance(env.observation_space, spaces.Box):
+            self.observation_space = spaces.flatten_space(env.observation_space)
         num_actions, self._action_of = numbered_actions(env.action_space, bins, name)
         self.action_space = spaces.Discrete(num_actions)
-        self._name, self._number, self._steps = name, number, 0
-        self._shape, self._finite = env.observation_space.shape, np.dtype(env.observation_space.dtype).kind != "f"
+        self._masked: bool | None = None  # whether the first info had a mask
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         self._steps = 0
@@ -180,9 +113,10 @@ class Checked(gymnasium.Wrapper):
             obs, info = self.env.reset(**kwargs)
         except Exception as error:
             raise self._failed(f"raised {error!r} in reset") from error
-        if self._spaces != (self.env.observation_space, self.env.action_space):
+        now = self.env.observation_space, self.env.action_space
+        if any(one is not two and one != two for one, two in zip(now, self._spaces, strict=True)):
             raise self._failed("has other spaces than at the beginning")
-        return self._checked(obs), info
+        return self._observed(obs), self._info(info)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self._steps += 1
@@ -191,19 +125,31 @@ class Checked(gymnasium.Wrapper):
         except Exception as error:
             raise self._failed(f"raised {error!r}") from error
         try:
-            reward = float(reward)  # type: ignore[arg-type]
+            r_t = float(reward.item() if isinstance(reward, np.ndarray) else reward)
         except (TypeError, ValueError):
-            reward = math.nan
-        if not math.isfinite(reward):
-            raise self._failed("returned a reward that is no number")
-        return self._checked(obs), reward, bool(terminated), bool(truncated), info
+            r_t = math.nan
+        if not math.isfinite(r_t):
+            raise self._failed(f"returned the reward {reward!r}, which is no number to learn from")
+        return self._observed(obs), r_t, bool(terminated), bool(truncated), self._info(info)
 
-    def _checked(self, obs: Any) -> NDArray:
-        if np.shape(obs) != self._shape:
-            raise self._failed(f"observed something of shape {np.shape(obs)}, and its space has {self._shape}")
-        if not (self._finite or np.isfinite(obs).all()):
-            raise self._failed("observed numbers that are not finite")
-        return obs
+    def _observed(self, obs: Any) -> NDArray:
+        try:
+            return self._read(obs)
+        except Exception as error:
+            raise self._failed(f"observed {error}") from error
+
+    def _info(self, info: Any) -> dict[str, Any]:
+        mask = info.get("action_mask") if isinstance(info, dict) else None
+        if self._masked is None:
+            self._masked = mask is not None
+        if mask is None:
+            return {}
+        if not self._masked:
+            raise self._failed("masks actions, and its first reset did not: let that return an action_mask too")
+        allowed, most = allowed_of(mask), int(self.action_space.n)  # type: ignore[attr-defined]
+        if len(allowed) != most:
+            raise self._failed(f"masks {len(allowed)} actions and has {most}")
+        return {"action_mask": allowed}
 
     def _failed(self, what: str) -> EnvironmentFailed:
         return EnvironmentFailed(
@@ -230,10 +176,19 @@ class Gymnasium:
         self.name, self.num_envs = name, num_envs
         self.protocol = " ".join([name, *options.kwargs, *options.wrappers])
         makers = [functools.partial(make_one, name, number, options, render) for number in range(num_envs)]
-        self._envs = SyncVectorEnv(makers) if options.vectorization == "sync" else AsyncVectorEnv(makers)
+        try:
+            if options.vectorization == "sync":
+                self._envs: SyncVectorEnv | AsyncVectorEnv = SyncVectorEnv(makers)
+            else:
+                self._envs = AsyncVectorEnv([functools.partial(in_own_process, make, os.getpid()) for make in makers])
+        except EnvironmentFailed:
+            raise
+        except (EOFError, OSError, AssertionError, RuntimeError) as error:
+            raise EnvironmentFailed(f"{name} is not the same each time that it is made: {error!r}") from error
         self.num_actions = int(self._envs.single_action_space.n)  # type: ignore[attr-defined]
         self._view = view_of(self._envs.single_observation_space, options.stack, options.resize, options.colour)  # type: ignore[arg-type]
         self.obs_shape, self.obs_dtype = (self._view.stack, *self._view.shape), self._view.dtype
+        self._is_float = self.obs_dtype == np.float32
         self._obs = np.zeros((num_envs, *self.obs_shape), self.obs_dtype)
         self._episodes = Episodes(num_envs)
         self._moves = False  # a send without its recv
@@ -251,7 +206,7 @@ class Gymnasium:
         self._first = None
         self._episodes.restart()
         self._obs[:] = 0
-        self._obs[:, -1] = self._view.of(raw)
+        self._obs[:, -1] = self._seen(raw, self._episodes.length)
         self.mask = self._mask(infos)
         return self._obs.copy()
 
@@ -259,25 +214,31 @@ class Gymnasium:
         """Begin to move by actions [E]; with processes, they move while this one goes on."""
         if self._moves:
             raise RuntimeError("send was called twice without recv between")
-        self._moves, self._first = True, None
+        self._moves, self._first, self._actions = True, None, np.asarray(actions, np.int64)
         if isinstance(self._envs, AsyncVectorEnv):
-            self._envs.step_async(np.asarray(actions, np.int64))
-        else:
-            self._actions = np.asarray(actions, np.int64)
+            with contextlib.suppress(OSError):  # a process that has died, as `recv` will say
+                self._envs.step_async(self._actions)
 
     def recv(self) -> Step:
         """The step of the last `send`. Raises EnvironmentFailed."""
         if not self._moves:
             raise RuntimeError("recv was called without a send before it")
         self._moves = False
-        if isinstance(self._envs, AsyncVectorEnv):
-            raw, r_t, terminated, truncated, infos = self._envs.step_wait()
-        else:
-            raw, r_t, terminated, truncated, infos = self._envs.step(self._actions)
+        try:
+            if isinstance(self._envs, AsyncVectorEnv):
+                raw, r_t, terminated, truncated, infos = self._envs.step_wait()
+            else:
+                raw, r_t, terminated, truncated, infos = self._envs.step(self._actions)
+        except Exception as error:
+            self.close()
+            if isinstance(error, (EOFError, OSError, gymnasium.error.NoAsyncCallError)):
+                raise EnvironmentFailed(f"a process of {self.name} has died; was there too little memory?") from error
+            raise
         begins = self._episodes.ended
+        newest = self._seen(raw, np.where(begins, 0, self._episodes.length + 1))
         self._obs = np.roll(self._obs, -1, axis=1) if self._view.stack > 1 else np.empty_like(self._obs)
         self._obs[begins] = 0
-        self._obs[:, -1] = self._view.of(raw)
+        self._obs[:, -1] = newest
         self.mask = self._mask(infos)
         return self._episodes.step(self._obs.copy(), r_t, ~terminated, terminated | truncated)
 
@@ -286,16 +247,23 @@ class Gymnasium:
         self.send(actions)
         return self.recv()
 
+    def _seen(self, raw: NDArray, steps: NDArray[np.int64]) -> NDArray:
+        """Frames [E, *shape] of raw observations [E, ...] at these steps [E] of their episodes."""
+        frames = self._view.of(raw)
+        if self._is_float and not np.isfinite(frames).all():
+            e = int(np.flatnonzero(~np.isfinite(frames).all(1))[0])
+            raise EnvironmentFailed(
+                f"environment {e} ({self.name}) observed numbers that are not finite, at step {steps[e]} of an episode"
+            )
+        return frames
+
     def _mask(self, infos: dict[str, Any]) -> NDArray[np.bool_] | None:
         if not self._masked:
             return None
         mask = np.ones((self.num_envs, self.num_actions), bool)
-        for e in np.flatnonzero(infos.get("_action_mask", np.zeros(self.num_envs))):
-            now = np.asarray(infos["action_mask"][e], bool).ravel()
-            if now.shape != mask[e].shape:
-                raise EnvironmentFailed(f"environment {e} ({self.name}) masks {len(now)} of {self.num_actions} actions")
-            if now.any():  # of nothing, at an end: no action counts there
-                mask[e] = now
+        if "action_mask" in infos:
+            given = infos["_action_mask"] & infos["action_mask"].any(1)  # nothing is allowed at ends, where none counts
+            mask[given] = infos["action_mask"][given]
         return mask
 
     def picture(self, number: int = 0) -> NDArray[np.uint8]:
@@ -311,4 +279,7 @@ class Gymnasium:
 
     def close(self) -> None:
         """End its processes and windows."""
+        if isinstance(self._envs, AsyncVectorEnv) and self._envs._state != AsyncState.DEFAULT:
+            self._envs._state = AsyncState.DEFAULT  # else it would wait for what may have died
+            self._envs.close(terminate=True)
         self._envs.close()

@@ -251,7 +251,7 @@ class Replay:
         index = (time[:, None] - back) % self.rows * self.num_envs + env[:, None]
         age = self._on_device[1].view(-1)[time % self.rows * self.num_envs + env]
         index = torch.where(back <= age[:, None], index, self.rows * self.num_envs)
-        if self.device.type == "cpu" and self.stack == 4 and self.frames.dtype == torch.uint8:
+        if self.device.type == "cpu" and self.stack == 4 and self.frames.dtype == torch.uint8 and self.frames.ndim == 3:
             _, height, width = self.frames.shape
             out = torch.empty((len(time), height, width, 4), dtype=torch.uint8)
             flat = self.frames.view(len(self.frames), -1).numpy()

@@ -152,10 +152,8 @@ class Trainer:
                 runtime.share_cores()
                 try:
                     batch = next(source, None)
-                except ExperienceFailed:
-                    if self.run_dir:
-                        self.save()
-                    raise
+                except ExperienceFailed as error:
+                    raise self.saved_after(error) from error.__cause__
                 if batch is None:  # a finite iterator has ended
                     break
                 self.logger.advance(self.clock[1]())
@@ -266,6 +264,11 @@ class Trainer:
         self._check_finite(weights=True)
         with self.timer("save"), self._disk():
             return checkpoint.save_checkpoint(self._folder, self.step, self.state_dict())
+
+    def saved_after(self, error: Exception) -> ExperienceFailed:
+        """Save, so that an environment's error costs nothing else; returns an error that says how to go on."""
+        saved = self.run_dir and f"{self.save().name} is saved, go on with --resume {self.run_dir}"
+        return ExperienceFailed(f"{error}; {saved or 'nothing is saved'}")
 
     def load(self) -> bool:
         """Go on from the newest whole checkpoint of `run_dir`; False where there is none. Says what it did.

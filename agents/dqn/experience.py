@@ -80,6 +80,7 @@ class Experience:
         self._credit = 0.0  # samples owed to the learner
         self._outstanding = False  # a send without its recv
         self._received: dict[str, np.ndarray] | None = None  # received and not yet stored
+        self._failure: Exception | None = None  # of the environments: nothing goes on after it
 
     @property
     def frames(self) -> int:
@@ -128,13 +129,15 @@ class Experience:
         with self.timer("env"):
             try:
                 self._received = self.envs.recv()._asdict()
+                if self.envs.mask is not None:
+                    self._received["mask"] = self.envs.mask
             except Exception as error:
-                raise ExperienceFailed(f"{error}; what was learned so far is saved") from error
-        if self.envs.mask is not None:
-            self._received["mask"] = self.envs.mask
+                self._failure = error  # for the next batch: what was learned may be saved before
 
     def _store(self) -> None:
         """Add the moment before the received step to the replay, with the reward and discount that followed."""
+        if self._failure:
+            raise ExperienceFailed(str(self._failure) or repr(self._failure)) from self._failure
         step, self._received = self._received, None
         if step is None:
             return

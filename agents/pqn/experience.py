@@ -73,6 +73,7 @@ class Experience:
         self._actions = np.zeros(envs.num_envs, np.int64)
         self._outstanding = False  # a send without its recv
         self._received: dict[str, np.ndarray] | None = None  # received and not yet used
+        self._failure: Exception | None = None  # of the environments: nothing goes on after it
 
     @property
     def frames(self) -> int:
@@ -99,7 +100,7 @@ class Experience:
         a = np.zeros(shape, np.int64)
         r_t, discount_t, v_t = (np.zeros(shape, np.float32) for _ in range(3))
         last, first = np.zeros(shape, bool), np.zeros(shape, bool)
-        if not self._outstanding and self._received is None:  # nothing moves yet
+        if not (self._outstanding or self._received or self._failure):  # nothing moves yet
             self._send()
         for t in range(len(a)):
             step, s, a[t] = self._next_step(), self._obs, self._actions
@@ -156,13 +157,15 @@ class Experience:
         with self.timer("env"):
             try:
                 self._received = self.envs.recv()._asdict()
+                if self.envs.mask is not None:
+                    self._received["mask"] = self.envs.mask
             except Exception as error:
-                raise ExperienceFailed(f"{error}; what was learned so far is saved") from error
-        if self.envs.mask is not None:
-            self._received["mask"] = self.envs.mask
+                self._failure = error  # for the next batch: what was learned may be saved before
 
     def _next_step(self) -> dict[str, np.ndarray]:
         self._receive()
+        if self._failure:
+            raise ExperienceFailed(str(self._failure) or repr(self._failure)) from self._failure
         step, self._received = self._received, None
         assert step is not None
         self.steps += self.envs.num_envs

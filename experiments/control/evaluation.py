@@ -41,7 +41,7 @@ class Evaluation:
 
         In the loop as many episodes as SHARE of the run's time so far pays for, which may be none; all the last time.
         """
-        cfg, network, timer = self.run.cfg, self.player.network, self.run.timer
+        cfg, player, network, timer = self.run.cfg, self.player, self.player.network, self.run.timer
         # First without a score: the games take a while, and the weights should outlive a kill.
         self.save()
         at = f"seed {cfg.seed}, " if len(self.run.beside) > 1 else ""
@@ -55,14 +55,14 @@ class Evaluation:
         rng, epsilon = np.random.default_rng(cfg.seed), worlds.evaluation_epsilon(cfg.env, cfg.protocol)
         network.eval()  # noise is for training
         with timer("evaluate"):
-            # As many worlds as episodes, and new ones each time: what is measured depends on the weights alone.
-            envs = worlds.make_envs(cfg, count, stream=4, training=False)
-            scores = evaluate.episodes(
-                lambda obs, first: self.player.act(obs, epsilon, rng, first, envs.mask),
-                envs,
-                count,
-                self.run.deadline.end,
-            )
+            try:
+                # As many worlds as episodes, and new ones each time: what is measured depends on the weights alone.
+                envs = worlds.make_envs(cfg, count, stream=4, training=False)
+                scores = evaluate.episodes(
+                    lambda obs, new: player.act(obs, epsilon, rng, new, envs.mask), envs, count, self.run.deadline.end
+                )
+            except Exception as error:
+                raise self.trainer.saved_after(error) from error
         network.train()
         timer.latest["evaluate"] *= cfg.eval_episodes / count  # as long as the last one will take
         missing = f", {scores.left_out} more did not end in time" if scores.left_out else ""

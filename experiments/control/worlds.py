@@ -82,26 +82,22 @@ TOYS = ("catch", "tmaze", "hidden_cartpole")
 
 
 def full_name(env: Any) -> str:
-    """The name as runs and agents have it, of a name or of a callable that returns a gymnasium environment.
-
-    Raises ValueError for one that is not there.
+    """The name as runs and agents have it, of a name or of a callable that returns a gymnasium environment. Raises
+    ValueError for one that is not there.
     """
-    if callable(env):
-        from envs.gymnasium import name_of
-
-        return name_of(env)
-    if env in TOYS or env.startswith("popgym:"):
+    if env in TOYS or (isinstance(env, str) and env.startswith("popgym:")):
         return env
-    from envs.atari import game_name
+    from envs import atari, gymnasium_names
 
+    if not isinstance(env, str):
+        return gymnasium_names.name_of(env)
     try:
-        return game_name(env)
-    except ValueError:
+        return atari.game_name(env)
+    except ValueError as error:
         if is_atari(env):
-            raise
-    from envs.gymnasium import maker
-
-    maker(env)
+            near = gymnasium_names.nearest(env)
+            raise ValueError(f"{error}{f'; or {near[0]} of gymnasium?' if near else ''}") from None
+    gymnasium_names.maker(env)
     return env
 
 

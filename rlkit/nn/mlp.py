@@ -38,6 +38,5 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         lead, x = x.shape[: -self._dims], x.flatten(-self._dims).flatten(0, -2)  # Dense is fastest on two dimensions
-        return self.layers(
-            x / 255 if x.dtype == torch.uint8 else x.to(torch.promote_types(x.dtype, torch.float16))
-        ).unflatten(0, lead)
+        x = x / 255 if x.dtype == torch.uint8 else x if x.is_floating_point() else x.float()
+        return self.layers(x).unflatten(0, lead)

@@ -14,7 +14,7 @@ class Normalised(nn.Module):
     """
 
     mean: Tensor
-    square: Tensor
+    variance: Tensor
     count: Tensor
     LARGEST = 10.0
 
@@ -24,7 +24,7 @@ class Normalised(nn.Module):
             raise ValueError("--normalise is for vectors, and these are images: leave it out")
         self.torso, self.out_features = torso, torso.out_features
         self.register_buffer("mean", torch.zeros(math.prod(in_shape[1:])))
-        self.register_buffer("square", torch.ones(math.prod(in_shape[1:])))
+        self.register_buffer("variance", torch.ones(math.prod(in_shape[1:])))
         self.register_buffer("count", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,8 +34,10 @@ class Normalised(nn.Module):
                 rows = x.flatten(0, -2)
                 self.count += len(rows)
                 share = len(rows) / self.count
-                self.mean += share * (rows.mean(0) - self.mean)
-                self.square += share * (rows.square().mean(0) - self.square)
-        variance = (self.square - self.mean.square()).clamp(min=1e-6)
-        scaled = ((x - self.mean) * variance.rsqrt()).clamp(-self.LARGEST, self.LARGEST)
+                # Chan et al. 1979: the mean of squares would lose all digits where means are large.
+                variance, mean = torch.var_mean(rows, 0, correction=0)
+                delta = mean - self.mean
+                self.variance += share * (variance - self.variance + (1 - share) * delta.square())
+                self.mean += share * delta
+        scaled = ((x - self.mean) * self.variance.clamp(min=1e-6).rsqrt()).clamp(-self.LARGEST, self.LARGEST)
         return self.torso(scaled)

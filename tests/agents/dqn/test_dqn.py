@@ -402,8 +402,8 @@ def test_command_line(tmp_path, monkeypatch, capsys, trained):
     with pytest.raises(SystemExit):
         parse(PRESETS, ["--evn", "pong"])
     assert "evn" in capsys.readouterr().err
-    (tmp_path / "config.json").write_text('{"game": "pong", "sparkle": 1}')
-    with pytest.raises(ValueError, match="unknown keys: sparkle"):
+    (tmp_path / "config.json").write_text('{"game": "pong", "taste": 1}')
+    with pytest.raises(ValueError, match="unknown keys: taste"):
         load_config(dqn_atari.Config, tmp_path)
     with pytest.raises(SystemExit, match=r"error: .* is no run"):
         command_line.cli(print, lambda: parse(PRESETS, ["--resume", str(tmp_path / "none")]))
