@@ -38,6 +38,7 @@ class Experience:
         samples_per_step: transitions (or sequences) to learn from for each environment step.
         clip_reward: store rewards clipped to [-1, 1] instead of raw ones.
         reward_scale: what multiplies rewards before that.
+        repeats: of exploring actions (agents/dqn/exploration.py); None: each is drawn by itself.
         importance: of prioritised replay, over the clock `frames`.
         drawn_in_loss: yield what `Replay.draw_shares` returns, for the loss `loss_that_draws(replay, agent.loss)`.
         seed: of exploration. timer: shared with the trainer's.
@@ -55,6 +56,7 @@ class Experience:
         learning_starts: int = 50_000,
         clip_reward: bool = True,
         reward_scale: float = 1.0,
+        repeats: Any = None,
         importance: Schedule | None = None,
         drawn_in_loss: bool = False,
         seed: int = 0,
@@ -62,7 +64,7 @@ class Experience:
     ):
         self.envs, self.agent, self.replay, self.epsilon = envs, agent, replay, epsilon
         self.batch_size, self.samples_per_step = batch_size, samples_per_step
-        self.clip_reward, self.reward_scale = clip_reward, reward_scale
+        self.clip_reward, self.reward_scale, self.repeats = clip_reward, reward_scale, repeats
         least = (replay.stack + replay.n_step) * envs.num_envs  # below that, nothing can be drawn
         self.learning_starts = min(max(learning_starts, least), replay.rows * envs.num_envs)
         self.importance = importance or Schedule(1.0, 1.0)
@@ -109,10 +111,15 @@ class Experience:
         with self.timer("act"):
             epsilon = self.epsilon(self.frames)
             if epsilon < 1.0 or self.agent.recurrent:  # a recurrent agent has to see everything
-                self._actions = self.agent.act(self._obs, epsilon, self._rng, self._first, self._mask)
+                singly = 0.0 if self.repeats else epsilon
+                self._actions = self.agent.act(self._obs, singly, self._rng, self._first, self._mask)
             else:
                 shape = self.envs.num_envs, self.agent.num_actions
                 self._actions = random_actions(self._rng, shape, self._mask)
+            if self.repeats:
+                self._actions = self.repeats(
+                    self._actions, self.agent.num_actions, epsilon, self._rng, self._first, self._mask
+                )
         with self.timer("env"):
             self.envs.send(self._actions)
         self._outstanding = True
@@ -165,6 +172,7 @@ class Experience:
             "rng": self._rng.bit_generator.state,
             "episodes": self.episodes.state_dict(),
             "actions": torch.from_numpy(self._actions),
+            "repeats": self.repeats and self.repeats.state_dict(),
             "now": [torch.from_numpy(x) for x in (self._obs, self._first, self._last)],
             "mask": None if self._mask is None else torch.from_numpy(self._mask),
             "step": step,
@@ -182,6 +190,8 @@ class Experience:
         self._actions = state["actions"].numpy()
         note = self.replay.load_state_dict(state["replay"])
         self.learning = state["learning"] and len(self.replay) >= self.learning_starts
+        if self.repeats and state.get("repeats"):
+            self.repeats.load_state_dict(state["repeats"])
         self._obs, self._first, self._last = (x.numpy() for x in state["now"])
         self._mask = None if (mask := state.get("mask")) is None else mask.numpy()
         memory, stored_state = state["memory"]

@@ -17,7 +17,7 @@ from experiments.control.dqn_presets import PRESETS as PRESETS
 from experiments.control.dqn_presets import Config
 from experiments.control.dqn_presets import fitting_preset as fitting_preset
 from experiments.control.evaluation import Evaluation
-from experiments.control.worlds import frame_dtype, full_name, make_envs
+from experiments.control.worlds import frame_dtype, full_name, make_envs, repeats
 from rlkit.logger import say
 from rlkit.replay import Replay
 from rlkit.run import Run, interleave
@@ -45,7 +45,7 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, DQN]:
         envs, agent, replay, batch_size=cfg.batch_size, samples_per_step=cfg.samples_per_step, learning_starts=starts,
         epsilon=Schedule(1.0, cfg.epsilon_final, begin=start, duration=cfg.epsilon_frames),
         importance=Schedule(cfg.importance, 1.0, begin=start, duration=max(1, cfg.frames - start)),
-        clip_reward=cfg.clip_reward, reward_scale=cfg.reward_scale, drawn_in_loss=captured,
+        clip_reward=cfg.clip_reward, reward_scale=cfg.reward_scale, repeats=repeats(cfg), drawn_in_loss=captured,
         seed=derive_seed(cfg.seed, 3), timer=run.timer,
     )  # fmt: skip
     updates = (cfg.frames - start) / envs.frames_per_step * cfg.samples_per_step / cfg.batch_size

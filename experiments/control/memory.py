@@ -19,7 +19,7 @@ import tyro
 from agents.dqn.experience import Experience
 from agents.recurrent.agent import RecurrentConfig, RecurrentDQN
 from experiments.control.evaluation import Evaluation
-from experiments.control.worlds import ReplayConfig, frame_dtype, full_name, make_envs
+from experiments.control.worlds import ReplayConfig, frame_dtype, full_name, make_envs, repeats
 from rlkit.config import AtLeast, Between, Fixed
 from rlkit.logger import say
 from rlkit.run import Run, interleave
@@ -124,7 +124,7 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, RecurrentDQN]:
         envs, agent, replay, batch_size=cfg.batch_size, samples_per_step=sequences, learning_starts=starts,
         epsilon=Schedule(1.0, cfg.epsilon_final, begin=start, duration=cfg.epsilon_frames),
         importance=Schedule(cfg.importance, 1.0, begin=start, duration=max(1, cfg.frames - start)),
-        clip_reward=cfg.clip_reward and not cfg.agent.rescale, reward_scale=cfg.reward_scale,
+        clip_reward=cfg.clip_reward and not cfg.agent.rescale, reward_scale=cfg.reward_scale, repeats=repeats(cfg),
         seed=derive_seed(cfg.seed, 3), timer=run.timer,
     )  # fmt: skip
     updates = (cfg.frames - start) / envs.frames_per_step * sequences / cfg.batch_size

@@ -72,6 +72,9 @@ class ReplayConfig(WorldConfig):
     """share of random actions in the end"""
     epsilon_frames: Annotated[int, AtLeast(1)] = 400_000
     """frames over which epsilon falls from 1 to epsilon_final once learning has started"""
+    repeat_actions: Annotated[float, AtLeast(0)] = 0.0
+    """exponent above 1 of how long a random action is kept up (Dabney et al. 2021 have 2),
+    for worlds where single random steps lead nowhere; 0: one step"""
     target_every: Annotated[int, AtLeast(1)] = 500
     """updates between copies into the target network"""
     save_replay: bool = True
@@ -175,6 +178,15 @@ def make_envs(cfg: WorldConfig, num_envs: int, stream: int, training: bool) -> V
         flicker=getattr(cfg, "flicker", None),
         options=options_of(cfg),
     )
+
+
+def repeats(cfg: ReplayConfig) -> Any:
+    """What keeps exploring actions up in training."""
+    if not cfg.repeat_actions:
+        return None
+    from agents.dqn.exploration import RepeatedActions
+
+    return RepeatedActions(cfg.num_envs, cfg.repeat_actions)
 
 
 def options_of(cfg: WorldConfig) -> dict[str, Any]:
