@@ -92,6 +92,9 @@ TASKS = {
             "exploration_fraction": 0.2,
             "exploration_final_eps": 0.07,
         },
+        {"n_step": 10},
+        {"lr": 2e-3},
+        {"repeat_actions": 1.5, "replay": 120_000, "epsilon_frames": 24_000, "target_every": 100},
     ),
     "LunarLander-v3": Task(100_000, 5_000, 200, FOUR),
 }

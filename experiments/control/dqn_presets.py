@@ -92,17 +92,18 @@ CLASSIC = Config(
     frames=50_000,
     num_envs=8,
     batch_size=128,
-    samples_per_step=64,
+    samples_per_step=16,
     replay=50_000,
     learning_starts=1_000,
     clip_reward=False,
     epsilon_final=0.05,
-    epsilon_frames=8_000,
-    target_every=100,
+    epsilon_frames=6_000,
+    target_every=50,
     eval_every=5_000,
     eval_episodes=20,
-    agent=RainbowConfig(backbone="mlp2", width=2, double=True, n_step=3),
-    trainer=TrainConfig(steps=0, lr=1e-3, log_every=200),
+    agent=RainbowConfig(backbone="mlp2", width=2, double=True, dueling=True, n_step=3),
+    # So high a rate learns in few updates; its decay and the averaged weights keep what was learned.
+    trainer=TrainConfig(steps=0, lr=4e-3, lr_decay="linear", ema=0.99, log_every=200),
 )
 MINATAR = Config(
     preset="minatar",
