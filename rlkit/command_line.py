@@ -46,7 +46,8 @@ def parse(presets: dict[str, C], args: list[str] | None = None, fitting: Callabl
     default = presets[name]
     if known.resume:
         default = load_config(type(default), known.resume)
-    return tyro.cli(type(default), args=args, default=default)
+    about = f"{type(default).__doc__}\n\nPresets: {', '.join(presets)}."
+    return tyro.cli(type(default), args=args, default=default, description=about)
 
 
 def cli(main: Callable[[C], Any], parse: Callable[[], C]) -> None:

@@ -13,7 +13,7 @@ from rlkit.trainer import TrainConfig
 
 @dataclass
 class Config(ReplayConfig):
-    """DQN on Atari."""
+    """DQN in any world of one player."""
 
     preset: Annotated[str, Fixed] = "fast"
     """defaults; of Atari: fast (Double, dueling, 3-step, many envs), plain (without these), frugal (with more updates a
