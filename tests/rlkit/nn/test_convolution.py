@@ -402,6 +402,12 @@ def test_pooled_resnet_is_the_mean_of_the_map():
 # -- dense layers and heads --------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def by_onednn(monkeypatch):
+    """Products of any size, not only large ones."""
+    monkeypatch.setattr("rlkit.nn.dense.SMALL", 0)
+
+
 def products(layer, x, grad_of):
     x = x.clone().requires_grad_()
     y = layer(x)
@@ -412,7 +418,7 @@ def products(layer, x, grad_of):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("batch", [0, 1, 5])
 @pytest.mark.parametrize("grad_of", [torch.sum, lambda y: (2 * y[:, ::2]).sum()], ids=["expanded", "strided"])
-def test_dense_equals_linear_for_odd_gradients(bias, batch, grad_of):
+def test_dense_equals_linear_for_odd_gradients(bias, batch, grad_of, by_onednn):
     dense, linear = Dense(6, 4, bias=bias), nn.Linear(6, 4, bias=bias)
     linear.load_state_dict(dense.state_dict())
     x = torch.randn(6, batch).t()  # not contiguous
@@ -420,7 +426,7 @@ def test_dense_equals_linear_for_odd_gradients(bias, batch, grad_of):
         close(a, b)
 
 
-def test_dense_that_is_frozen_passes_the_gradient_on():
+def test_dense_that_is_frozen_passes_the_gradient_on(by_onednn):
     dense = Dense(6, 4).requires_grad_(False)
     x = torch.randn(3, 6, requires_grad=True)
     dense(x).sum().backward()
@@ -428,7 +434,7 @@ def test_dense_that_is_frozen_passes_the_gradient_on():
     assert dense.weight.grad is None
 
 
-def test_dense_has_no_second_derivative_and_says_so():
+def test_dense_has_no_second_derivative_and_says_so(by_onednn):
     dense, x = Dense(6, 4), torch.randn(3, 6, requires_grad=True)
     (grad,) = torch.autograd.grad(dense(x).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):

@@ -21,7 +21,8 @@ def test_uint8_images_are_read_as_fractions():
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 24), (7, 40, 24), (128, 3136, 512)])
-def test_dense_equals_linear_forward_and_backward(shape):
+def test_dense_equals_linear_forward_and_backward(shape, monkeypatch):
+    monkeypatch.setattr("rlkit.nn.dense.SMALL", 0)
     batch, inputs, outputs = shape
     dense = Dense(inputs, outputs)
     linear = torch.nn.Linear(inputs, outputs)
