@@ -103,7 +103,7 @@ CLASSIC = Config(
     eval_episodes=20,
     agent=RainbowConfig(backbone="mlp2", width=2, double=True, dueling=True, n_step=3),
     # So high a rate learns in few updates; its decay and the averaged weights keep what was learned.
-    trainer=TrainConfig(steps=0, lr=2.5e-3, lr_decay="linear", ema=0.997, log_every=200),
+    trainer=TrainConfig(steps=0, lr=2.5e-3, lr_decay="linear", ema=0.99, log_every=200),
 )
 MINATAR = Config(
     preset="minatar",

@@ -20,6 +20,7 @@ from rlkit.replay import Replay
 from rlkit.saved_agents import load_agent_files
 from rlkit.schedule import Schedule
 from rlkit.sequences import SequenceReplay
+from rlkit.trainer import TrainConfig
 
 # -- acting and exploring ----------------------------------------------------------------------------------------------
 
@@ -260,8 +261,8 @@ def learned(seed, folder, monkeypatch):
         PRESETS["classic"], env="gym_toys:Forbidden", frames=1600, num_envs=8, batch_size=16, samples_per_step=6,
         learning_starts=300, epsilon_frames=1000, target_every=20, eval_every=10_000, eval_episodes=4,
         seed=seed, device="cpu", threads=1,
-        agent=dataclasses.replace(PRESETS["classic"].agent, backbone="mlp", width=0.25, gamma=0.9),
-        trainer=dataclasses.replace(PRESETS["classic"].trainer, progress=False, lr=3e-3),
+        agent=RainbowConfig(backbone="mlp", width=0.25, gamma=0.9, double=True, n_step=3),
+        trainer=TrainConfig(steps=0, progress=False, lr=3e-3, log_every=200),
     )  # fmt: skip
     info, _ = load_agent_files(dqn.main(cfg))
     return info["score"]["mean"], gym_toys.Forbidden.illegal
