@@ -198,11 +198,9 @@ def options_of(cfg: WorldConfig) -> dict[str, Any]:
 def observations(cfg: WorldConfig) -> str:
     """What the world shows: pictures, planes (of a few cells) or vectors. Makes one where the name does not tell."""
     if not is_gymnasium(name := full_name(cfg.env)):
-        return "vectors" if name not in ("catch",) and not is_atari(name) else "pictures"
-    from envs.gymnasium import Gymnasium, Options
-
-    envs = Gymnasium(name, options=Options(**options_of(cfg) | {"vectorization": "sync"}))
-    envs.close()
+        return "pictures" if name == "catch" or is_atari(name) else "vectors"
+    envs = make(name, 1, seed=0, options=options_of(cfg) | {"vectorization": "sync"})
+    envs.close()  # type: ignore[attr-defined]
     return "vectors" if len(envs.obs_shape) == 2 else "pictures" if envs.obs_dtype == np.uint8 else "planes"
 
 
