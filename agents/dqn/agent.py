@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rlkit import losses
 from rlkit.config import AtLeast, Between
 from rlkit.nn.heads import DuelingHead, LinearHead
-from rlkit.nn.nature import NatureCNN, merged, merged_shape
+from rlkit.nn.nature import NatureCNN
 
 Batch = dict[str, Tensor]
 
@@ -50,7 +50,8 @@ class QNetwork(nn.Module):
 
     def __init__(self, obs_shape: tuple[int, ...], num_actions: int, cfg: DQNConfig, atoms: int | None = None):
         super().__init__()
-        obs_shape = merged_shape(obs_shape)
+        if len(obs_shape) == 4:  # images of several channels: those of all frames side by side
+            obs_shape = (obs_shape[0] * obs_shape[1], *obs_shape[2:])
         if cfg.backbone == "nature" and len(obs_shape) == 3:
             self.torso: Any = NatureCNN(obs_shape, cfg.width)
         else:
@@ -64,7 +65,7 @@ class QNetwork(nn.Module):
         self.head: nn.Module = (DuelingHead if cfg.dueling else LinearHead)(self.torso.out_features, num_actions, atoms)
 
     def features(self, obs: Tensor) -> Tensor:
-        return self.torso(merged(obs))
+        return self.torso(obs.flatten(1, 2) if obs.ndim == 5 else obs)
 
     def forward(self, obs: Tensor) -> Tensor:
         return self.head(self.features(obs))

@@ -17,7 +17,7 @@ from agents.dqn.agent import epsilon_greedy
 from rlkit.config import AtLeast, Between
 from rlkit.nn.convolution import SmallCNN
 from rlkit.nn.heads import LinearHead
-from rlkit.nn.nature import NatureCNN, he_, merged, merged_shape, scaled
+from rlkit.nn.nature import NatureCNN, he_, scaled
 from rlkit.saved_agents import check_shapes
 
 
@@ -96,7 +96,8 @@ class QNetwork(nn.Module):
 
     def __init__(self, obs_shape: tuple[int, ...], num_actions: int, width: float = 1.0):
         super().__init__()
-        obs_shape = merged_shape(obs_shape)
+        if len(obs_shape) == 4:  # images of several channels: those of all frames side by side
+            obs_shape = (obs_shape[0] * obs_shape[1], *obs_shape[2:])
         if len(obs_shape) == 2:
             self.torso: Any = NormedMLP(math.prod(obs_shape), width)
         else:
@@ -104,7 +105,7 @@ class QNetwork(nn.Module):
         self.head = LinearHead(self.torso.out_features, num_actions)
 
     def forward(self, obs: Tensor) -> Tensor:
-        return self.head(self.torso(merged(obs)))
+        return self.head(self.torso(obs.flatten(1, 2) if obs.ndim == 5 else obs))
 
 
 class PQN:

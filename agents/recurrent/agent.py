@@ -20,7 +20,6 @@ from rlkit.config import AtLeast, Between
 from rlkit.nn.convolution import torso
 from rlkit.nn.cores import CORES
 from rlkit.nn.heads import DuelingHead, LinearHead
-from rlkit.nn.nature import merged, merged_shape
 from rlkit.returns import n_step_targets, rescale, unscale
 
 State = tuple[Tensor, ...]
@@ -75,7 +74,8 @@ class RecurrentQNetwork(nn.Module):
 
     def __init__(self, obs_shape: tuple[int, ...], num_actions: int, cfg: RecurrentConfig):
         super().__init__()
-        obs_shape = merged_shape(obs_shape)
+        if len(obs_shape) == 4:  # images of several channels: those of all frames side by side
+            obs_shape = (obs_shape[0] * obs_shape[1], *obs_shape[2:])
         # Both papers put the LSTM in the place of the dense layer.
         self.torso = torso(cfg.torso, obs_shape, cfg.width, **{"dense": 0} if cfg.torso == "nature" else {})
         core = DenseCore if cfg.backbone == "none" else CORES[cfg.backbone]
@@ -83,7 +83,7 @@ class RecurrentQNetwork(nn.Module):
         self.head = (DuelingHead if cfg.dueling else LinearHead)(self.core.out_features, num_actions)
 
     def forward(self, obs: Tensor, state: State, first: Tensor | None = None) -> tuple[Tensor, State]:
-        x, state = self.core(self.torso(merged(obs, lead=2)), state, first)
+        x, state = self.core(self.torso(obs.flatten(2, 3) if obs.ndim == 6 else obs), state, first)
         return self.head(x), state
 
     def unroll(self, obs: Tensor, state: State, first: Tensor, burn_in: int) -> Tensor:

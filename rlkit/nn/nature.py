@@ -48,16 +48,6 @@ class Torso(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def merged_shape(obs_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that a torso sees: of frames with channels, (stack, channels, H, W), those of all side by side."""
-    return (obs_shape[0] * obs_shape[1], *obs_shape[2:]) if len(obs_shape) == 4 else obs_shape
-
-
-def merged(obs: Tensor, lead: int = 1) -> Tensor:
-    """Observations with `lead` leading dimensions as `merged_shape` has them."""
-    return obs.flatten(lead, lead + 1) if obs.ndim == lead + 4 else obs
-
-
 def compute_dtype(weight: Tensor) -> torch.dtype:
     """What autocast will turn a convolution's inputs into: converting once, straight from uint8, saves a pass."""
     device = weight.device.type
