@@ -6,11 +6,13 @@ import os
 import shlex
 import struct
 import sys
+import weakref
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG, parse_session_start_info_plugin_data
+from tqdm import tqdm
 
 from rlkit.config import CONFIGS
 from rlkit.evaluate import Scores
@@ -24,6 +26,7 @@ def drawn(columns, monkeypatch, name, values):
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with os.fdopen(terminal, "w") as stderr, monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", stderr)
+        patch.setattr(tqdm, "_instances", weakref.WeakSet())  # a bar that is open elsewhere would move this one down
         log = Logger(name, 4_000_000, " frames")
         log._bar.mininterval = 0
         for x in (68_000, 1_800_000, 4_000_016):
