@@ -60,7 +60,7 @@ class TrainConfig:
     accumulate: Annotated[int, AtLeast(1), Fixed] = 1
     """batches whose gradients are averaged into one update"""
     ema: Annotated[float, Between(0, 1)] = 0.0
-    """decay of the weights' moving average per update, in trainer.ema; 0: none is kept"""
+    """decay of the weights' moving average per update, less in the first ones; 0: none is kept"""
     mode: Literal["eager", "compile", "cudagraph"] = "eager"
     """how forward and backward run"""
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
@@ -117,8 +117,7 @@ class Trainer:
             self.precision = fastest_precision(self.device)
         self.optimizer = optim.build(cfg.optimizer, model.parameters(), cfg.lr, cfg.eps, cfg.weight_decay, cfg.momentum)
         # Buffers too: the running statistics of the latest weights would not fit the averaged ones.
-        average = get_ema_multi_avg_fn(cfg.ema)
-        self.ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if cfg.ema else None
+        self.ema = AveragedModel(model, multi_avg_fn=self._average, use_buffers=True) if cfg.ema else None
         self.averaged: nn.Module = self.ema.module if self.ema else model  # to be measured and saved
         decay = "linear" if cfg.lr_decay == "constant" else cfg.lr_decay
         final = cfg.lr if cfg.lr_decay == "constant" else cfg.lr_final
@@ -202,6 +201,11 @@ class Trainer:
                 self.ema.update_parameters(self.model)
         self.step += 1
         return {**aux, "loss": loss, "grad_norm": norm}
+
+    def _average(self, averages: list[Tensor], weights: list[Tensor], updates: Tensor) -> None:
+        """One step of the moving averages; they are over a tenth of the updates while these are few."""
+        decay = min(self.cfg.ema, (1 + self.step) / (10 + self.step))
+        get_ema_multi_avg_fn(decay)(averages, weights, updates)
 
     def _accumulate(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         with self.timer("copy"):

@@ -75,7 +75,15 @@ TASKS = {
             "exploration_final_eps": 0.04,
         },
     ),
-    "Acrobot-v1": Task(100_000, 5_000, -100, FOUR),
+    "Acrobot-v1": Task(
+        100_000,
+        5_000,
+        -100,
+        FOUR,
+        {},
+        {"lr": 1e-3, "ema": 0.995},
+        {"samples_per_step": 32, "repeat_actions": 1.5, "epsilon_frames": 12_000},
+    ),
     "MountainCar-v0": Task(
         120_000,
         5_000,
@@ -93,10 +101,10 @@ TASKS = {
             "exploration_final_eps": 0.07,
         },
         {"n_step": 10},
-        {"lr": 2e-3},
-        {"repeat_actions": 1.5, "replay": 120_000, "epsilon_frames": 24_000, "target_every": 100},
+        {},
+        {"repeat_actions": 1.5, "epsilon_frames": 24_000},
     ),
-    "LunarLander-v3": Task(100_000, 5_000, 200, FOUR),
+    "LunarLander-v3": Task(100_000, 5_000, 200, FOUR, {}, {"lr": 1e-3, "ema": 0.995}, {"epsilon_final": 0.05}),
 }
 
 

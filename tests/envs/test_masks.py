@@ -260,7 +260,7 @@ def learned(seed, folder, monkeypatch):
     cfg = dataclasses.replace(
         PRESETS["classic"], env="gym_toys:Forbidden", frames=1600, num_envs=8, batch_size=16, samples_per_step=6,
         learning_starts=300, epsilon_frames=1000, target_every=20, eval_every=10_000, eval_episodes=4,
-        seed=seed, device="cpu", threads=1,
+        reward_scale=1.0, seed=seed, device="cpu", threads=1,
         agent=RainbowConfig(backbone="mlp", width=0.25, gamma=0.9, double=True, n_step=3),
         trainer=TrainConfig(steps=0, progress=False, lr=3e-3, log_every=200),
     )  # fmt: skip
