@@ -16,6 +16,7 @@ from torch import Tensor
 from rlkit.config import CONFIGS
 from rlkit.errors import DamagedFile, NonFiniteLoss, SaveFailed
 from rlkit.files import read_bytes, write_atomically
+from rlkit.runtime import rank
 
 MAGIC = b"RLK1"
 
@@ -68,6 +69,8 @@ def save_agent(folder: Path, info: dict[str, Any], weights: dict[str, Tensor]) -
 
     Raises NonFiniteLoss for weights that are not finite, and SaveFailed; the agent that was there before stays whole.
     """
+    if rank():
+        return  # the first of several ranks saves
     if bad := [name for name, w in weights.items() if not w.isfinite().all()]:
         raise NonFiniteLoss(f"{', '.join(bad[:3])} not finite: the agent was not saved to {folder}")
     blob = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.items()})

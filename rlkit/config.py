@@ -35,6 +35,10 @@ class AtLeast(Between):
     high: float = math.inf
 
 
+class Divided:
+    """A field of which each of several ranks gets its share (rlkit/parallel/ranks.py)."""
+
+
 class Fixed:
     """A field that must stay what it was when a run goes on: its checkpoints would not fit, or its numbers mislead."""
 
@@ -71,7 +75,7 @@ class Field(NamedTuple):
 def fields(cfg: Any, prefix: str = "", fixed: bool = False) -> Iterator[Field]:
     """The fields of a configuration and of the dataclasses in it."""
     kind: Any = type(cfg)
-    for name, marks in _marks(kind).items():
+    for name, marks in annotations(kind).items():
         value, marks = getattr(cfg, name), (*marks, Fixed) if fixed else marks
         if dataclasses.is_dataclass(value):
             inner = prefix if tyro.conf.OmitArgPrefixes in marks else f"{prefix}{name}."
@@ -81,7 +85,7 @@ def fields(cfg: Any, prefix: str = "", fixed: bool = False) -> Iterator[Field]:
 
 
 @functools.cache
-def _marks(kind: Any) -> dict[str, tuple]:
+def annotations(kind: Any) -> dict[str, tuple]:
     """Of each field, also where a subclass only gives it another default."""
     marks: dict[str, tuple] = {}
     for base in reversed(kind.__mro__):

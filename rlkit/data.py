@@ -22,9 +22,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rlkit import runtime
 from rlkit.data_files import files_below, is_leftover, unpacked
 from rlkit.files import check_regular
 from rlkit.logger import say
+from rlkit.parallel import all_ranks
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,6 +43,8 @@ class Batches:
 
     def __init__(self, make: Callable[[int], Batch], ahead: int = 0, pin: bool = False):
         self.make, self.ahead, self.pin, self.drawn = make, ahead, pin, 0
+        ranks = all_ranks()  # batches are dealt to them in turns
+        self._rank, self._ranks = runtime.rank(), ranks.count if ranks else 1
         self._thread = ThreadPoolExecutor(1, "batches") if ahead > 0 else None
         self._coming: deque[tuple[int, Future[Batch]]] = deque()
 
@@ -67,7 +71,7 @@ class Batches:
         return self._coming.popleft()[1].result()
 
     def _made(self, number: int) -> Batch:
-        batch = self.make(number)
+        batch = self.make(number * self._ranks + self._rank)
         return {name: x.pin_memory() for name, x in batch.items()} if self.pin else batch
 
     def state_dict(self) -> dict[str, int]:

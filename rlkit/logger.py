@@ -201,7 +201,12 @@ class EpisodeStats:
 def say(text: str) -> None:
     """Print a line without tearing the bar."""
     with suppress(OSError):  # the terminal was closed: the run can still save
-        tqdm.write(text, file=sys.stderr)
+        if not silent:
+            tqdm.write(text, file=sys.stderr)
+
+
+silent = False
+"""whether this process is one of several, and another speaks"""
 
 
 def to_numbers(values: Mapping[str, Tensor]) -> dict[str, float]:

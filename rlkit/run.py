@@ -5,6 +5,7 @@ runs/<experiment>/<name>__<seed>__<time>/ holds config.json, command.txt, checkp
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import shlex
@@ -48,9 +49,12 @@ class Run:
     def __init__(self, cfg: Any, name: str, runs: int = 1, began: float | None = None):
         from rlkit import runtime  # torch comes with it, which `--help` need not wait for
         from rlkit.logger import Timer
+        from rlkit.parallel import all_ranks
 
         check_bounds(cfg)
-        self.cfg, self.name, self.beside = cfg, name, [self]
+        self.whole, self.ranks = cfg, all_ranks()
+        self.cfg = cfg = self.ranks.share(cfg) if self.ranks else cfg
+        self.name, self.beside = name, [self]
         self.deadline = Deadline(cfg.minutes, began, runs)
         self.device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
         self.timer = Timer()
@@ -70,7 +74,9 @@ class Run:
 
     def open(self, name: str, data: Any = None) -> Path:
         """The folder of this run, see `open_run`."""
-        self.folder = open_run(self.cfg, self.name, name, data)
+        whole = dataclasses.replace(self.whole, resume=self.cfg.resume)
+        opened = functools.partial(open_run, whole, self.name, name, data)
+        self.folder = self.ranks.open(opened) if self.ranks else opened()
         return self.folder
 
     def resume(self, trainer: "Trainer") -> bool:
@@ -94,9 +100,21 @@ class Run:
         return fastest_precision(self.device)
 
     @property
+    def count(self) -> int:
+        """Processes that learn this run's model."""
+        return self.ranks.count if self.ranks else 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process evaluates and speaks, as the first of them does."""
+        return not (self.ranks and self.ranks.rank)
+
+    @property
     def stopped(self) -> bool:
-        """Whether a signal has asked this run, or one beside it, to end: nobody will wait for an evaluation then."""
-        return any(run.trainer is not None and run.trainer.stopped for run in self.beside)
+        """Whether a signal has asked this run, or one beside it, to end: nobody will wait for an evaluation then. Also
+        where another rank evaluates.
+        """
+        return not self.leads or any(run.trainer is not None and run.trainer.stopped for run in self.beside)
 
     def evaluation_due(self, every: float) -> bool:
         """Whether the trainer's clock has passed another multiple of `every`, not its end, and minutes remain for an
@@ -104,7 +122,7 @@ class Run:
         """
         assert self.trainer, "run.resume(trainer) comes before the loop"
         _, now, end = self.trainer.clock
-        multiple = now() // every if now() < end else 0
+        multiple = now() // every if now() < end and self.leads else 0
         due = multiple > max(self._start // every, self._evaluated) and self.trainer.goes_on(evaluations=2)
         self._evaluated = multiple if due else self._evaluated
         return due
@@ -117,11 +135,14 @@ class Run:
 
         if self.trainer:
             self.trainer.close()
+        if self.ranks:
+            self.ranks.close()
         say(self.timer.table())
         lines = {"go on": (self.name, "--resume", self.folder)} | commands
         width = max(map(len, lines)) + 1
         for purpose, words in lines.items():
-            say(f"{purpose + ':':<{width}} {command(*words)}")
+            ranks = self.count if purpose == "go on" else 1
+            say(f"{purpose + ':':<{width}} {command(*words, ranks=ranks)}")
 
 
 def interleave(learners: Sequence[Generator[None, None, T]], runs: Sequence[Run]) -> list[T]:
@@ -202,6 +223,7 @@ def _lock(run_dir: Path) -> None:
     _locks.append(file)
 
 
-def command(*arguments: Any) -> str:
+def command(*arguments: Any, ranks: int = 1) -> str:
     """`python -m experiments ARGUMENTS` with this Python, quoted: to be pasted into a shell."""
-    return shlex.join([sys.executable, "-m", "experiments", *map(str, arguments)])
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    return shlex.join([sys.executable, *torchrun, "-m", "experiments", *map(str, arguments)])

@@ -29,9 +29,14 @@ def cores() -> int:
     return max(count, 1)
 
 
-def derive_seed(seed: int, stream: int) -> int:
+def rank() -> int:
+    """Which of the processes that learn one model this is; alone it is 0."""
+    return int(os.environ.get("RANK", 0)) if "TORCHELASTIC_RUN_ID" in os.environ else 0
+
+
+def derive_seed(seed: int, stream: int, rank: int = 0) -> int:
     """A number in 0 .. 2^30 for one of a run's independent generators; the emulators want 31 bits with room above."""
-    return int(np.random.SeedSequence([seed, stream]).generate_state(1)[0]) >> 2
+    return int(np.random.SeedSequence([seed, stream] + [rank] * (rank > 0)).generate_state(1)[0]) >> 2
 
 
 def seed_everything(seed: int) -> None:

@@ -27,6 +27,7 @@ from rlkit.config import AtLeast, Between, Fixed
 from rlkit.errors import DamagedFile, ExperienceFailed, NonFiniteLoss, SaveFailed
 from rlkit.logger import Logger, Timer, say, to_numbers
 from rlkit.loop_signals import stopped_by_signals
+from rlkit.parallel import all_ranks
 from rlkit.schedule import Deadline, Schedule
 
 Batch = dict[str, Tensor]
@@ -104,8 +105,7 @@ class Trainer:
         if cfg.steps < 1:
             raise ValueError(f"--trainer.steps must be at least 1, not {cfg.steps}")
         self.model, self.cfg, self.run_dir = model, cfg, run_dir
-        self.step = 0
-        self.state = dict(state or {})
+        self.step, self.state = 0, dict(state or {})
         self.clock = clock or ("step", lambda: self.step, cfg.steps)
         self.timer = timer or Timer()
         self.deadline = deadline or Deadline(0)
@@ -116,6 +116,9 @@ class Trainer:
 
             self.precision = fastest_precision(self.device)
         self.optimizer = optim.build(cfg.optimizer, model.parameters(), cfg.lr, cfg.eps, cfg.weight_decay, cfg.momentum)
+        self.ranks = all_ranks()  # of several processes that learn one model
+        if self.ranks:
+            self.ranks.begin(model)
         # Buffers too: the running statistics of the latest weights would not fit the averaged ones.
         self.ema = AveragedModel(model, multi_avg_fn=self._average, use_buffers=True) if cfg.ema else None
         self.averaged: nn.Module = self.ema.module if self.ema else model  # to be measured and saved
@@ -180,12 +183,16 @@ class Trainer:
         Asked with evaluations=2 before an evaluation inside the loop: if there is time for only one more, the loop ends
         at once, and the one after it is made.
         """
-        self._ends |= self.stopped or self.deadline.reached(self.timer.latest, evaluations)
+        ends = self.stopped or self.deadline.reached(self.timer.latest, evaluations)
+        self._ends |= self.ranks.all_end(ends) if self.ranks else ends
         return self.step < self.cfg.steps and not self._ends
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One optimiser step on one batch (and on those accumulated before it). Never waits for the device."""
         loss, aux = self._accumulate(batch)
+        if self.ranks:
+            with self.timer("average"):
+                loss = self.ranks.average(self.model, loss, aux.get("tokens", 1.0), self._elapsed())
         with self.timer("update"):
             self._set_learning_rate()
             norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
@@ -202,7 +209,7 @@ class Trainer:
         self.step += 1
         return {**aux, "loss": loss, "grad_norm": norm}
 
-    def _average(self, averages: list[Tensor], weights: list[Tensor], updates: Tensor) -> None:
+    def _average(self, averages: Any, weights: Any, updates: Any) -> None:
         """One step of the moving averages; they are over a tenth of the updates while these are few."""
         decay = min(self.cfg.ema, (1 + self.step) / (10 + self.step))
         get_ema_multi_avg_fn(decay)(averages, weights, updates)
@@ -214,7 +221,7 @@ class Trainer:
             return self._forward_backward(batch)
 
     def _set_learning_rate(self) -> None:
-        lr = self._lr(self._elapsed())
+        lr = self._lr(self.ranks.elapsed if self.ranks else self._elapsed())
         if self.step < self.cfg.lr_warmup:
             lr = self.cfg.lr * (self.step + 1) / self.cfg.lr_warmup
         for group in self.optimizer.param_groups:
@@ -279,6 +286,8 @@ class Trainer:
 
         Raises DamagedFile where there are checkpoints, but none that is whole or fits.
         """
+        if self.ranks:
+            return self.ranks.load(self)
         for path in checkpoint.checkpoints(self._folder):
             try:
                 state = checkpoint.load_checkpoint(path)
@@ -296,12 +305,15 @@ class Trainer:
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next update depends on."""
-        return {
-            "step": self.step,
+        """All that the next update depends on; of several ranks the first alone has the weights."""
+        weights: dict[str, Any] = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
+        }
+        return (weights if runtime.rank() == 0 else {}) | {
+            "step": self.step,
+            "ranks": self.ranks.count if self.ranks else 1,
             "state": {name: thing.state_dict() for name, thing in self.state.items()},
             "rng": runtime.random_state(self.device),
         }
@@ -315,8 +327,13 @@ class Trainer:
             self.ema.load_state_dict(saved["ema"])
         elif self.ema:  # it was off before
             self.ema.module.load_state_dict(saved["model"])
-        notes = [thing.load_state_dict(saved["state"][name]) for name, thing in self.state.items()]
-        runtime.set_random_state(saved["rng"], self.device)
+        share, notes = saved.get("ranks", 1) / (self.ranks.count if self.ranks else 1), []
+        for name, thing in self.state.items():
+            anew = share != 1 and hasattr(thing, "begin_anew")  # what was another number of ranks' experience
+            part = saved["state"][name]
+            notes.append(thing.begin_anew(part, share) if anew else thing.load_state_dict(part))
+        if share == 1 or not runtime.rank():
+            runtime.set_random_state(saved["rng"], self.device)
         self._first_bad.fill_(-1)
         return [note for note in notes if isinstance(note, str)]
 
@@ -355,7 +372,8 @@ class Trainer:
             name, now, end = self.clock
             with self._disk():
                 left = partial(self.deadline.left_for_loop, self.timer.latest)
-                self._logger = Logger(self.run_dir, end, f" {name}", now(), self.cfg.progress, left)
+                folder = None if runtime.rank() else self.run_dir  # rank 0 alone logs
+                self._logger = Logger(folder, end, f" {name}", now(), self.cfg.progress, left)
         return self._logger
 
     def log(self, values: Mapping[str, Any]) -> None:

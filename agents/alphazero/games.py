@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from agents.alphazero.window import pack
-from rlkit.config import AtLeast, Between, Fixed
+from rlkit.config import AtLeast, Between, Divided, Fixed
 from rlkit.search import root
 from rlkit.search.game import Game
 from rlkit.search.inference import Evaluate, open_edges
@@ -19,7 +19,7 @@ from rlkit.search.trees import Trees
 class SelfPlayConfig:
     """How games are played, and how batches are drawn from them."""
 
-    games: Annotated[int, AtLeast(1), Fixed] = 256
+    games: Annotated[int, AtLeast(1), Fixed, Divided] = 256
     """games that are played at once"""
     parts: Annotated[int, AtLeast(1), Fixed] = 2
     """groups that the games are divided into, each on a thread of its own; at most the CPU's cores"""
@@ -58,13 +58,13 @@ class SelfPlayConfig:
     surprise: Annotated[float, Between(0, 1)] = 0.0
     """share of a position's weight in training that depends on how much the search changed the policy; 0: all weigh
     the same"""
-    window: Annotated[int, AtLeast(1)] = 100_000
+    window: Annotated[int, AtLeast(1), Divided] = 100_000
     """newest positions that batches are drawn from, at most"""
-    batch_size: Annotated[int, AtLeast(1)] = 256
+    batch_size: Annotated[int, AtLeast(1), Divided] = 256
     """positions in an update"""
     reuse: Annotated[float, AtLeast(1e-3)] = 4.0
     """positions drawn for each new one: how often each is learned from, on average"""
-    start: Annotated[int, AtLeast(0)] = 2_000
+    start: Annotated[int, AtLeast(0), Divided] = 2_000
     """positions that are played before the first update"""
 
 

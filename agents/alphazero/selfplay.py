@@ -46,11 +46,13 @@ class SelfPlay:
     ):
         self.game, self.cfg, self.on_game, self.timer = game, cfg, on_game, timer or Timer()
         self.evaluate = Inference(network)
-        self.rng = np.random.default_rng(runtime.derive_seed(seed, 0))
+        self.rng = np.random.default_rng(runtime.derive_seed(seed, 0, runtime.rank()))
         if cfg.games < cfg.parts:
             raise ValueError(f"{cfg.games} games cannot be divided among {cfg.parts} parts; ask for fewer parts")
         sizes = [len(share) for share in np.array_split(np.arange(cfg.games), cfg.parts)]
-        self.parts = [OpenGames(game, cfg, size, runtime.derive_seed(seed, 1 + i)) for i, size in enumerate(sizes)]
+        self.parts = [
+            OpenGames(game, cfg, size, runtime.derive_seed(seed, 1 + i, runtime.rank())) for i, size in enumerate(sizes)
+        ]
         self._pool = ThreadPoolExecutor(max(1, cfg.parts - 1))  # kept: a thread has its own graphs on a GPU
         self.window = Window(cfg.window, self.parts[0].shape, symmetries)
         self.finished = self.positions = self.evaluations = self.resigned = 0
@@ -74,7 +76,7 @@ class SelfPlay:
             before = self.positions
             with self.timer("selfplay"):
                 self.play()
-            if self.positions >= cfg.start:
+            if len(self.window) >= min(cfg.start, cfg.window):
                 self._due += (self.positions - before) * cfg.reuse / cfg.batch_size
             yield {}  # so that the trainer can stop meanwhile
 
@@ -178,6 +180,12 @@ class SelfPlay:
             "window": self.window.state_dict(),
             "parts": [part.state_dict() for part in self.parts],
         }
+
+    def begin_anew(self, saved: dict[str, Any], share: float) -> str:
+        """Go on with the counts of a run of other ranks, of which this one has `share` times as much."""
+        for name in self._COUNTERS:
+            setattr(self, name, type(saved[name])(saved[name] * share))
+        return "games and window begin anew"
 
     def load_state_dict(self, saved: dict[str, Any]) -> str | None:
         """Restore `state_dict`; returns a line about positions that were left out, if any."""

@@ -181,6 +181,11 @@ class Experience:
             "replay": self.replay.state_dict(),
         }
 
+    def begin_anew(self, state: dict, share: float) -> str:
+        """Go on with the clock of a run of other ranks, of which this one has `share` times the steps."""
+        self.steps = int(state["steps"] * share)
+        return "replay and environments begin anew"
+
     def load_state_dict(self, state: dict) -> str:
         """Restore; environments that cannot save themselves begin new episodes. Returns a line that says so."""
         self._receive()  # else the next recv would return the step of an earlier send

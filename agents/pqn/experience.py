@@ -189,6 +189,11 @@ class Experience:
             "envs": self.envs.state_dict() if hasattr(self.envs, "state_dict") else None,
         }
 
+    def begin_anew(self, state: dict, share: float) -> str:
+        """Go on with the clock of a run of other ranks, of which this one has `share` times the steps."""
+        self.steps = int(state["steps"] * share)
+        return "environments begin new episodes"
+
     def load_state_dict(self, state: dict) -> str | None:
         """Restore; environments that cannot save themselves begin new episodes. Returns a line that says so."""
         self._receive()  # else the next recv would return the step of an earlier send

@@ -22,7 +22,7 @@ from envs.go import patterns
 from envs.go.pattern_playouts import playouts, policy_of
 from experiments.alphago import positions, stages
 from rlkit import runtime
-from rlkit.config import AtLeast, Between, Fixed, RunConfig
+from rlkit.config import AtLeast, Between, Divided, Fixed, RunConfig
 from rlkit.data import Batches
 from rlkit.data_files import DataFiles, located
 from rlkit.logger import say
@@ -52,7 +52,7 @@ class Config(RunConfig):
     """shorter games are left out"""
     held_out: Annotated[float, Between(0, 1), Fixed] = 0.1
     """share of the games that is measured on and not learned from"""
-    batch_size: Annotated[int, AtLeast(1), Fixed] = 512
+    batch_size: Annotated[int, AtLeast(1), Fixed, Divided] = 512
     """positions in an update"""
     seed: Annotated[int, AtLeast(0), Fixed] = 1
     device: str = "cpu"
@@ -81,11 +81,17 @@ def main(cfg: Config) -> Path:
     size = games.game.height
     model = RolloutPolicy(patterns.NUM_FEATURES).to(run.device)
     batches = Batches.for_device(
-        positions.pattern_batches(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1)), run.device
+        positions.pattern_batches(games, learned, run.cfg.batch_size, runtime.derive_seed(cfg.seed, 1)), run.device
     )
     run_dir = run.open(f"{size}x{size}", DataFiles(cfg, {"games": positions.files(cfg.games)}))
     trainer = Trainer(
-        model, rollout_loss, cfg.trainer, run_dir, state={"batches": batches}, timer=run.timer, deadline=run.deadline
+        model,
+        rollout_loss,
+        run.cfg.trainer,
+        run_dir,
+        state={"batches": batches},
+        timer=run.timer,
+        deadline=run.deadline,
     )
     run.resume(trainer)
     for _ in trainer.run(batches):

@@ -22,7 +22,7 @@ from agents.alphago.network import PolicyNetwork, policy_loss
 from agents.alphago.parts import Parts
 from experiments.alphago import positions, stages
 from rlkit import runtime
-from rlkit.config import AtLeast, Between, Fixed, RunConfig
+from rlkit.config import AtLeast, Between, Divided, Fixed, RunConfig
 from rlkit.data import Batches
 from rlkit.data_files import DataFiles, located
 from rlkit.logger import say
@@ -52,7 +52,7 @@ class Config(RunConfig):
     """of the network's tower"""
     layers: Annotated[int, AtLeast(1), Fixed] = 8
     """convolutions of the network's tower"""
-    batch_size: Annotated[int, AtLeast(1), Fixed] = 256
+    batch_size: Annotated[int, AtLeast(1), Fixed, Divided] = 256
     """positions in an update"""
     eval_every: Annotated[int, AtLeast(1)] = 500
     """updates between evaluations; the agent's folder is saved then"""
@@ -91,11 +91,11 @@ def main(cfg: Config) -> Path:
     size = games.game.height
     model = PolicyNetwork(size, cfg.planes, cfg.channels, cfg.layers).to(run.device)
     batches = Batches.for_device(
-        positions.position_batches(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1)), run.device
+        positions.position_batches(games, learned, run.cfg.batch_size, runtime.derive_seed(cfg.seed, 1)), run.device
     )
     run_dir = run.open(f"{size}x{size}_{cfg.planes}", DataFiles(cfg, {"games": positions.files(cfg.games)}))
     trainer = Trainer(
-        model, policy_loss, cfg.trainer, run_dir, state={"batches": batches}, timer=run.timer, deadline=run.deadline
+        model, policy_loss, run.cfg.trainer, run_dir, state={"batches": batches}, timer=run.timer, deadline=run.deadline
     )
     run.resume(trainer)
     player: Any = trainer.averaged

@@ -22,7 +22,7 @@ from agents.alphago.parts import Parts
 from experiments.alphago import outcomes, positions, stages, value_games
 from rlkit import runtime
 from rlkit.checkpoint import checkpoints
-from rlkit.config import AtLeast, Between, Fixed, RunConfig, check_bounds
+from rlkit.config import AtLeast, Between, Divided, Fixed, RunConfig, check_bounds
 from rlkit.data import Batches
 from rlkit.data_files import DataFiles, agent_files, located
 from rlkit.logger import say
@@ -64,7 +64,7 @@ class Config(RunConfig):
     """of the network's tower"""
     layers: Annotated[int, AtLeast(1), Fixed] = 8
     """convolutions of the network's tower"""
-    batch_size: Annotated[int, AtLeast(1), Fixed] = 256
+    batch_size: Annotated[int, AtLeast(1), Fixed, Divided] = 256
     """positions in an update"""
     epochs: Annotated[float, AtLeast(0)] = 8
     """times that each position is seen on average, each time under one of the eight symmetries"""
@@ -149,11 +149,11 @@ def main(cfg: Config) -> Path:
     games = found.games
     learned, held_out = found.split(cfg.held_out, cfg.whole_games)
     model.to(run.device)
-    make = positions.position_batches(games, learned, cfg.batch_size, runtime.derive_seed(cfg.seed, 1))
+    make = positions.position_batches(games, learned, run.cfg.batch_size, runtime.derive_seed(cfg.seed, 1))
     batches = Batches.for_device(make, run.device)
     epoch = len(learned) / cfg.batch_size / cfg.trainer.accumulate
     steps = cfg.trainer.steps or max(1, round(cfg.epochs * epoch))
-    limits, state = replace(cfg.trainer, steps=steps), {"batches": batches}
+    limits, state = replace(run.cfg.trainer, steps=steps), {"batches": batches}
     trainer = Trainer(model, value_loss, limits, run_dir, state=state, timer=run.timer, deadline=run.deadline)
     run.resume(trainer)
     player: Any = trainer.averaged

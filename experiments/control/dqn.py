@@ -21,7 +21,7 @@ from experiments.control.worlds import frame_dtype, full_name, make_envs, repeat
 from rlkit.logger import say
 from rlkit.replay import Replay
 from rlkit.run import Run, interleave
-from rlkit.runtime import derive_seed
+from rlkit.runtime import derive_seed, rank
 from rlkit.schedule import Schedule
 from rlkit.trainer import Trainer
 
@@ -34,7 +34,7 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, DQN]:
     captured = cfg.trainer.mode == "cudagraph"  # one graph from drawing to the gradients
     replay = Replay(
         cfg.replay, cfg.num_envs, envs.obs_shape[1:], dtype=frame_dtype(envs), stack=envs.obs_shape[0],
-        n_step=cfg.agent.n_step, gamma=cfg.agent.gamma, device=run.device, seed=derive_seed(cfg.seed, 2),
+        n_step=cfg.agent.n_step, gamma=cfg.agent.gamma, device=run.device, seed=derive_seed(cfg.seed, 2, rank()),
         path=run.folder / "checkpoints" / "replay.ring" if run.folder and cfg.save_replay else None,
         priority=cfg.priority, indexed=captured, masks=0 if envs.mask is None else envs.num_actions,
     )  # fmt: skip
@@ -46,7 +46,7 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, DQN]:
         epsilon=Schedule(1.0, cfg.epsilon_final, begin=start, duration=cfg.epsilon_frames),
         importance=Schedule(cfg.importance, 1.0, begin=start, duration=max(1, cfg.frames - start)),
         clip_reward=cfg.clip_reward, reward_scale=cfg.reward_scale, repeats=repeats(cfg), drawn_in_loss=captured,
-        seed=derive_seed(cfg.seed, 3), timer=run.timer,
+        seed=derive_seed(cfg.seed, 3, rank()), timer=run.timer,
     )  # fmt: skip
     updates = (cfg.frames - start) / envs.frames_per_step * cfg.samples_per_step / cfg.batch_size
     steps = cfg.trainer.steps or int(updates / cfg.trainer.accumulate)

@@ -23,7 +23,7 @@ from experiments.control.worlds import ReplayConfig, frame_dtype, full_name, mak
 from rlkit.config import AtLeast, Between, Fixed
 from rlkit.logger import say
 from rlkit.run import Run, interleave
-from rlkit.runtime import derive_seed
+from rlkit.runtime import derive_seed, rank
 from rlkit.saved_agents import load_agent_files, load_matching
 from rlkit.schedule import Schedule
 from rlkit.sequences import SequenceReplay
@@ -112,7 +112,7 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, RecurrentDQN]:
     replay = SequenceReplay(
         cfg.replay, cfg.num_envs, agent.state_size, length=cfg.agent.burn_in + cfg.agent.length, period=cfg.period,
         frame_shape=envs.obs_shape[1:], dtype=frame_dtype(envs), stack=envs.obs_shape[0], gamma=cfg.agent.gamma,
-        device=run.device, seed=derive_seed(cfg.seed, 2), priority=cfg.priority,
+        device=run.device, seed=derive_seed(cfg.seed, 2, rank()), priority=cfg.priority,
         masks=0 if envs.mask is None else envs.num_actions,
         path=run.folder / "checkpoints" / "replay.ring" if run.folder and cfg.save_replay else None,
     )  # fmt: skip
@@ -125,7 +125,7 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, RecurrentDQN]:
         epsilon=Schedule(1.0, cfg.epsilon_final, begin=start, duration=cfg.epsilon_frames),
         importance=Schedule(cfg.importance, 1.0, begin=start, duration=max(1, cfg.frames - start)),
         clip_reward=cfg.clip_reward and not cfg.agent.rescale, reward_scale=cfg.reward_scale, repeats=repeats(cfg),
-        seed=derive_seed(cfg.seed, 3), timer=run.timer,
+        seed=derive_seed(cfg.seed, 3, rank()), timer=run.timer,
     )  # fmt: skip
     updates = (cfg.frames - start) / envs.frames_per_step * sequences / cfg.batch_size
     steps = cfg.trainer.steps or int(updates / cfg.trainer.accumulate)

@@ -19,7 +19,7 @@ from experiments.control.evaluation import Evaluation
 from experiments.control.worlds import WorldConfig, full_name, make_envs
 from rlkit.config import AtLeast, Between, Fixed
 from rlkit.run import Run, interleave
-from rlkit.runtime import derive_seed
+from rlkit.runtime import derive_seed, rank
 from rlkit.schedule import Schedule
 from rlkit.trainer import TrainConfig, Trainer
 
@@ -75,7 +75,8 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, PQN]:
     experience = Experience(
         envs, agent, num_steps=cfg.num_steps, epochs=cfg.epochs, minibatches=cfg.minibatches,
         epsilon=Schedule(1.0, cfg.epsilon_final, duration=cfg.epsilon_share * cfg.frames),
-        clip_reward=cfg.clip_reward, reward_scale=cfg.reward_scale, seed=derive_seed(cfg.seed, 2), timer=run.timer,
+        clip_reward=cfg.clip_reward, reward_scale=cfg.reward_scale,
+        seed=derive_seed(cfg.seed, 2, rank()), timer=run.timer,
     )  # fmt: skip
     rollout = cfg.num_envs * cfg.num_steps * envs.frames_per_step
     steps = cfg.trainer.steps or cfg.frames // rollout * cfg.epochs * cfg.minibatches // cfg.trainer.accumulate

@@ -8,7 +8,8 @@ import torch
 
 from envs.vector import VectorEnv
 from rlkit import runtime
-from rlkit.config import AtLeast, Between, Fixed, RunConfig
+from rlkit.config import AtLeast, Between, Divided, Fixed, RunConfig
+from rlkit.parallel import all_ranks
 
 
 @dataclass
@@ -42,7 +43,7 @@ class WorldConfig(RunConfig):
     """runs that learn side by side in this process, with the seeds `seed`, `seed` + 1, ...; each has its own folder"""
     frames: Annotated[int, AtLeast(1)] = 4_000_000
     """emulator frames in all: four to an agent's step in Atari, one elsewhere"""
-    num_envs: Annotated[int, AtLeast(1), Fixed] = 16
+    num_envs: Annotated[int, AtLeast(1), Fixed, Divided] = 16
     """worlds in lock-step"""
     eval_every: Annotated[int, AtLeast(1)] = 1_000_000
     """frames between evaluations; the agent's folder is saved then"""
@@ -56,17 +57,17 @@ class ReplayConfig(WorldConfig):
 
     torso_from: str | None = None
     """agent or run folder (of `images`, say) whose torso a new run begins with, as far as it fits"""
-    batch_size: Annotated[int, AtLeast(1), Fixed] = 128
+    batch_size: Annotated[int, AtLeast(1), Fixed, Divided] = 128
     """transitions in an update"""
     samples_per_step: Annotated[float, AtLeast(0.001), Fixed] = 8
     """transitions replayed for each agent step"""
-    replay: Annotated[int, AtLeast(1), Fixed] = 200_000
+    replay: Annotated[int, AtLeast(1), Fixed, Divided] = 200_000
     """agent steps it holds, one stored frame each; 7.06 GB of memory a million"""
     priority: Annotated[float, Between(0, 1), Fixed] = 0.0
     """exponent of prioritised replay: how much more often surprising transitions are replayed; 0: all as often"""
     importance: Annotated[float, Between(0, 1)] = 0.4
     """of prioritised replay: how much of that the loss makes up for at the beginning; at the end, all of it"""
-    learning_starts: Annotated[int, AtLeast(0), Fixed] = 5_000
+    learning_starts: Annotated[int, AtLeast(0), Fixed, Divided] = 5_000
     """agent steps, all environments together, before the first update; random play in a new run"""
     epsilon_final: Annotated[float, Between(0, 1)] = 0.01
     """share of random actions in the end"""
@@ -167,8 +168,8 @@ def make(
 
 def make_envs(cfg: WorldConfig, num_envs: int, stream: int, training: bool) -> VectorEnv:
     """So many of the world that cfg.env names. stream: of random numbers, different for each use."""
-    seed, threads = runtime.derive_seed(cfg.seed, stream), runtime.threads()
-    return make(
+    seed, threads = runtime.derive_seed(cfg.seed, stream, runtime.rank()), runtime.threads()
+    envs = make(
         cfg.env,
         num_envs,
         seed=seed,
@@ -178,6 +179,9 @@ def make_envs(cfg: WorldConfig, num_envs: int, stream: int, training: bool) -> V
         flicker=getattr(cfg, "flicker", None),
         options=options_of(cfg),
     )
+    if training and (ranks := all_ranks()):
+        envs.frames_per_step *= ranks.count  # each of an action here, for the clock is that of all
+    return envs
 
 
 def repeats(cfg: ReplayConfig) -> Any:

@@ -139,6 +139,8 @@ def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
     minutes, cfg = TrainingMinutes(), with_defaults(cfg)
     run = Run(cfg, "alphazero")
+    if run.ranks and cfg.gate:
+        raise ValueError("--gate needs what rank 0 alone measures: leave it out where torchrun divides a run")
     compiled.set_threads(1)  # self-play has a thread a part
     assert cfg.komi is not None
     board = BoardGame(cfg.env, cfg.size, cfg.komi, cfg.eval_games // 2, cfg.seed)
@@ -149,7 +151,7 @@ def main(cfg: Config) -> Path:
         load_weights(network, cfg.start_from)
     folder = run.open(cfg.env if cfg.env != "go" else f"{cfg.size}x{cfg.size}")
 
-    limit, over = cfg.trainer, None
+    limit, over = run.cfg.trainer, None
     if not limit.steps:  # the minutes are the limit, and the learning rate goes by them
         limit, over = replace(limit, steps=10**9), lambda: minutes.all / (minutes.before + cfg.minutes)
     trainer = Trainer(network, alphazero_loss, limit, folder, timer=run.timer, elapsed=over, deadline=run.deadline)
@@ -162,14 +164,14 @@ def main(cfg: Config) -> Path:
             games.append(board.record(game.moves, game.value if game.resigned else None))
 
     experience = SelfPlay(
-        board.game, past if cfg.gate else player, cfg.selfplay, board.symmetries, cfg.seed, on_game, run.timer
+        board.game, past if cfg.gate else player, run.cfg.selfplay, board.symmetries, cfg.seed, on_game, run.timer
     )
     say(experience.memory())
     parallel = cfg.threads or runtime.cores()
     ladder = EloLadder(cfg.rungs, board.player, board.starts, cfg.eval_games, cfg.seed, parallel, board.varied)
     evaluation = Evaluation(run, board, ladder, experience, player, past, minutes)
     trainer.state |= {"experience": experience, "past": past, "ladder": ladder, "elapsed": minutes, "games": games}
-    trainer.clock = ("positions", lambda: experience.positions, 0)
+    trainer.clock = ("positions", lambda: experience.positions * run.count, 0)
     if not run.resume(trainer):
         games.load_state_dict({"bytes": 0})
 
@@ -177,8 +179,9 @@ def main(cfg: Config) -> Path:
     for step, _, _ in trainer.run(experience):
         if step % cfg.trainer.log_every == 0:
             trainer.log(experience.rates() | experience.stats())
-        if minutes.here > next_eval and trainer.goes_on(evaluations=2):
-            trainer.save()  # the games take a while, and all should outlive a kill
+        if run.leads and minutes.here > next_eval and trainer.goes_on(evaluations=2):
+            if not run.ranks:  # they save together
+                trainer.save()  # the games take a while, and all should outlive a kill
             evaluation(time.monotonic() + 60 * cfg.eval_minutes / 3)  # a quarter of all time at most
             next_eval = minutes.here + cfg.eval_minutes
     if run.stopped:

@@ -19,7 +19,7 @@ from experiments.sequences.text_pictures import draw_inside
 from experiments.sequences.texts import decode, ngram_floor, read_corpus
 from rlkit import runtime
 from rlkit.checkpoint import save_agent
-from rlkit.config import AtLeast, Between, Fixed, RunConfig, check_bounds
+from rlkit.config import AtLeast, Between, Divided, Fixed, RunConfig, check_bounds
 from rlkit.data import Batches, windows
 from rlkit.data_files import DataFiles, located, named
 from rlkit.logger import say
@@ -56,7 +56,7 @@ class Config(RunConfig):
     """symbols in a training example; a Transformer sees no further back"""
     dropout: Annotated[float, Between(0, 0.99)] = 0.0
     """share of units left out in training"""
-    batch_size: Annotated[int, AtLeast(0), Fixed] = 0
+    batch_size: Annotated[int, AtLeast(0), Fixed, Divided] = 0
     """examples in an update; 0: what suits the model"""
     eval_every: Annotated[int, AtLeast(1)] = 500
     """updates between evaluations; the agent's folder is saved then"""
@@ -148,11 +148,11 @@ def main(cfg: Config) -> Path:
     config = {name: getattr(cfg, name) for name in ("model", "layers", "width", "heads", "context", "dropout")}
     config["vocabulary"] = corpus.vocabulary
     model = build(config).to(run.device)
-    make = windows(corpus.train, cfg.context + 1, cfg.batch_size, runtime.derive_seed(cfg.seed, 1))
+    make = windows(corpus.train, cfg.context + 1, run.cfg.batch_size, runtime.derive_seed(cfg.seed, 1))
     batches = Batches.for_device(make, run.device)
     folder = run.open(f"{corpus.name}_{cfg.model}", DataFiles(cfg, named(cfg, "text")))
     trainer = Trainer(
-        model, loss_fn, cfg.trainer, folder, state={"batches": batches}, timer=run.timer, deadline=run.deadline
+        model, loss_fn, run.cfg.trainer, folder, state={"batches": batches}, timer=run.timer, deadline=run.deadline
     )
     run.resume(trainer)
 

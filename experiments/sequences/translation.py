@@ -23,7 +23,7 @@ from experiments.sequences.text_pictures import draw_attention
 from experiments.sequences.translation_scores import loss_with, nats_per_token, score
 from experiments.sequences.translator import FIELDS, Translator, load, network
 from rlkit import runtime
-from rlkit.config import AtLeast, Fixed, check_bounds
+from rlkit.config import AtLeast, Divided, Fixed, check_bounds
 from rlkit.data import Batches, pairs
 from rlkit.data_files import DataFiles, located, named
 from rlkit.files import read_bytes, write_atomically
@@ -64,7 +64,7 @@ class Config(PairsConfig):
     """tokens of a sentence at most, its end counted; pairs with a longer one are left out"""
     smoothing: Annotated[float, AtLeast(0)] = 0.1
     """share of each label that is spread over all tokens"""
-    batch_tokens: Annotated[int, AtLeast(1), Fixed] = 1500
+    batch_tokens: Annotated[int, AtLeast(1), Fixed, Divided] = 1500
     """tokens in a batch, on its longer side, with padding"""
     eval_every: Annotated[int, AtLeast(1)] = 250
     """updates between evaluations by greedy decoding; the agent's folder is saved then"""
@@ -164,10 +164,10 @@ def main(cfg: Config) -> Path:
     config = {name: getattr(cfg, name) for name in FIELDS}
     model: Any = network(config, tokenizer.get_vocab_size()).to(run.device)
     folder = run.open(f"{cfg.preset}-{cfg.model}", DataFiles(cfg, named(cfg, *FILES)))
-    make = pairs(data["train"][1], cfg.batch_tokens, runtime.derive_seed(cfg.seed, 2))
+    make = pairs(data["train"][1], run.cfg.batch_tokens, runtime.derive_seed(cfg.seed, 2))
     batches = Batches.for_device(make, run.device)
     trainer = Trainer(
-        model, loss_with(cfg.smoothing), cfg.trainer, folder, state={"batches": batches}, timer=run.timer,
+        model, loss_with(cfg.smoothing), run.cfg.trainer, folder, state={"batches": batches}, timer=run.timer,
         deadline=run.deadline,
     )  # fmt: skip
     run.resume(trainer)

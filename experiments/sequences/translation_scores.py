@@ -16,16 +16,19 @@ from rlkit.trainer import Batch, LossFn
 
 def loss_with(smoothing: float) -> LossFn:
     """The mean cross-entropy of each token that is no padding, given those before it; a share `smoothing` of each label
-    lies on all tokens alike, and {"nats"} is the loss without that. Source: Szegedy et al. 2016, section 7.
+    lies on all tokens alike, and "nats" is the loss without that. Source: Szegedy et al. 2016, section 7.
     """
 
     def loss_fn(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         logits, labels = model(batch["source"], batch["target"][:, :-1]).flatten(0, 1), batch["target"][:, 1:].flatten()
         nats = F.cross_entropy(logits, labels, ignore_index=PAD)
+        aux = {
+            "nats": nats.detach(),
+            "tokens": (labels != PAD).sum(),
+        }  # the trainer weighs the batches of ranks by these
         if not smoothing:
-            return nats, {"nats": nats.detach()}
-        loss = F.cross_entropy(logits, labels, ignore_index=PAD, label_smoothing=smoothing)
-        return loss, {"nats": nats.detach()}
+            return nats, aux
+        return F.cross_entropy(logits, labels, ignore_index=PAD, label_smoothing=smoothing), aux
 
     return loss_fn
 

@@ -29,7 +29,7 @@ from experiments.supervised.image_classifier import (
 from experiments.supervised.image_pictures import confusion, draw_confusion, draw_filters, draw_mistakes, table
 from rlkit import runtime
 from rlkit.checkpoint import save_agent
-from rlkit.config import AtLeast, Between, Fixed, RunConfig, check_bounds
+from rlkit.config import AtLeast, Between, Divided, Fixed, RunConfig, check_bounds
 from rlkit.data import Batches, rows
 from rlkit.data_files import DataFiles, located
 from rlkit.logger import say
@@ -81,7 +81,7 @@ class Config(RunConfig):
     """share of each label that is spread over all classes"""
     augment: Annotated[tuple[Literal["flipped", "shifted", "cut_out", "turned"], ...], Fixed] = ("shifted",)
     """random changes of the training images; shifts are up to an eighth of a side, cut-outs are squares of a quarter"""
-    batch_size: Annotated[int, AtLeast(1), Fixed] = 64
+    batch_size: Annotated[int, AtLeast(1), Fixed, Divided] = 64
     """images in an update"""
     epochs: Annotated[int, AtLeast(1)] = 20
     """passes over the training images"""
@@ -171,7 +171,7 @@ def main(cfg: Config) -> Path:
     in_shape = (channels, height, width)
     make = rows(
         {"image": training[0], "label": training[1]},
-        cfg.batch_size,
+        run.cfg.batch_size,
         runtime.derive_seed(cfg.seed, 1),
         image_data.random_changes(cfg.augment, min(height, width)),
     )
@@ -186,7 +186,7 @@ def main(cfg: Config) -> Path:
     trainer = Trainer(
         model,
         loss_with(cfg.loss, cfg.label_smoothing, 0.0 if has_own_dropout(cfg.backbone) else cfg.dropout),
-        replace(cfg.trainer, steps=cfg.trainer.steps or cfg.epochs * epoch),
+        replace(run.cfg.trainer, steps=cfg.trainer.steps or cfg.epochs * epoch),
         folder,
         state={"batches": batches},
         timer=run.timer,
