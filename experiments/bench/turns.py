@@ -21,9 +21,9 @@ from rlkit.config import AtLeast
 class Config:
     """Measure speed. Peers (the extra `bench`) run in turns with ours."""
 
-    what: Annotated[Literal["alphago", "control", "dqn", "go", "neighbours", "nn", "search"], tyro.conf.Positional] = (
-        "dqn"
-    )
+    what: Annotated[
+        Literal["alphago", "control", "dqn", "go", "neighbours", "nn", "scale", "search"], tyro.conf.Positional
+    ] = "dqn"
     """what is measured"""
     against: Path | None = None
     """another checkout of this project: rows in turns with its own, without peers; exit status 1: one is slower here"""
