@@ -3,6 +3,7 @@
 import ast
 import difflib
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,16 @@ def main() -> None:
 
     sys.argv = [f"lecture-rl {name}", *sys.argv[2:]]
     command = load(name)
-    command_line.cli(command.main, lambda: parse(command))
+    command_line.cli(command.main, lambda: check_ranks(name, parse(command)))
+
+
+def check_ranks(name: str, cfg: Any) -> Any:
+    """cfg; raises ValueError where torchrun has started several of a command that does not divide its work."""
+    from rlkit.config import Divided, fields
+
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not any(Divided in field.marks for field in fields(cfg)):
+        raise ValueError(f"{name} has nothing that ranks could share: start it without torchrun")
+    return cfg
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import os
 import shlex
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from rlkit.config import CONFIGS, check_bounds, with_changes
 from rlkit.files import check_regular, read_bytes, sweep, write_atomically
+from rlkit.parallel import all_ranks
 from rlkit.schedule import Deadline
 
 if TYPE_CHECKING:
@@ -49,7 +51,6 @@ class Run:
     def __init__(self, cfg: Any, name: str, runs: int = 1, began: float | None = None):
         from rlkit import runtime  # torch comes with it, which `--help` need not wait for
         from rlkit.logger import Timer
-        from rlkit.parallel import all_ranks
 
         check_bounds(cfg)
         self.whole, self.ranks = cfg, all_ranks()
@@ -63,6 +64,8 @@ class Run:
     def several(cls, cfg: Any, name: str) -> "list[Run]":
         """One run, or `cfg.together` of them with seeds that follow each other. Raises ValueError."""
         check_bounds(cfg)
+        if all_ranks() and cfg.together > 1:
+            raise ValueError("--together is for one process: start its seeds one by one where torchrun divides a run")
         if cfg.resume and cfg.together > 1:
             raise ValueError("--together is for new runs: each of them goes on by itself, with its own --resume")
         began = time.monotonic()
@@ -93,11 +96,9 @@ class Run:
     @property
     def precision(self) -> Literal["fp32", "bf16"]:
         """fp32 or bf16: what the trainer's setting means on this device."""
-        if self.cfg.trainer.precision != "auto":
-            return self.cfg.trainer.precision
-        from rlkit.bf16 import fastest_precision
+        from rlkit import runtime
 
-        return fastest_precision(self.device)
+        return runtime.precision(self.cfg.trainer.precision, self.device)
 
     @property
     def count(self) -> int:
@@ -141,7 +142,7 @@ class Run:
         lines = {"go on": (self.name, "--resume", self.folder)} | commands
         width = max(map(len, lines)) + 1
         for purpose, words in lines.items():
-            ranks = self.count if purpose == "go on" else 1
+            ranks = int(os.environ["LOCAL_WORLD_SIZE"]) if self.ranks and purpose == "go on" else 1
             say(f"{purpose + ':':<{width}} {command(*words, ranks=ranks)}")
 
 

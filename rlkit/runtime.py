@@ -156,6 +156,15 @@ def setup(seed: int, device: str = "auto", threads: int = 0) -> torch.device:
     return torch.device(device)
 
 
+def precision(asked: str, device: torch.device) -> Any:
+    """fp32 or bf16: what was asked for, or where that is auto, what is fastest on this device."""
+    if asked != "auto":
+        return asked
+    from rlkit.bf16 import fastest_precision
+
+    return fastest_precision(device)
+
+
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Without dropout and gradients, with running statistics, until the end of the block; then the mode it had."""

@@ -61,7 +61,9 @@ class TrainConfig:
     accumulate: Annotated[int, AtLeast(1), Fixed] = 1
     """batches whose gradients are averaged into one update"""
     ema: Annotated[float, Between(0, 1)] = 0.0
-    """decay of the weights' moving average per update, less in the first ones; 0: none is kept"""
+    """decay of the weights' moving average per update, in trainer.ema; 0: none is kept"""
+    ema_warmup: bool = False
+    """average over a tenth of the updates so far, while ema would look further back"""
     mode: Literal["eager", "compile", "cudagraph"] = "eager"
     """how forward and backward run"""
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
@@ -79,7 +81,8 @@ class Trainer:
 
     Args:
         model: stays the raw module in `trainer.model`; compiled or captured callables are private.
-        loss_fn: (model, batch) -> (scalar loss, dict of tensors). Aux tensors are valid until the next step.
+        loss_fn: (model, batch) -> (scalar loss, dict of tensors). Aux tensors are valid until the next step; with
+            "tokens" among them, ranks weigh by it.
         run_dir: of checkpoints and TensorBoard events; None keeps everything in memory.
         state: what is saved beside model and optimiser: name -> object with state_dict and load_state_dict.
         clock: (name, function, end) of the x-axis in TensorBoard and of the bar; the default counts updates.
@@ -110,11 +113,7 @@ class Trainer:
         self.timer = timer or Timer()
         self.deadline = deadline or Deadline(0)
         self.device = next(model.parameters()).device
-        self.precision = cfg.precision
-        if cfg.precision == "auto":
-            from rlkit.bf16 import fastest_precision
-
-            self.precision = fastest_precision(self.device)
+        self.precision = runtime.precision(cfg.precision, self.device)
         self.optimizer = optim.build(cfg.optimizer, model.parameters(), cfg.lr, cfg.eps, cfg.weight_decay, cfg.momentum)
         self.ranks = all_ranks()  # of several processes that learn one model
         if self.ranks:
@@ -184,8 +183,8 @@ class Trainer:
         at once, and the one after it is made.
         """
         ends = self.stopped or self.deadline.reached(self.timer.latest, evaluations)
-        self._ends |= self.ranks.all_end(ends) if self.ranks else ends
-        return self.step < self.cfg.steps and not self._ends
+        self._ends |= self.ranks.ask_to_end(ends) if self.ranks else ends
+        return self.step < self.cfg.steps and not (self._ends or (ends and evaluations > 1))
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One optimiser step on one batch (and on those accumulated before it). Never waits for the device."""
@@ -210,9 +209,8 @@ class Trainer:
         return {**aux, "loss": loss, "grad_norm": norm}
 
     def _average(self, averages: Any, weights: Any, updates: Any) -> None:
-        """One step of the moving averages; they are over a tenth of the updates while these are few."""
-        decay = min(self.cfg.ema, (1 + self.step) / (10 + self.step))
-        get_ema_multi_avg_fn(decay)(averages, weights, updates)
+        early = (1 + self.step) / (10 + self.step) if self.cfg.ema_warmup else 1.0
+        get_ema_multi_avg_fn(min(self.cfg.ema, early))(averages, weights, updates)
 
     def _accumulate(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         with self.timer("copy"):
@@ -278,7 +276,9 @@ class Trainer:
 
     def saved_after(self, error: Exception) -> ExperienceFailed:
         """Save, so that an environment's error costs nothing else; returns an error that says how to go on."""
-        saved = self.run_dir and f"{self.save().name} is saved, go on with --resume {self.run_dir}"
+        saved = "it happened on one of several ranks, go on from the last checkpoint of all"
+        if not self.ranks:
+            saved = f"{self.save().name} is saved, go on with --resume {self.run_dir}" if self.run_dir else ""
         return ExperienceFailed(f"{error}; {saved or 'nothing is saved'}")
 
     def load(self) -> bool:
@@ -327,12 +327,12 @@ class Trainer:
             self.ema.load_state_dict(saved["ema"])
         elif self.ema:  # it was off before
             self.ema.module.load_state_dict(saved["model"])
-        share, notes = saved.get("ranks", 1) / (self.ranks.count if self.ranks else 1), []
+        times, notes = saved.get("ranks", 1) / (self.ranks.count if self.ranks else 1), []
+        anew = times != 1 or "anew" in saved  # the experience is another number of ranks'
         for name, thing in self.state.items():
-            anew = share != 1 and hasattr(thing, "begin_anew")  # what was another number of ranks' experience
-            part = saved["state"][name]
-            notes.append(thing.begin_anew(part, share) if anew else thing.load_state_dict(part))
-        if share == 1 or not runtime.rank():
+            new, part = anew and hasattr(thing, "begin_anew"), saved["state"][name]
+            notes.append(thing.begin_anew(part, times) if new else thing.load_state_dict(part))
+        if not anew or not runtime.rank():
             runtime.set_random_state(saved["rng"], self.device)
         self._first_bad.fill_(-1)
         return [note for note in notes if isinstance(note, str)]

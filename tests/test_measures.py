@@ -19,7 +19,7 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 DQN, WORLD = "experiments.control.dqn", {"env": "catch"}
 """the module of DQN's main, and how its configuration names the world"""
 UPDATES = 100
-MODULES, LINES = 27, 3786
+MODULES, LINES = 27, 3796
 """that a reader of DQN meets, at the most; the aim is 24 and 3,000"""
 ARGUMENTS, ALLOWED = 8, {"envs.go.board.reset": 9}
 """of a compiled function, by position: more of them go into a NamedTuple"""

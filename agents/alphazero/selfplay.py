@@ -58,7 +58,7 @@ class SelfPlay:
         self.finished = self.positions = self.evaluations = self.resigned = 0
         self.latest_moves: list[int] = []
         """of the game that ended last"""
-        self._due = 0.0
+        self._due, self._start = 0.0, cfg.start
         self._lowest: deque[float] = deque(maxlen=1000)
         self._recent: deque[dict[str, float]] = deque(maxlen=200)
         self._calibration: deque[NDArray] = deque(maxlen=200)
@@ -76,7 +76,7 @@ class SelfPlay:
             before = self.positions
             with self.timer("selfplay"):
                 self.play()
-            if len(self.window) >= min(cfg.start, cfg.window):
+            if self.positions >= self._start:
                 self._due += (self.positions - before) * cfg.reuse / cfg.batch_size
             yield {}  # so that the trainer can stop meanwhile
 
@@ -181,10 +181,11 @@ class SelfPlay:
             "parts": [part.state_dict() for part in self.parts],
         }
 
-    def begin_anew(self, saved: dict[str, Any], share: float) -> str:
-        """Go on with the counts of a run of other ranks, of which this one has `share` times as much."""
+    def begin_anew(self, saved: dict[str, Any], times: float) -> str:
+        """Go on with the counts of a run of other ranks, of which this one has `times` as much."""
         for name in self._COUNTERS:
-            setattr(self, name, type(saved[name])(saved[name] * share))
+            setattr(self, name, type(saved[name])(saved[name] * times))
+        self._due, self._start = 0.0, self.positions + self.cfg.start
         return "games and window begin anew"
 
     def load_state_dict(self, saved: dict[str, Any]) -> str | None:

@@ -181,9 +181,9 @@ class Experience:
             "replay": self.replay.state_dict(),
         }
 
-    def begin_anew(self, state: dict, share: float) -> str:
-        """Go on with the clock of a run of other ranks, of which this one has `share` times the steps."""
-        self.steps = int(state["steps"] * share)
+    def begin_anew(self, state: dict, times: float) -> str:
+        """Go on with the clock of a run of other ranks, of which this one makes up for `times`."""
+        self.steps = int(state["steps"] * times)
         return "replay and environments begin anew"
 
     def load_state_dict(self, state: dict) -> str:

@@ -189,9 +189,9 @@ class Experience:
             "envs": self.envs.state_dict() if hasattr(self.envs, "state_dict") else None,
         }
 
-    def begin_anew(self, state: dict, share: float) -> str:
-        """Go on with the clock of a run of other ranks, of which this one has `share` times the steps."""
-        self.steps = int(state["steps"] * share)
+    def begin_anew(self, state: dict, times: float) -> str:
+        """Go on with the clock of a run of other ranks, of which this one makes up for `times`."""
+        self.steps = int(state["steps"] * times)
         return "environments begin new episodes"
 
     def load_state_dict(self, state: dict) -> str | None:

@@ -106,7 +106,7 @@ CLASSIC = Config(
     eval_episodes=20,
     agent=RainbowConfig(backbone="mlp2", width=2, double=True, dueling=True, n_step=3, normalise=True),
     # The falling rate and the averaged weights keep what was learned.
-    trainer=TrainConfig(steps=0, lr=7e-4, lr_decay="linear", eps=1e-8, ema=0.998, log_every=100),
+    trainer=TrainConfig(steps=0, lr=7e-4, lr_decay="linear", eps=1e-8, ema=0.998, ema_warmup=True, log_every=100),
 )
 MINATAR = Config(
     preset="minatar",

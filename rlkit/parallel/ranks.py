@@ -14,8 +14,11 @@ import atexit
 import contextlib
 import dataclasses
 import functools
+import json
 import os
 import sys
+import time
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -43,11 +46,9 @@ class Ranks:
 
     def __init__(self) -> None:
         store, self.rank, self.count = next(dist.rendezvous("env://", timeout=FOREVER))
-        # torchrun's store outlives ranks that it starts again, which would find their predecessors' addresses there.
-        start = store.add(f"starts of {self.rank}", 1)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-            store=dist.PrefixStore(f"start {start}", store),
+            store=dist.PrefixStore(meeting(store, self.rank, self.count), store),
             rank=self.rank,
             world_size=self.count,
             timeout=FOREVER,
@@ -65,15 +66,14 @@ class Ranks:
 
         A rank that torchrun has started again goes on with the run that it was part of.
         """
-        if self._folder_note.exists() and not cfg.resume:  # type: ignore[attr-defined]
-            cfg = dataclasses.replace(cfg, resume=self._folder_note.read_text())  # type: ignore[type-var]
-        more: dict[str, Any] = {"resume": self._from_first(cfg.resume)}  # type: ignore[attr-defined]
+        more: dict[str, Any] = {"resume": self._from_first(cfg.resume or self._noted())}  # type: ignore[attr-defined]
         if cfg.device in ("auto", "cuda") and torch.cuda.is_available():  # type: ignore[attr-defined]
-            more["device"] = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+            local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+            if local >= gpus:
+                raise ValueError(f"there are {gpus} GPUs for more ranks: lower --nproc-per-node, or take --device cpu")
+            more["device"] = f"cuda:{local}"
         if self.rank and hasattr(cfg, "trainer"):
             more["trainer"] = dataclasses.replace(cfg.trainer, progress=False)
-        if getattr(cfg, "together", 1) > 1:
-            raise ValueError("--together is for one process: start its seeds one by one where torchrun divides a run")
         divided = divide(cfg, self.count)
         if divided == cfg:
             raise ValueError(f"{type(cfg).__module__} has nothing that ranks could share: start it without torchrun")
@@ -84,7 +84,7 @@ class Ranks:
         folder = Path(self._from_first(str(opened()) if self.rank == 0 else ""))
         if self.rank == 0:
             self._folder_note.parent.mkdir(exist_ok=True)
-            self._folder_note.write_text(str(folder))
+            self._folder_note.write_text(json.dumps([str(folder), sys.argv[1:]]))
             return folder
         mine = folder / "ranks" / str(self.rank)
         mine.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ class Ranks:
 
     def begin(self, model: nn.Module) -> None:
         """Rank 0's weights for all; from here on each rank has random numbers of its own."""
-        self._over = self._wish = False
+        self._ends = self._asked = False
         with self._together():
             for tensor in (*model.parameters(), *model.buffers()):
                 dist.broadcast(tensor.detach(), 0)
@@ -111,7 +111,7 @@ class Ranks:
         weight: of this rank's batch, as its number of tokens, where the loss is a mean over those. elapsed: the share
         of the run that has passed for this rank; `elapsed` is rank 0's afterwards, so that learning rates are the same.
         """
-        words = torch.tensor([self._wish, elapsed if self.rank == 0 else 0], dtype=torch.float64)
+        words = torch.tensor([self._asked, elapsed if self.rank == 0 else 0], dtype=torch.float64)
         grads = [p.grad for p in model.parameters() if p.grad is not None]
         tensors = [*grads, *statistics(model), loss]
         with self._together():
@@ -122,34 +122,40 @@ class Ranks:
         flat /= flat[-1].clone()
         averages = flat[:-1].split([x.numel() for x in tensors])
         torch._foreach_copy_(tensors, [new.view_as(old) for new, old in zip(averages, tensors, strict=True)])
-        self._over, self.elapsed = bool(words[0]), float(words[1])
+        self._ends, self.elapsed = bool(words[0]), float(words[1])
         return loss
 
-    def all_end(self, ends: bool) -> bool:
-        """Whether all ranks end here. One that asks for it has its way after the next average."""
-        self._wish |= ends
-        return self._over
+    def ask_to_end(self, ends: bool) -> bool:
+        """Ask all ranks to end, if `ends`; returns whether a rank had asked when they averaged last."""
+        self._asked |= ends
+        return self._ends
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
     def load(self, trainer: Any) -> bool:
         """`Trainer.load` for all ranks: the newest checkpoint that is whole on each of them.
 
-        Of a run with another number of ranks that of rank 0 is the one.
+        Where there is none, or the run had another number of ranks, rank 0's is for all: experience begins anew.
         """
-        mine = {path.name: path for path in checkpoints(trainer._folder)}
-        for name in self._from_first(list(mine)):
-            state = self._whole(mine.get(name))
-            other = self._from_first(state and state["ranks"] != self.count)  # no rank has a share of its own then
-            everybodys = state if not state or other else {key: state.get(key) for key in WEIGHTS}
-            everybodys = self._from_first(everybodys)
-            state = everybodys if other else state
-            if all(self._gathered(bool(everybodys and state))):
-                notes = trainer.load_state_dict(state | everybodys)
-                say("; ".join([f"resumed at step {trainer.step:,} from {trainer._folder / name}", *notes]))
-                return True
-        if mine:
-            raise DamagedFile(f"no checkpoint in {trainer._folder} is whole on all ranks; begin a new run")
+        own = {path.name: path for path in checkpoints(trainer._folder)}
+        names = self._from_first(list(own))
+        for name, torn in [*((name, False) for name in names), *((name, True) for name in names)]:
+            part = self._whole(own.get(name))
+            ranks = self._from_first(part and part.get("ranks", 1))
+            anew = torn or ranks != self.count
+            shared = self._from_first(
+                part and (part | {"anew": True} if anew else {key: part.get(key) for key in WEIGHTS})
+            )
+            if not shared or not all(self._gathered(anew or part is not None)):
+                continue
+            try:
+                notes = trainer.load_state_dict(shared if anew else part | shared)
+            except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                raise DamagedFile(f"{trainer._folder / name} belongs to another configuration: {error}") from error
+            say("; ".join([f"resumed at step {trainer.step:,} from {trainer._folder / name}", *notes]))
+            return True
+        if names:
+            raise DamagedFile(f"no checkpoint in {trainer._folder} is whole; begin a new run")
         return False
 
     @staticmethod
@@ -161,6 +167,14 @@ class Ranks:
             return None
 
     # -- all together ------------------------------------------------------------------------------------------------
+
+    def _noted(self) -> str | None:
+        """The folder of the run that an earlier start of this command line began."""
+        with contextlib.suppress(OSError, ValueError):
+            folder, words = json.loads(self._folder_note.read_text())
+            if words == sys.argv[1:] and Path(folder, "config.json").exists():
+                return folder
+        return None
 
     @property
     def _folder_note(self) -> Path:
@@ -188,6 +202,23 @@ class Ranks:
         except RuntimeError as error:
             atexit.unregister(dist.destroy_process_group)  # it would wait for the one that has gone
             raise ConnectionError(f"rank {self.rank} of {self.count}: another rank has ended ({error})") from error
+
+
+def meeting(store: dist.Store, rank: int, count: int) -> str:
+    """A name that only the ranks of this start have. torchrun's store outlives ranks that it starts again, which would
+    find the addresses of their predecessors there, or the half of them that came so far.
+    """
+    me = uuid.uuid4().hex
+    if rank == 0:
+        store.set("meeting", me)
+        store.set(f"{me} has", " ".join(store.get(f"{me} {other}").decode() for other in range(1, count)))
+        return me
+    while True:
+        name = store.get("meeting").decode()  # perhaps that of an earlier start, whose list has not this process
+        store.set(f"{name} {rank}", me)
+        if store.check([f"{name} has"]) and me in store.get(f"{name} has").decode():
+            return name
+        time.sleep(0.05)
 
 
 def statistics(model: nn.Module) -> list[Tensor]:

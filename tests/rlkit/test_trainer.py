@@ -119,17 +119,14 @@ def test_accumulated_batches_equal_one_large_batch():
     torch.testing.assert_close(one.model.state_dict(), two.model.state_dict(), rtol=1e-5, atol=1e-6)
 
 
-def averaged(before, now, step):
-    """The moving average with decay .5 after update `step`, which the first ones forget sooner."""
-    decay = min(0.5, step / (9 + step))
-    return now if step == 1 else decay * before + (1 - decay) * now
-
-
-def test_ema_is_the_moving_average():
-    trainer, data = make(steps=12, ema=0.5)
+@pytest.mark.parametrize("warmup", [False, True])
+def test_ema_is_the_moving_average(warmup):
+    trainer, data = make(steps=12, ema=0.5, ema_warmup=warmup)
     expected = None
     for step, _, _ in trainer.run(data):
-        expected = averaged(expected, trainer.model[0].weight.detach().clone(), step)
+        now = trainer.model[0].weight.detach().clone()
+        decay = min(0.5, step / (9 + step)) if warmup else 0.5
+        expected = now if expected is None else decay * expected + (1 - decay) * now
     torch.testing.assert_close(trainer.ema.module[0].weight.detach(), expected)
 
 
@@ -138,8 +135,9 @@ def test_the_average_has_statistics_of_its_own():
     cfg = TrainConfig(steps=3, ema=0.5, progress=False)
     trainer = Trainer(model, lambda m, b: (m(b["x"]).square().mean(), {}), cfg)
     expected = None
-    for step, _, _ in trainer.run([{"x": torch.randn(8, 1) + 10 * i} for i in range(3)]):
-        expected = averaged(expected, model[0].running_mean.clone(), step)
+    for _ in trainer.run([{"x": torch.randn(8, 1) + 10 * i} for i in range(3)]):
+        now = model[0].running_mean.clone()
+        expected = now if expected is None else 0.5 * expected + 0.5 * now
     torch.testing.assert_close(trainer.ema.module[0].running_mean, expected)
 
 

@@ -335,6 +335,21 @@ def test_another_game_of_other_actions():
     assert plays.stats()["selfplay/length"] <= 9
 
 
+def test_the_counts_of_another_number_of_ranks_go_on_with_a_new_window():
+    """Of two ranks, one of which had played 300 positions; nothing is drawn before as many are new as at the start."""
+    options = SMALL | {"start": 40}
+    saved = SelfPlay(
+        TicTacToe(), BoardNetwork(2, 8, 1, has_pass=False, heads=()), SelfPlayConfig(**options), SYMMETRIES
+    )
+    saved.positions, saved._due = 300, 3.0
+    plays = SelfPlay(
+        TicTacToe(), BoardNetwork(2, 8, 1, has_pass=False, heads=()), SelfPlayConfig(**options), SYMMETRIES
+    )
+    assert "anew" in plays.begin_anew(saved.state_dict(), 2.0) and plays.positions == 600
+    next(batch for batch in plays if batch)
+    assert plays.positions >= 640 and len(plays.window) >= 40
+
+
 def test_too_few_games_are_refused():
     with pytest.raises(ValueError, match="fewer parts"):
         self_play(games=1, parts=2)

@@ -76,24 +76,31 @@ def test_a_run_goes_on_exactly_with_as_many_ranks_and_with_new_experience_with_o
 
 
 def test_a_killed_rank_is_replaced_and_the_run_goes_on(tmp_path):
-    """torchrun starts the same command line again; --resume is not in it."""
+    """torchrun starts the same command line again; --resume is not in it. Killed before it meets the others, before
+    anything is saved, and after two checkpoints.
+    """
     script = tmp_path / "killed.py"
     script.write_text(
-        "import os, runpy, signal, sys\n"
+        "import os, runpy, signal, sys, time\n"
         "from rlkit.trainer import Trainer\n"
-        "update = Trainer.update\n"
+        "start, update = int(os.environ['TORCHELASTIC_RESTART_COUNT']), Trainer.update\n"
+        "def die():\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "def killed(self, batch):\n"
-        "    if self.step == 50 and os.environ['RANK'] == '1' and os.environ['TORCHELASTIC_RESTART_COUNT'] == '0':\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    if os.environ['RANK'] == '1' and self.step == {1: 5, 2: 50}.get(start):\n"
+        "        die()\n"
         "    return update(self, batch)\n"
         "Trainer.update = killed\n"
-        "sys.argv[0] = 'experiments'\n"
+        "if os.environ['RANK'] == '1' and start == 0:\n"
+        "    time.sleep(3)\n"
+        "    die()\n"
         "runpy.run_module('experiments', run_name='__main__', alter_sys=True)\n"
     )
-    said = torchrun(tmp_path, script, *DQN[2:], "--trainer.steps", 60, more=("--max-restarts", "1"))
+    said = torchrun(tmp_path, script, *DQN[2:], "--trainer.steps", 60, more=("--max-restarts", "3"))
     assert "another rank has ended" in said and "resumed at step 40" in said
     assert len(list((tmp_path / "runs" / "dqn").iterdir())) == 1
     assert (only_run(tmp_path) / "checkpoints" / "step_000000000060.ckpt").exists()
+    assert not list((tmp_path / "runs").glob(".torchrun*"))
 
 
 @dataclass
