@@ -128,6 +128,10 @@ def main(cfg: Config) -> Path:
     if found:
         game = found.games.game
         found.split(cfg.held_out, cfg.whole_games)  # or an error, before anything is written
+    elif run.ranks:
+        raise ValueError(
+            "ranks share games that are there: make them in one process first, then name its run by --data"
+        )
     else:
         maker = value_games.game_maker(cfg, run.device)
         game = maker.game
@@ -186,8 +190,8 @@ def main(cfg: Config) -> Path:
     for _ in trainer.run(batches):
         if run.evaluation_due(cfg.evaluate_every):
             evaluation()
-    last = evaluation()
-    if not run.stopped:
+    last = evaluation() if run.leads else None
+    if last and not run.stopped:
         say(outcomes.table(*last))
     run.close()
     return run_dir
