@@ -20,7 +20,7 @@ from experiments.bench.turns import Config, report
 RANKS = 2
 LEARNERS: dict[str, tuple[str, dict[str, int]]] = {
     "dqn": ("--learning-starts 2000 --no-save-replay", {"num-envs": 16, "batch-size": 128, "replay": 20_000}),
-    "images": ("--data digits", {"batch-size": 64}),
+    "images": ("--data digits --epochs 10000", {"batch-size": 64}),
     "language_model": ("--model transformer", {"batch-size": 16}),
 }
 """of each command: its flags, and what is divided among ranks"""
