@@ -3,7 +3,6 @@
 import ast
 import difflib
 import importlib
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -91,15 +90,14 @@ def main() -> None:
 
     sys.argv = [f"lecture-rl {name}", *sys.argv[2:]]
     command = load(name)
-    command_line.cli(command.main, lambda: check_ranks(name, parse(command)))
+    command_line.cli(command.main, lambda: checked(name, parse(command)))
 
 
-def check_ranks(name: str, cfg: Any) -> Any:
-    """cfg; raises ValueError where torchrun has started several of a command that does not divide its work."""
-    from rlkit.config import Divided, fields
+def checked(name: str, cfg: Any) -> Any:
+    """cfg, if its command may be started as it was; see `check_divided`."""
+    from rlkit.parallel import check_divided
 
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not any(Divided in field.marks for field in fields(cfg)):
-        raise ValueError(f"{name} has nothing that ranks could share: start it without torchrun")
+    check_divided(name, cfg)
     return cfg
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from rlkit.config import CONFIGS, check_bounds, with_changes
 from rlkit.files import check_regular, read_bytes, sweep, write_atomically
-from rlkit.parallel import all_ranks
+from rlkit.parallel import all_ranks, check_divided
 from rlkit.schedule import Deadline
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Run:
         from rlkit.logger import Timer
 
         check_bounds(cfg)
+        check_divided(name, cfg)
         self.whole, self.ranks = cfg, all_ranks()
         self.cfg = cfg = self.ranks.share(cfg) if self.ranks else cfg
         self.name, self.beside = name, [self]
@@ -112,9 +113,7 @@ class Run:
 
     @property
     def stopped(self) -> bool:
-        """Whether a signal has asked this run, or one beside it, to end: nobody will wait for an evaluation then. Also
-        where another rank evaluates.
-        """
+        """Whether it is not for this process to evaluate in the end: a signal came to a run, or another rank does."""
         return not self.leads or any(run.trainer is not None and run.trainer.stopped for run in self.beside)
 
     def evaluation_due(self, every: float) -> bool:

@@ -20,21 +20,23 @@ LEARNERS = {
     "language model": "language_model",
 }
 
-# Counts updates, or rounds of self-play, from the fifth on for so many seconds, and is gone.
+# Counts updates, or rounds of self-play, from the fifth on for so many seconds, and is gone. Prints how many there were
+# in a second, and the share of the time that ranks took for their averages.
 WORKER = """
 import os, sys, time
 from agents.alphazero.selfplay import SelfPlay
 from experiments.__main__ import load, parse
 from rlkit.trainer import Trainer
 
-seconds, (name, *flags), times = float(sys.argv[1]), sys.argv[2:], []
+seconds, (name, *flags), times, averaging = float(sys.argv[1]), sys.argv[2:], [], []
 
 def counted(method):
-    def count(*args):
-        out = method(*args)
+    def count(self, *args):
+        out = method(self, *args)
         times.append(time.monotonic())
-        if len(times) > 5 and times[-1] - times[4] > seconds:
-            print((len(times) - 5) / (times[-1] - times[4]), flush=True)
+        averaging.append(self.timer.seconds["average"])
+        if len(times) > 5 and (passed := times[-1] - times[4]) > seconds:
+            print((len(times) - 5) / passed, (averaging[-1] - averaging[4]) / passed, flush=True)
             os._exit(0)
         return out
     return count
@@ -47,26 +49,34 @@ command.main(parse(command, [*flags, "--trainer.no-progress"]))
 BUSY = "while True: pass"
 
 
-def rates(cfg: Config, flags: str, runs: int = 1, busy: int = 0) -> list[float]:
-    """Updates a second of so many runs started at once, beside so many busy programs."""
+def measure(cfg: Config, flags: str, runs: int = 1, busy: int = 0, ranks: int = 1) -> list[tuple[float, float]]:
+    """Of so many runs started at once beside so many busy programs, or of the first of so many ranks of one run:
+    (updates a second, share of the time for averages).
+    """
     with contextlib.ExitStack() as held, tempfile.TemporaryDirectory() as folder:
-        root = Path(__file__).parents[2]
         for _ in range(busy):
             held.callback(subprocess.Popen([sys.executable, "-c", BUSY]).kill)
-        command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r})\n{WORKER}", str(cfg.seconds)]
+        worker = Path(folder, "worker.py")
+        worker.write_text(f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n{WORKER}")
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+        command = [sys.executable, *torchrun, str(worker), str(cfg.seconds), *flags.split()]
         started = [
-            subprocess.Popen(
-                [*command, *flags.split()], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
+            subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             for _ in range(runs)
         ]
         found = []
         for process in started:
             out, errors = process.communicate()
-            if process.returncode:
+            if process.returncode and not (ranks > 1 and out):  # the other ranks fail where the first has gone
                 raise RuntimeError(f"{flags} ended with {process.returncode}: {errors[-2000:]}")
-            found.append(float(out))
+            rate, share = map(float, out.split())
+            found.append((rate, share))
         return found
+
+
+def rates(cfg: Config, flags: str, runs: int = 1, busy: int = 0) -> list[float]:
+    """Updates a second of so many runs started at once, beside so many busy programs."""
+    return [rate for rate, _ in measure(cfg, flags, runs, busy)]
 
 
 def main(cfg: Config) -> None:

@@ -22,10 +22,7 @@ def loss_with(smoothing: float) -> LossFn:
     def loss_fn(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         logits, labels = model(batch["source"], batch["target"][:, :-1]).flatten(0, 1), batch["target"][:, 1:].flatten()
         nats = F.cross_entropy(logits, labels, ignore_index=PAD)
-        aux = {
-            "nats": nats.detach(),
-            "tokens": (labels != PAD).sum(),
-        }  # the trainer weighs the batches of ranks by these
+        aux = {"nats": nats.detach(), "tokens": (labels != PAD).sum()}  # ranks weigh by the latter
         if not smoothing:
             return nats, aux
         return F.cross_entropy(logits, labels, ignore_index=PAD, label_smoothing=smoothing), aux

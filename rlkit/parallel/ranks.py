@@ -74,10 +74,7 @@ class Ranks:
             more["device"] = f"cuda:{local}"
         if self.rank and hasattr(cfg, "trainer"):
             more["trainer"] = dataclasses.replace(cfg.trainer, progress=False)
-        divided = divide(cfg, self.count)
-        if divided == cfg:
-            raise ValueError(f"{type(cfg).__module__} has nothing that ranks could share: start it without torchrun")
-        return dataclasses.replace(divided, **more)  # type: ignore[type-var]
+        return dataclasses.replace(divide(cfg, self.count), **more)  # type: ignore[type-var]
 
     def open(self, opened: Callable[[], Path]) -> Path:
         """The run's folder, which rank 0 opens; of the others one of their own below it."""
