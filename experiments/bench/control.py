@@ -2,6 +2,7 @@
 
 python -m experiments bench control --json --rounds 5        # five seeds of each, in turns; hours on one core
 python -m experiments bench control --env CartPole-v1 --rounds 1
+python -m experiments bench control --env MinAtar/Breakout-v1 --rounds 2     # with the settings of MinAtar's authors
 
 Both have RL Zoo's number of steps, one thread, and the same evaluation: EPISODES greedy episodes every `every` steps,
 whose seconds are not counted. "Soon" is the seconds from the first step to the first of two evaluations in a row at the
@@ -22,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from envs.gymnasium import Gymnasium
+from envs.gymnasium_names import maker
 from experiments.any_agent import load_agent
 from experiments.bench.turns import Config, report
 from experiments.control import dqn
@@ -40,11 +42,12 @@ class Task(NamedTuple):
     every: int
     mark: float
     zoo: dict[str, Any]
-    """RL Zoo 2.9.2, hyperparams/dqn.yml"""
+    """RL Zoo 2.9.2, hyperparams/dqn.yml; on MinAtar: Young and Tian, 2019"""
     agent: dict[str, Any] = {}
     trainer: dict[str, Any] = {}
     more: dict[str, Any] = {}
-    """ours, where it is not the preset `classic`"""
+    """ours, where it is not the preset"""
+    preset: str = "classic"
 
 
 FOUR = {
@@ -104,7 +107,32 @@ TASKS = {
         {},
         {"repeat_actions": 1.5, "epsilon_frames": 24_000},
     ),
-    "LunarLander-v3": Task(100_000, 5_000, 200, FOUR, {}, {"lr": 1e-3, "ema": 0.995}, {"epsilon_final": 0.05}),
+    "LunarLander-v3": Task(
+        100_000,
+        5_000,
+        200,
+        FOUR,
+        {},
+        {"lr": 1e-3, "ema": 0.995},
+        {"samples_per_step": 32, "epsilon_final": 0.05},
+    ),
+    "MinAtar/Breakout-v1": Task(
+        500_000,
+        50_000,
+        5,
+        {
+            "learning_rate": 2.5e-4,
+            "batch_size": 32,
+            "buffer_size": 100_000,
+            "learning_starts": 5_000,
+            "target_update_interval": 1_000,
+            "train_freq": 1,
+            "gradient_steps": 1,
+            "exploration_fraction": 0.2,
+            "exploration_final_eps": 0.1,
+        },
+        preset="minatar",
+    ),
 }
 
 
@@ -148,7 +176,7 @@ def ours(env: str, task: Task, seed: int) -> tuple[Clock, float]:
     never: dict[str, Any] = {"eval_every": 10**9, "eval_episodes": 1}
     settings: dict[str, Any] = {"env": env, "seed": seed, "frames": task.steps, "threads": 1, "device": "cpu"}
     trainer = task.trainer | {"progress": False}
-    cfg = after(PRESETS["classic"], "classic", task.agent, trainer, **task.more, **settings, **never)
+    cfg = after(PRESETS[task.preset], task.preset, task.agent, trainer, **task.more, **settings, **never)
     run = Run(cfg, "dqn")
 
     @torch.inference_mode()
@@ -166,17 +194,42 @@ def ours(env: str, task: Task, seed: int) -> tuple[Clock, float]:
     return clock, final(env, seed, agent.act)
 
 
+def planes_for_sb3() -> type:
+    """The network of MinAtar's authors for Stable-Baselines3: a 3 x 3 convolution of 16 channels, and 128 units."""
+    from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+
+    class Planes(BaseFeaturesExtractor):
+        def __init__(self, space: Any):
+            super().__init__(space, 128)
+            rows, columns, planes = space.shape
+            self.layers = torch.nn.Sequential(
+                torch.nn.Conv2d(planes, 16, 3),
+                torch.nn.ReLU(),
+                torch.nn.Flatten(),
+                torch.nn.Linear(16 * (rows - 2) * (columns - 2), 128),
+                torch.nn.ReLU(),
+            )
+
+        def forward(self, obs: torch.Tensor) -> torch.Tensor:
+            return self.layers(obs.permute(0, 3, 1, 2))
+
+    return Planes
+
+
 def theirs(env: str, task: Task, seed: int) -> tuple[Clock, float]:
-    import gymnasium
     from stable_baselines3 import DQN
     from stable_baselines3.common.callbacks import BaseCallback
 
-    model = DQN(
-        "MlpPolicy", gymnasium.make(env), seed=seed, device="cpu", policy_kwargs={"net_arch": [256, 256]}, **task.zoo
-    )
+    policy: dict[str, Any] = {"net_arch": [256, 256]}
+    if task.preset == "minatar":
+        optimiser = {"alpha": 0.95, "eps": 0.01, "centered": True}
+        policy = {"net_arch": [], "features_extractor_class": planes_for_sb3(), "optimizer_class": torch.optim.RMSprop}
+        policy["optimizer_kwargs"] = optimiser
+    model = DQN("MlpPolicy", maker(env)(), seed=seed, device="cpu", policy_kwargs=policy, **task.zoo)
 
     def greedy(obs: NDArray) -> NDArray:
-        return model.predict(obs[:, 0], deterministic=True)[0]
+        newest = obs[:, 0]  # vectors, or planes, which Stable-Baselines3 has last
+        return model.predict(np.moveaxis(newest, 1, -1) if newest.ndim == 4 else newest, deterministic=True)[0]
 
     clock = Clock(env, task, seed, greedy)
 
