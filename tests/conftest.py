@@ -1,5 +1,6 @@
 import gc
 import os
+import sys
 
 import pytest
 
@@ -38,3 +39,19 @@ def threads():
 def learning_seed(request):
     """What a test of learning adds to its seed: 0, or the numbers that tests/seeds.py wants."""
     return getattr(request, "param", 0)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A Ray cluster of one node of this machine, with CPUs for four actors; nodes can be added and removed."""
+    ray = pytest.importorskip("ray", reason="actors want the extra `ray`")
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 4, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+    with pytest.MonkeyPatch.context() as patch:  # what actors make is defined in tests
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        nodes = Cluster(initialize_head=True, head_node_args=head)
+    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+    yield nodes
+    ray.shutdown()
+    nodes.shutdown()

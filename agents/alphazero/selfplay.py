@@ -7,9 +7,9 @@
 While one part is in the network another selects: on a CPU both cores are busy, on a GPU neither side waits.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.alphazero.games import FinishedGame, OpenGames, SelfPlayConfig
+from agents.alphazero.games import FinishedGame, SelfPlayConfig
+from agents.alphazero.sources import GameSource, LocalGames, Played
 from agents.alphazero.window import Window
 from rlkit import runtime
 from rlkit.logger import Timer
 from rlkit.search.game import Game
-from rlkit.search.inference import Inference
 
 
 class SelfPlay:
@@ -30,8 +30,8 @@ class SelfPlay:
 
     Args:
         game: if it has them, `ownership` and `score` are targets too.
-        network: plays as it is at the moment. symmetries [K, num_actions]: see `Window`.
-        on_game: called with every game that ends.
+        network: plays, where this process does. symmetries [K, num_actions]: see `Window`.
+        on_game: called with every game that ends. source: where games come from, by default this process.
     """
 
     def __init__(
@@ -43,19 +43,13 @@ class SelfPlay:
         seed: int = 0,
         on_game: Callable[[FinishedGame], None] | None = None,
         timer: Timer | None = None,
+        source: GameSource | None = None,
     ):
         self.game, self.cfg, self.on_game, self.timer = game, cfg, on_game, timer or Timer()
-        self.evaluate = Inference(network)
+        self.source = source or LocalGames(game, network, cfg, seed)
         self.rng = np.random.default_rng(runtime.derive_seed(seed, 0, runtime.rank()))
-        if cfg.games < cfg.parts:
-            raise ValueError(f"{cfg.games} games cannot be divided among {cfg.parts} parts; ask for fewer parts")
-        sizes = [len(share) for share in np.array_split(np.arange(cfg.games), cfg.parts)]
-        self.parts = [
-            OpenGames(game, cfg, size, runtime.derive_seed(seed, 1 + i, runtime.rank())) for i, size in enumerate(sizes)
-        ]
-        self._pool = ThreadPoolExecutor(max(1, cfg.parts - 1))  # kept: a thread has its own graphs on a GPU
-        self.window = Window(cfg.window, self.parts[0].shape, symmetries)
-        self.finished = self.positions = self.evaluations = self.resigned = 0
+        self.window = Window(cfg.window, game.encode(game.reset(1)).shape[1:], symmetries)
+        self.finished = self.positions = self.evaluations = self.simulations = self.resigned = 0
         self.latest_moves: list[int] = []
         """of the game that ended last"""
         self._due, self._start = 0.0, cfg.start
@@ -67,43 +61,42 @@ class SelfPlay:
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         cfg = self.cfg
         while True:
-            if self._due >= 1:
+            if self._due >= 1 and not self.source.behind:
                 self._due -= 1
+                self.source.updates += 1
                 with self.timer("batch"):
                     batch = self.window.sample(self.rng, cfg.batch_size)
                 yield batch
+                self._add(self.source.after_update(self._wanted))
                 continue
-            before = self.positions
             with self.timer("selfplay"):
                 self.play()
-            if self.positions >= self._start:
-                self._due += (self.positions - before) * cfg.reuse / cfg.batch_size
             yield {}  # so that the trainer can stop meanwhile
 
+    @property
+    def _wanted(self) -> bool:
+        """Whether no more updates are due than a position in each game asks for: actors may go on."""
+        return self._due <= self.cfg.games * self.cfg.reuse / self.cfg.batch_size
+
     def play(self) -> None:
-        """About one move in every game, the parts on a thread each."""
-        cfg = self.cfg
-        share = cfg.full_share if cfg.fast_simulations else 1.0
-        rounds = max(1, round(share * cfg.simulations + (1 - share) * cfg.fast_simulations))
-        self.evaluate.refresh()
+        """About one move in every game, or what actors have played meanwhile."""
+        self._add(self.source.play(self._wanted))
 
-        def run(part: OpenGames) -> int:
-            return sum(part.step(self.evaluate) for _ in range(rounds))
+    def _add(self, source: list[Played]) -> None:
+        before = self.positions
+        for played in source:
+            self.evaluations += played.evaluations
+            self.simulations += played.simulations
+            for game in played.games:
+                self._remember(game, played.version)
+        if self.positions >= self._start:
+            self._due += (self.positions - before) * self.cfg.reuse / self.cfg.batch_size
 
-        with runtime.torch_threads(1):
-            others = [self._pool.submit(run, part) for part in self.parts[1:]]
-            self.evaluations += run(self.parts[0])
-            self.evaluations += sum(other.result() for other in others)  # or an error, not lost in its thread
-        for part in self.parts:
-            for game in part.ended:
-                self._remember(game)
-            part.ended.clear()
-
-    def _remember(self, game: FinishedGame) -> None:
+    def _remember(self, game: FinishedGame, version: int) -> None:
         rows, moves = game.rows, game.moves
         self.latest_moves = moves
         self._calibration.append(np.stack([rows["q"], rows["value"]], 1))
-        self.window.add(rows)
+        self.window.add(rows | {"version": np.full(len(rows["value"]), version)})
         self.positions += len(rows["value"])
         self.finished += 1
         self.resigned += game.resigned
@@ -113,37 +106,23 @@ class SelfPlay:
             self._lowest.append(game.lowest)
         if self.cfg.resign and len(self._lowest) >= 100:
             # cfg.resign is the share of the games played to the end that their winner would have resigned
-            threshold = min(float(np.quantile(self._lowest, self.cfg.resign)), -0.5)
-            for part in self.parts:
-                part.resign_below = threshold
+            self.source.resign_below = min(float(np.quantile(self._lowest, self.cfg.resign)), -0.5)
         if self.on_game:
             self.on_game(game)
 
-    @property
-    def simulations(self) -> int:
-        """Those of all moves played."""
-        return sum(part.simulations for part in self.parts)
-
     def memory(self) -> str:
         """A line that says how much memory trees, games and window take."""
-        trees = [part.trees for part in self.parts]
-        nodes, per_node = trees[0].N.shape[1], trees[0].bytes_per_node
-        total = sum(len(tree.N) for tree in trees) * nodes * per_node
         window = sum(array.nbytes for array in self.window.rows.values())
-        games = sum(array.nbytes for part in self.parts for array in part.open.values())
-        return (
-            f"{self.cfg.games} trees of {nodes} nodes of {per_node:,} bytes: {total / 1e6:,.0f} MB; their games:"
-            f" {games / 1e6:,.0f} MB;"
-            f" a window of {self.window.capacity:,} positions: {window / 1e6:,.0f} MB"
-        )
+        return f"{self.source.memory()}; a window of {self.window.capacity:,} positions: {window / 1e6:,.0f} MB"
 
     def rates(self) -> dict[str, float]:
         """For the log: what self-play has done a second since the last call; nothing at the first."""
-        before, self._rated = self._rated, (self.evaluations, self.simulations, self.timer.seconds["selfplay"])
+        clock = self.timer.seconds["selfplay"] if isinstance(self.source, LocalGames) else time.monotonic()
+        before, self._rated = self._rated, (self.evaluations, self.simulations, clock)
         evaluations, simulations, seconds = (b - a for a, b in zip(before, self._rated, strict=True))
         if not before[2] or not seconds:
             return {}
-        return {
+        return self.source.rates() | {
             "search/evaluations_per_second": evaluations / seconds,
             "search/simulations_per_second": simulations / seconds,
         }
@@ -173,13 +152,15 @@ class SelfPlay:
     def state_dict(self) -> dict[str, Any]:
         """All that later batches depend on, besides the network."""
         counters = {name: getattr(self, name) for name in self._COUNTERS}
-        return counters | {
-            "lowest": list(self._lowest),
-            "resign_below": self.parts[0].resign_below,
-            "rng": self.rng.bit_generator.state,
-            "window": self.window.state_dict(),
-            "parts": [part.state_dict() for part in self.parts],
-        }
+        return (
+            counters
+            | self.source.state_dict()
+            | {
+                "lowest": list(self._lowest),
+                "rng": self.rng.bit_generator.state,
+                "window": self.window.state_dict(),
+            }
+        )
 
     def begin_anew(self, saved: dict[str, Any], times: float) -> str:
         """Go on with the counts of a run of other ranks, of which this one has `times` as much."""
@@ -194,9 +175,7 @@ class SelfPlay:
             setattr(self, name, saved[name])
         self._lowest.extend(saved["lowest"])
         self.rng.bit_generator.state = saved["rng"]
-        for part, state in zip(self.parts, saved["parts"], strict=True):
-            part.load_state_dict(state)
-            part.resign_below = saved["resign_below"]
-        return self.window.load_state_dict(saved["window"])
+        lines = self.source.load_state_dict(saved), self.window.load_state_dict(saved["window"])
+        return "; ".join(filter(None, lines)) or None
 
     _COUNTERS = "finished", "positions", "evaluations", "resigned", "_due"

@@ -41,6 +41,7 @@ class Window:
             "score": np.zeros(capacity, np.float32),
             "ownership": np.zeros((capacity, *shape[1:]), np.int8),
             "known": np.zeros(capacity, np.float32),
+            "version": np.zeros(capacity, np.int32),  # updates that the weights had had
         }
         self.added = self.held = 0
         """positions ever added, and those that are still here"""
@@ -50,11 +51,11 @@ class Window:
         return min(self.held, max(self.added // 2, KEPT))
 
     def add(self, rows: Mapping[str, NDArray]) -> None:
-        """Add positions, planes packed, in place of the oldest."""
+        """Add positions, planes packed, in place of the oldest. Without a version they are of the first weights."""
         count = len(rows["value"])
         at = (self.added + np.arange(count)) % self.capacity
         for name, ring in self.rows.items():
-            ring[at] = rows[name]
+            ring[at] = rows[name] if name != "version" else rows.get(name, 0)
         self.added += count
         self.held = min(self.held + count, self.capacity)
 

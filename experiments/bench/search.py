@@ -23,6 +23,7 @@ from agents.alphazero.games import OpenGames, SelfPlayConfig
 from agents.alphazero.network import BoardNetwork
 from agents.alphazero.player import AlphaZero
 from agents.alphazero.selfplay import SelfPlay
+from agents.alphazero.sources import LocalGames
 from envs.go import features
 from envs.go.game import Go
 from envs.go.position import Position
@@ -46,8 +47,10 @@ AGES: dict[str, Any] = {"opening_share": 1.0, "opening_moves": 80}
 
 def self_play(network: BoardNetwork, cfg: SelfPlayConfig, evaluate: Any = None) -> Callable[[], int]:
     """Whole self-play, about a move in every game at a time; `evaluate`: instead of the network."""
-    selfplay = SelfPlay(Go(9), network, replace(cfg, window=20_000, **AGES), features.symmetries(9), seed=1)
-    selfplay.evaluate = evaluate or selfplay.evaluate
+    cfg = replace(cfg, window=20_000, **AGES)
+    games = LocalGames(Go(9), network, cfg, seed=1)
+    games.evaluate = evaluate or games.evaluate
+    selfplay = SelfPlay(Go(9), network, cfg, features.symmetries(9), seed=1, source=games)
 
     def work() -> int:
         before = selfplay.evaluations

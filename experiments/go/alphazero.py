@@ -7,14 +7,18 @@ python -m experiments alphazero --resume runs/alphazero/<run>     # goes on wher
 
 import contextlib
 import copy
+import functools
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import tyro
+
 from agents.alphazero.games import FinishedGame, SelfPlayConfig
 from agents.alphazero.network import BoardNetwork, alphazero_loss
 from agents.alphazero.selfplay import SelfPlay
+from agents.alphazero.sources import Actor, ActorGames, LocalGames
 from experiments.go.board_games import BoardGame
 from experiments.go.elo_ladder import EloLadder
 from experiments.go.evaluation import Evaluation
@@ -24,8 +28,10 @@ from rlkit import compiled, runtime
 from rlkit.checkpoint import checkpoints
 from rlkit.config import AtLeast, Between, Fixed, RunConfig, check_bounds
 from rlkit.logger import say
+from rlkit.parallel.actors import ActorConfig
 from rlkit.run import Run
 from rlkit.saved_agents import load_agent_files
+from rlkit.saved_config import load_config
 from rlkit.trainer import TrainConfig, Trainer
 
 BASE = TrainConfig(
@@ -70,6 +76,7 @@ class Config(RunConfig):
     sgf_every: Annotated[int, AtLeast(0)] = 100
     """one of so many games of self-play is written to games.sgf; 0: none"""
     selfplay: SelfPlayConfig = field(default_factory=SelfPlayConfig)
+    elsewhere: tyro.conf.OmitArgPrefixes[ActorConfig] = field(default_factory=ActorConfig)
     trainer: TrainConfig = field(default_factory=lambda: replace(BASE))
 
 
@@ -135,12 +142,24 @@ def load_weights(network: BoardNetwork, folder: str) -> None:
     network.load_state_dict(weights)
 
 
+def make_actor(cfg: Config, network: dict[str, Any], index: int, start: int) -> Actor:
+    """The actor of this number: its share of the games, and a network like the learner's."""
+    assert cfg.komi is not None
+    game = BoardGame(cfg.env, cfg.size, cfg.komi, 0, cfg.seed).game
+    net = BoardNetwork(**network).to("cuda" if cfg.elsewhere.actor_gpus else "cpu").eval()
+    share = index, cfg.elsewhere.actors
+    return Actor(lambda start: LocalGames(game, net, cfg.selfplay, cfg.seed, share, start), start)
+
+
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
     minutes, cfg = TrainingMinutes(), with_defaults(cfg)
-    run = Run(cfg, "alphazero")
-    if run.ranks and cfg.gate:
-        raise ValueError("--gate needs what rank 0 alone measures: leave it out where torchrun divides a run")
+    run, actors = Run(cfg, "alphazero"), cfg.elsewhere.actors
+    for asked, why in ((cfg.gate, "--gate needs what rank 0 alone measures"), (actors, "--actors serve one learner")):
+        if run.ranks and asked:
+            raise ValueError(f"{why}: leave it out where torchrun divides a run")
+    if cfg.resume and bool(load_config(Config, Path(cfg.resume)).elsewhere.actors) != bool(actors):
+        raise ValueError("--actors 0 cannot become more when a run goes on, nor 0 again: what is saved differs")
     compiled.set_threads(1)  # self-play has a thread a part
     assert cfg.komi is not None
     board = BoardGame(cfg.env, cfg.size, cfg.komi, cfg.eval_games // 2, cfg.seed)
@@ -163,9 +182,11 @@ def main(cfg: Config) -> Path:
         if cfg.sgf_every and experience.finished % cfg.sgf_every == 0:
             games.append(board.record(game.moves, game.value if game.resigned else None))
 
-    experience = SelfPlay(
-        board.game, past if cfg.gate else player, run.cfg.selfplay, board.symmetries, cfg.seed, on_game, run.timer
-    )
+    plays, source = past if cfg.gate else player, None
+    if actors:
+        make = functools.partial(make_actor, cfg, network.config)
+        source = ActorGames(make, plays, cfg.elsewhere, max(1, cfg.selfplay.parts // actors))
+    experience = SelfPlay(board.game, plays, run.cfg.selfplay, board.symmetries, cfg.seed, on_game, run.timer, source)
     say(experience.memory())
     parallel = cfg.threads or runtime.cores()
     ladder = EloLadder(cfg.rungs, board.player, board.starts, cfg.eval_games, cfg.seed, parallel, board.varied)
@@ -191,5 +212,6 @@ def main(cfg: Config) -> Path:
             evaluation(run.deadline.end)
             trainer.save()  # with its result
             say(ladder.table())
+    experience.source.close()
     run.close(**({"play": ("match", folder, "mcts:10000")} if cfg.env == "go" else {}))
     return folder

@@ -87,14 +87,14 @@ def test_records_of_self_play_are_the_games(way, fast):
 
 def test_every_call_of_the_network_has_a_position_of_each_game():
     plays = self_play(games=32, parts=1)
-    evaluate, sizes = plays.evaluate, []
+    evaluate, sizes = plays.source.evaluate, []
 
     def counting(planes):
         sizes.append(len(planes))
         return evaluate(planes)
 
     for _ in range(200):
-        plays.parts[0].step(counting)
+        plays.source.parts[0].step(counting)
     assert np.mean(sizes) > 0.7 * 32 and max(sizes) <= 32  # the rest met the end of a game, which costs nothing
 
 
@@ -161,7 +161,7 @@ def test_train_n_is_train_half_stop_resume(tmp_path, way):
     def run(folder, steps):
         plays = self_play(root=way, fast_simulations=4, surprise=0.3, resign=0.05)
         cfg = TrainConfig(steps=steps, ema=0.9, progress=False, save_every=4)
-        trainer = Trainer(plays.evaluate.network, alphazero_loss, cfg, folder, state={"experience": plays})
+        trainer = Trainer(plays.source.evaluate.network, alphazero_loss, cfg, folder, state={"experience": plays})
         if not trainer.load():
             plays._lowest.extend(np.linspace(-0.9, 0.9, 120).tolist())  # enough to resign by
         for _ in trainer.run(plays):
@@ -173,7 +173,7 @@ def test_train_n_is_train_half_stop_resume(tmp_path, way):
     run(tmp_path / "halves", 7)
     resumed, others = run(tmp_path / "halves", 16)
     assert games.finished == others.finished > 3 and games.evaluations == others.evaluations
-    assert games._lowest == others._lowest and -1 < games.parts[0].resign_below < -0.5
+    assert games._lowest == others._lowest and -1 < games.source.resign_below < -0.5
     for ours, theirs in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     for name, array in games.window.rows.items():
@@ -209,19 +209,18 @@ def test_resignation_calibrates_itself():
     rng = np.random.default_rng(0)
     for known in (True, False):
         plays._lowest.clear()
-        for part in plays.parts:
-            part.resign_below = -2.0
+        plays.source.resign_below = -2.0
         before = plays.finished, plays.resigned
         # black's stones against white's decide; or nothing at all does
         lead = lambda p: np.tanh(2.0 * (p[:, 0].sum((1, 2), dtype=np.int32) - p[:, 8].sum((1, 2), dtype=np.int32)))  # noqa: E731
         sure = lambda p: np.sign(noise := rng.uniform(-1, 1, len(p))) * np.abs(noise) ** 0.2  # noqa: E731
-        plays.evaluate = told(lead if known else sure)  # type: ignore[assignment]
-        plays.evaluate.refresh = lambda: None
+        plays.source.evaluate = told(lead if known else sure)  # type: ignore[assignment]
+        plays.source.evaluate.refresh = lambda: None
         while plays.finished < before[0] + 1500:
             plays.play()
         share = (plays.resigned - before[1]) / (plays.finished - before[0])
         assert len(plays._lowest) >= 100
-        threshold = plays.parts[0].resign_below
+        threshold = plays.source.resign_below
         false = np.mean(np.array(plays._lowest) < threshold)
         assert false <= 0.07, "of the games played out, the winners would have given up more than were allowed"
         assert threshold <= -0.5 and share < 0.95
@@ -236,10 +235,11 @@ def test_a_resigned_game_teaches_that_the_other_side_won():
     def black_wins(planes):  # and White knows it
         return np.zeros((len(planes), 10), np.float32), np.where(planes[:, 16, 0, 0], 0.9, -0.9).astype(np.float32)
 
-    plays.evaluate = black_wins  # type: ignore[assignment]
+    plays.source.evaluate = black_wins  # type: ignore[assignment]
     black_wins.refresh = lambda: None
-    for part in plays.parts:
-        part.resign_below, part.to_the_end = -0.5, np.zeros_like(part.to_the_end)
+    plays.source.resign_below = -0.5
+    for part in plays.source.parts:
+        part.to_the_end[:] = False
     while plays.finished < 20:
         plays.play()
     resigned = [ended for ended in seen if ended.resigned]
@@ -272,9 +272,9 @@ def test_who_gets_noise(monkeypatch):
 
     monkeypatch.setattr("rlkit.search.root.perturb", spying)
     plays = self_play(root="puct", fast_simulations=3, games=32)
-    part = plays.parts[0]
+    part = plays.source.parts[0]
     for _ in range(60):
-        part.step(plays.evaluate)
+        part.step(plays.source.evaluate)
     searching = ~part.fresh
     full = part.open["full"][np.arange(16), part.length]
     np.testing.assert_allclose(part.prior[searching].sum(1), 1, atol=1e-5)
@@ -285,7 +285,7 @@ def test_who_gets_noise(monkeypatch):
 
 def test_a_network_gone_mad_is_noticed():
     plays = self_play()
-    torch.nn.init.constant_(plays.evaluate.network.board.bias, float("nan"))
+    torch.nn.init.constant_(plays.source.evaluate.network.board.bias, float("nan"))
     with pytest.raises(NonFiniteLoss, match="go back to a checkpoint"):
         plays.play()
 

@@ -1,0 +1,247 @@
+"""Actors: objects in other processes, on this machine or on a Ray cluster, that are called without waiting.
+
+    with Actors(make, ActorConfig(actors=2)) as actors:       # each is what make(index, start) returns, made there
+        for index in actors.idle:
+            actors.call(index, "play", weights)
+        for index, result in actors.results():
+            ...
+
+An actor has one call at a time. One that dies, or does not answer in time, is replaced by make(index, start + 1): what
+it had not handed back is lost, and nothing comes twice. Ray ends the actors of a process that ends, however it ends.
+"""
+
+import functools
+import hashlib
+import math
+import os
+import platform
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from rlkit.config import AtLeast
+from rlkit.logger import say
+
+ROOT = Path(__file__).parent.parent.parent
+SOURCES = "rlkit", "agents", "envs", "experiments"
+START_SECONDS = 120
+"""for actors to begin, where there are CPUs for them: they import torch, and may compile kernels"""
+MOST_FAILURES = 3
+"""of an actor to begin, in a row"""
+ANSWER_SECONDS = 10
+"""for a cluster to answer at its address"""
+
+
+@dataclass
+class ActorConfig:
+    """How many other processes gather experience, where, and how old their weights may be."""
+
+    actors: Annotated[int, AtLeast(0)] = 0
+    """processes that gather experience, by Ray; 0: this process does"""
+    ray: str | None = None
+    """address of a Ray cluster, as HOST:6379, whose machines the actors run on; default: this machine"""
+    publish_every: Annotated[int, AtLeast(1)] = 10
+    """updates between the versions of the weights that actors are given"""
+    max_lag: Annotated[int, AtLeast(0)] = 4
+    """versions that an actor's weights may be behind: the learner waits before that. 0: actors and learner take turns,
+    and each call has the newest weights"""
+    actor_timeout: Annotated[float, AtLeast(1)] = 600.0
+    """seconds after which an actor that has not answered is given up and replaced"""
+    object_store_mb: Annotated[int, AtLeast(80)] = 200
+    """megabytes for what is under way between processes, where Ray runs on this machine alone"""
+    actor_gpus: Annotated[float, AtLeast(0)] = 0.0
+    """share of a GPU that each actor has, 0.25 say; 0: actors play on CPUs"""
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """What must be the same where experience is made and where it is learned from."""
+    import torch
+
+    code = hashlib.sha256()
+    for folder in SOURCES:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            code.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return {"code": code.hexdigest()[:12], "torch": torch.__version__, "Python": platform.python_version()}
+
+
+class Actors:
+    """`cfg.actors` objects of make(index, start), each in a process of its own.
+
+    Args:
+        make: a function that a worker can import, with arguments that can be pickled.
+        cpus: cores of each actor.
+
+    Raises ModuleNotFoundError without Ray; ValueError for more actors than CPUs, other versions than here, and actors
+    that do not begin; ConnectionError where no cluster answers.
+    """
+
+    def __init__(self, make: Callable[[int, int], Any], cfg: ActorConfig, cpus: int = 1):
+        self.cfg, self.make, self.cpus = cfg, make, cpus
+        self.ray = _ray()
+        self._began = _connect(self.ray, cfg)
+        self.starts = [0] * cfg.actors
+        """of each actor, how many there were before it"""
+        self.idle: set[int] = set()
+        self.lost = 0
+        self._failures = [0] * cfg.actors
+        """of each, how many in a row have ended before they had begun"""
+        self._handles: list[Any] = [None] * cfg.actors
+        self._calls: dict[Any, tuple[int, float]] = {}
+        """calls under way: actor, and `time.monotonic()` when it is given up (a new one may wait for a CPU for ever)"""
+        try:
+            there = int(self.ray.cluster_resources().get("CPU", 0))
+            if cfg.actors * cpus > there:
+                each = f" of {cpus} CPUs each" if cpus > 1 else ""
+                raise ValueError(f"--actors {cfg.actors}{each} are more than the {there} CPUs there are: ask for fewer")
+            for index in range(cfg.actors):
+                self._begin(index)
+            end = time.monotonic() + START_SECONDS
+            while len(self.idle) < cfg.actors:
+                self.results(1.0)
+                if time.monotonic() > end:
+                    missing = cfg.actors - len(self.idle)
+                    late = f"did not begin within {START_SECONDS} s"
+                    raise ValueError(f"{missing} of {cfg.actors} actors {late}: are all CPUs in use?")
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, index: int) -> None:
+        host = self.ray.remote(num_cpus=self.cpus, num_gpus=self.cfg.actor_gpus, max_restarts=0)(_Host)
+        self._handles[index] = host.remote(self.make, index, self.starts[index], self.cpus)
+        self._calls[self._handles[index].versions.remote()] = index, math.inf
+
+    def put(self, value: Any) -> Any:
+        """One copy of a value for all actors: the reference that `call` takes in its place."""
+        return self.ray.put(value)
+
+    def call(self, index: int, method: str, *args: Any) -> None:
+        """Begin a call of an idle actor's method."""
+        self.idle.remove(index)
+        reference = self._handles[index].call.remote(method, *args)
+        self._calls[reference] = index, time.monotonic() + self.cfg.actor_timeout
+
+    def results(self, seconds: float = 0.0) -> list[tuple[int, Any]]:
+        """(actor, result) of the calls that have ended, after `seconds` at most; None for an actor that was lost.
+
+        Raises what a call has raised, and RuntimeError for an actor that cannot begin.
+        """
+        out: list[tuple[int, Any]] = []
+        for reference in self._ended(seconds):
+            index, end = self._calls.pop(reference)
+            try:
+                result = self.ray.get(reference)
+            except self.ray.exceptions.RayTaskError as error:
+                raise error.cause if isinstance(error.cause, Exception) else error from error
+            except self.ray.exceptions.RayError as error:
+                self._failures[index] += end == math.inf
+                if self._failures[index] == MOST_FAILURES or "creation task" in str(error):
+                    raise RuntimeError(f"actor {index} cannot begin: {error}") from error
+                out += self._replace(index, type(error).__name__)
+                continue
+            self.idle.add(index)
+            if end < math.inf:
+                out.append((index, result))
+            else:
+                self._check(result)
+                self._failures[index] = 0
+        for reference, (index, end) in list(self._calls.items()):
+            if time.monotonic() > end:
+                del self._calls[reference]
+                out += self._replace(index, f"no answer for {self.cfg.actor_timeout:g} s")
+        return out
+
+    def _ended(self, seconds: float) -> list[Any]:
+        """References of the calls that have ended: of one at the least, if it takes no longer than `seconds`."""
+        calls = list(self._calls)
+        if calls and self.ray.wait(calls, timeout=seconds)[0]:
+            return self.ray.wait(calls, num_returns=len(calls), timeout=0)[0]
+        return []
+
+    def _check(self, theirs: dict[str, str]) -> None:
+        for what, ours in versions().items():
+            if theirs[what] != ours:
+                raise ValueError(
+                    f"an actor on {theirs['host']} has {what} {theirs[what]}, and the learner {ours}: install the same"
+                )
+
+    def _replace(self, index: int, why: str) -> list[tuple[int, None]]:
+        say(f"actor {index} is lost ({why}), with what it had in hand; another takes its place")
+        self.lost += 1
+        self.ray.kill(self._handles[index])
+        self.starts[index] += 1
+        self._begin(index)
+        return [(index, None)]
+
+    def close(self) -> None:
+        """End the actors, and Ray where it was begun here."""
+        for handle in filter(None, self._handles):
+            self.ray.kill(handle)
+        self._handles, self._calls, self.idle = [], {}, set()
+        if self._began:
+            self.ray.shutdown()
+
+    def __enter__(self) -> "Actors":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+class _Host:
+    """An actor's process."""
+
+    def __init__(self, make: Callable[[int, int], Any], index: int, start: int, cpus: int):
+        from rlkit import compiled, runtime
+
+        runtime.setup(1, "cpu", cpus)
+        compiled.set_threads(1)
+        self.made = make(index, start)
+
+    def versions(self) -> dict[str, str]:
+        return versions() | {"host": socket.gethostname()}
+
+    def call(self, method: str, *args: Any) -> Any:
+        return getattr(self.made, method)(*args)
+
+
+def _ray() -> Any:
+    try:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        import ray
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("actors want Ray: pip install ray, or this project with its extra `ray`") from error
+    return ray
+
+
+def _connect(ray: Any, cfg: ActorConfig) -> bool:
+    """Join the cluster, or begin one on this machine; whether it has to be ended here."""
+    if ray.is_initialized():
+        return False
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    if cfg.ray:
+        host, _, port = cfg.ray.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+        except (OSError, ValueError, OverflowError) as error:
+            raise ConnectionError(f"no Ray cluster answers at {cfg.ray} ({error}): HOST:6379 is wanted") from None
+        options |= {"address": cfg.ray}
+    else:
+        from rlkit.runtime import cores
+
+        options |= {"address": "local", "num_cpus": cores(), "include_dashboard": False}
+        options |= {"object_store_memory": cfg.object_store_mb * 2**20}
+    ray.init(**options)
+    if main:  # Ray takes SIGTERM for itself
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return True

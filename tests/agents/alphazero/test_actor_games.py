@@ -1,0 +1,116 @@
+"""Self-play by actors: the same games as in process where they take turns, bounded lag where they do not."""
+
+import functools
+import os
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from agents.alphazero.games import SelfPlayConfig
+from agents.alphazero.network import BoardNetwork, alphazero_loss
+from agents.alphazero.selfplay import SelfPlay
+from agents.alphazero.sources import Actor, ActorGames, LocalGames
+from envs.tictactoe import SYMMETRIES, TicTacToe
+from rlkit.parallel.actors import ActorConfig
+from rlkit.trainer import TrainConfig, Trainer
+
+pytestmark = pytest.mark.slow
+
+CFG = SelfPlayConfig(games=16, parts=2, simulations=8, window=2000, batch_size=32, start=50)
+
+
+def network() -> BoardNetwork:
+    torch.manual_seed(3)
+    return BoardNetwork(2, 8, 1, has_pass=False, heads=())
+
+
+def actor(cfg: SelfPlayConfig, actors: int, index: int, start: int) -> Actor:
+    net = network()
+    return Actor(lambda start: LocalGames(TicTacToe(), net, cfg, 1, (index, actors), start), start)
+
+
+def selfplay(net, actors: int, seen: list, cfg: SelfPlayConfig = CFG, **options) -> SelfPlay:
+    source = None
+    if actors:
+        make = functools.partial(actor, cfg, actors)
+        source = ActorGames(make, net, ActorConfig(actors=actors, **options), max(1, cfg.parts // actors))
+    return SelfPlay(TicTacToe(), net, cfg, SYMMETRIES, 1, lambda game: seen.append(game.moves), source=source)
+
+
+def learned(tmp_path, actors: int, steps: int = 40, **options):
+    """(moves of the games, weights, self-play) after some updates."""
+    seen: list[list[int]] = []
+    net = network()
+    plays = selfplay(net, actors, seen, **options)
+    trainer = Trainer(net, alphazero_loss, TrainConfig(steps=steps, lr=0.01, progress=False), tmp_path / str(actors))
+    for _ in trainer.run(plays):
+        pass
+    trainer.close()
+    plays.source.close()
+    return seen, torch.cat([p.detach().ravel() for p in net.parameters()]), plays
+
+
+def test_actors_that_take_turns_play_the_games_of_one_process(cluster, tmp_path):
+    alone, weights, plays = learned(tmp_path, 0)
+    for actors in 1, 2:
+        games, theirs, others = learned(tmp_path, actors, max_lag=0)
+        assert games == alone and torch.equal(weights, theirs)
+        assert others.evaluations == plays.evaluations and others.simulations == plays.simulations
+        np.testing.assert_array_equal(others.window.rows["version"], plays.window.rows["version"])
+
+
+def test_lag_is_bounded_whoever_is_slow(cluster):
+    cfg = replace(CFG, opening_share=0.0)
+    for max_lag, publish_every in ((1, 1), (2, 3)):
+        seen: list[list[int]] = []
+        plays = selfplay(network(), 2, seen, cfg, max_lag=max_lag, publish_every=publish_every)
+        games, batches = plays.source, 0
+        assert isinstance(games, ActorGames)
+        stream = iter(plays)
+        while batches < 60:  # an update takes no time: the learner is ahead of the actors
+            batches += bool(next(stream))
+        assert 0 < max(games._lags) <= max_lag
+        assert plays.window.rows["version"][: plays.window.held].max() > 0
+        assert all(version % publish_every == 0 for version in plays.window.rows["version"])
+        # and an update takes long: the actors wait, rather than play what nobody learns from
+        for _ in range(8):
+            time.sleep(0.2)
+            next(stream)
+        assert plays._due <= 3 * (cfg.games * cfg.reuse / cfg.batch_size + 1)
+        assert plays.finished == len(seen) and plays.positions == plays.window.added == sum(map(len, seen))
+        games.close()
+
+
+def test_a_killed_actor_and_a_killed_node_lose_nothing_that_was_handed_over(cluster, monkeypatch):
+    cfg = replace(CFG, opening_share=0.0)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    node = cluster.add_node(num_cpus=4)
+    seen: list[list[int]] = []
+    plays = selfplay(network(), 4, seen, replace(cfg, parts=4, start=10**6), max_lag=2)
+    games = plays.source
+    assert isinstance(games, ActorGames)
+
+    def play(count: int) -> None:
+        end = plays.finished + count
+        until = time.monotonic() + 120
+        while plays.finished < end:
+            assert time.monotonic() < until
+            plays.play()
+        assert plays.finished == len(seen) and plays.positions == plays.window.added == sum(map(len, seen))
+
+    play(40)
+    games.actors.ray.kill(games.actors._handles[0])
+    play(40)
+    while not games.actors.lost:
+        plays.play()
+    cluster.remove_node(node, allow_graceful=False)
+    while games.actors.lost < 2:
+        plays.play()
+    play(40)
+    opened = {tuple(moves) for moves in seen}
+    assert len(opened) > 40, "those that took a place play games of their own"
+    games.close()
