@@ -5,20 +5,18 @@ source.after_update()     what there is without waiting
 """
 
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from agents.alphazero.games import FinishedGame, OpenGames, SelfPlayConfig
 from rlkit import runtime
-from rlkit.parallel.actors import ActorConfig, Actors
+from rlkit.parallel.actors import ActorConfig
+from rlkit.parallel.stream import Piece, Stream, Weights, load_weights
 from rlkit.search.game import Game
 from rlkit.search.inference import Inference
 
@@ -36,7 +34,6 @@ class Played:
     simulations: int
     version: int = 0
     """updates that the weights had had"""
-    seconds: float = 0.0
 
 
 class GameSource(Protocol):
@@ -165,139 +162,60 @@ class Actor:
     def begin(self, start: int) -> None:
         self.games, self.version = self.make(start), -1
 
-    def play(self, weights: dict[str, NDArray], version: int, resign_below: float, share: float) -> Played:
-        """Play with these weights, which had so many updates."""
+    def play(self, weights: Weights, version: int, share: float, resign_below: float) -> Piece:
+        """About one move in every game, or in a share of them, with weights that had so many updates."""
         began, games = time.perf_counter(), self.games
         if version != self.version:
-            tensors = {name: torch.from_numpy(array.copy()) for name, array in weights.items()}
-            games.evaluate.network.load_state_dict(tensors)
+            load_weights(games.evaluate.network, weights)
         self.version = games.updates = version
         games.resign_below = resign_below
         (played,) = games.play(share=share)
-        played.seconds = time.perf_counter() - began
-        return played
+        size = sum(array.nbytes for game in played.games for array in game.rows.values())
+        counts = {"games": len(played.games), "evaluations": played.evaluations}
+        return Piece(played, version, time.perf_counter() - began, counts, size)
 
 
 class ActorGames:
     """Games of other processes, which play with the learner's weights as they were published last.
 
-        actor    [ play, version 0 ][ play, version 0 ][ play, version 20 ]
-        learner    [update] ... publish 10 ... publish 20 ...     waits where a call would be `max_lag` versions behind
-
     Args:
-        make: make(index, start) -> `Actor`, see `Actors`. network: the one whose weights they play with.
+        make: make(index, start) -> `Actor`. network: the one whose weights they play with.
     """
 
     def __init__(self, make: Callable[[int, int], Actor], network: nn.Module, cfg: ActorConfig, cpus: int = 1):
-        self.network, self.cfg, self.resign_below, self.updates = network, cfg, -2.0, 0
-        self.actors = Actors(make, cfg, cpus)
-        self.bytes_sent = self.bytes_received = 0
-        self._versions = 0
-        """published so far"""
-        self._shares: dict[int, float] = {}
-        """of the full number of moves, what a call is for"""
-        self._under_way: dict[int, int] = {}
-        """which version the actors play that have been called"""
-        self._held: dict[int, Played] = {}
-        """where learner and actors take turns: of those that were ready before the others"""
-        self._full_seconds: dict[int, float] = {}
-        """what a call of each actor would take that is not shortened"""
-        self._lags: deque[int] = deque(maxlen=200)
-        self._done = {index: [0, 0] for index in range(cfg.actors)}  # games, evaluations
-        self._rated = time.monotonic(), 0, {index: [0, 0] for index in range(cfg.actors)}
+        self.stream, self.resign_below = Stream(make, network, cfg, cpus), -2.0
+
+    @property
+    def updates(self) -> int:
+        return self.stream.updates
+
+    @updates.setter
+    def updates(self, count: int) -> None:
+        self.stream.updates = count
 
     @property
     def behind(self) -> bool:
-        if not self.cfg.max_lag:
-            return bool(self._under_way)
-        publishes = (self.updates + 1) % self.cfg.publish_every == 0
-        oldest = min(self._under_way.values(), default=self._versions)
-        return publishes and self._versions + 1 - oldest > self.cfg.max_lag
+        return self.stream.behind
 
     def play(self, wanted: bool = True) -> list[Played]:
-        if self.cfg.max_lag:
-            self._call(wanted)
-            return list(self._receive(1.0).values())
-        if not self._under_way and not self._held:
-            self._publish()
-            self._call(len(self.actors.idle) == self.cfg.actors)
-        self._held |= self._receive(1.0)
-        if self._under_way:
-            return []
-        held, self._held = self._held, {}
-        return [held[index] for index in sorted(held)]
+        return [piece.content for _, piece in self.stream.take(wanted, self.resign_below)]
 
     def after_update(self, wanted: bool = True) -> list[Played]:
-        if not self.cfg.max_lag:
-            return []
-        if self.updates % self.cfg.publish_every == 0:
-            self._publish()
-        played = list(self._receive(0.0).values())
-        self._call(wanted)
-        return played
-
-    def _publish(self) -> None:
-        weights = {name: tensor.detach().cpu().numpy() for name, tensor in self.network.state_dict().items()}
-        self._weights, self._version = self.actors.put(weights), self.updates
-        self._versions += 1
-        self._size = sum(array.nbytes for array in weights.values())
-
-    def _call(self, wanted: bool) -> None:
-        """Have the actors go on that have nothing to do. One that is slower than the others plays less at a time."""
-        if not self._versions:
-            self._publish()
-        fastest = min(self._full_seconds.values(), default=1.0)
-        for index in sorted(self.actors.idle) if wanted else ():
-            share = fastest / self._full_seconds.get(index, fastest)
-            share = share if self.cfg.max_lag and share < 0.6 else 1.0
-            self.actors.call(index, "play", self._weights, self._version, self.resign_below, share)
-            self._under_way[index] = self._versions
-            self._shares[index] = share
-
-    def _receive(self, seconds: float) -> dict[int, Played]:
-        """What the actors have played since, after `seconds` at most."""
-        out = {}
-        for index, played in self.actors.results(seconds):
-            version = self._under_way.pop(index, None)
-            if not isinstance(played, Played):  # it was lost, or has begun anew
-                continue
-            assert version is not None
-            out[index] = played
-            self._lags.append(self._versions - version)
-            self._full_seconds[index] = played.seconds / self._shares[index]
-            self._done[index][0] += len(played.games)
-            self._done[index][1] += played.evaluations
-            self.bytes_received += sum(array.nbytes for game in played.games for array in game.rows.values())
-            self.bytes_sent += self._size
-        return out
+        return [piece.content for _, piece in self.stream.after_update(wanted, self.resign_below)]
 
     def memory(self) -> str:
-        return f"{self.cfg.actors} actors have the games"
+        return f"{self.stream.cfg.actors} actors have the games"
 
     def rates(self) -> dict[str, float]:
-        """For the log: what each actor has done a second since the last call, and how far behind its weights were."""
-        (then, sent, done), now = self._rated, time.monotonic()
-        traffic = self.bytes_sent + self.bytes_received
-        self._rated = now, traffic, {index: list(counts) for index, counts in self._done.items()}
-        out = {
-            "actors/lag": float(np.mean(self._lags)) if self._lags else 0.0,
-            "actors/lost": float(self.actors.lost),
-            "actors/bytes_per_second": (traffic - sent) / (now - then),
-        }
-        for index, counts in self._done.items():
-            for what, new, old in zip(("games", "evaluations"), counts, done[index], strict=True):
-                out[f"actors/{what}_per_second/{index}"] = (new - old) / (now - then)
-        return out
+        return self.stream.rates()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"resign_below": self.resign_below, "start": 1 + max(self.actors.starts), "updates": self.updates}
+        return {"resign_below": self.resign_below} | self.stream.state_dict()
 
     def load_state_dict(self, saved: dict[str, Any]) -> str | None:
-        self.resign_below, self.updates = saved["resign_below"], saved["updates"]
-        for index in range(self.cfg.actors):
-            self.actors.starts[index] = saved["start"]
-            self.actors.call(index, "begin", saved["start"])
+        self.resign_below = saved["resign_below"]
+        self.stream.load_state_dict(saved)
         return "the games that actors had in hand begin anew"
 
     def close(self) -> None:
-        self.actors.close()
+        self.stream.close()

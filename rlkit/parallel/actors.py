@@ -27,6 +27,8 @@ from typing import Annotated, Any
 from rlkit.config import AtLeast
 from rlkit.logger import say
 
+LOST = object()
+"""in place of the result of a call"""
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = "rlkit", "agents", "envs", "experiments"
 START_SECONDS = 120
@@ -128,7 +130,7 @@ class Actors:
         self._calls[reference] = index, time.monotonic() + self.cfg.actor_timeout
 
     def results(self, seconds: float = 0.0) -> list[tuple[int, Any]]:
-        """(actor, result) of the calls that have ended, after `seconds` at most; None for an actor that was lost.
+        """(actor, result) of the calls that have ended, after `seconds` at most; LOST for an actor that was lost.
 
         Raises what a call has raised, and RuntimeError for an actor that cannot begin.
         """
@@ -171,13 +173,13 @@ class Actors:
                     f"an actor on {theirs['host']} has {what} {theirs[what]}, and the learner {ours}: install the same"
                 )
 
-    def _replace(self, index: int, why: str) -> list[tuple[int, None]]:
+    def _replace(self, index: int, why: str) -> list[tuple[int, Any]]:
         say(f"actor {index} is lost ({why}), with what it had in hand; another takes its place")
         self.lost += 1
         self.ray.kill(self._handles[index])
         self.starts[index] += 1
         self._begin(index)
-        return [(index, None)]
+        return [(index, LOST)]
 
     def close(self) -> None:
         """End the actors, and Ray where it was begun here."""

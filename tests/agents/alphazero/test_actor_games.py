@@ -73,7 +73,7 @@ def test_lag_is_bounded_whoever_is_slow(cluster):
         stream = iter(plays)
         while batches < 60:  # an update takes no time: the learner is ahead of the actors
             batches += bool(next(stream))
-        assert 0 < max(games._lags) <= max_lag
+        assert 0 < max(games.stream.lags) <= max_lag
         assert plays.window.rows["version"][: plays.window.held].max() > 0
         assert all(version % publish_every == 0 for version in plays.window.rows["version"])
         # and an update takes long: the actors wait, rather than play what nobody learns from
@@ -103,12 +103,12 @@ def test_a_killed_actor_and_a_killed_node_lose_nothing_that_was_handed_over(clus
         assert plays.finished == len(seen) and plays.positions == plays.window.added == sum(map(len, seen))
 
     play(40)
-    games.actors.ray.kill(games.actors._handles[0])
+    games.stream.actors.ray.kill(games.stream.actors._handles[0])
     play(40)
-    while not games.actors.lost:
+    while not games.stream.actors.lost:
         plays.play()
     cluster.remove_node(node, allow_graceful=False)
-    while games.actors.lost < 2:
+    while games.stream.actors.lost < 2:
         plays.play()
     play(40)
     opened = {tuple(moves) for moves in seen}

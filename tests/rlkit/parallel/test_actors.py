@@ -10,7 +10,7 @@ import pytest
 
 from rlkit.errors import NonFiniteLoss
 from rlkit.parallel import actors
-from rlkit.parallel.actors import ActorConfig, Actors
+from rlkit.parallel.actors import LOST, ActorConfig, Actors
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +70,7 @@ def test_calls_and_what_becomes_of_actors_that_die_hang_or_fail(cluster, capfd):
         group.call(1, "wait", 60)
         assert all_results(group, 1) == [(0, (0, 0, 13))]
         os.kill(pid, signal.SIGKILL)
-        assert all_results(group, 1) == [(1, None)] and group.starts == [0, 1]
+        assert all_results(group, 1) == [(1, LOST)] and group.starts == [0, 1]
         assert "actor 1 is lost" in capfd.readouterr().err
         until_idle(group)
         group.call(1, "add", 1)
@@ -82,7 +82,7 @@ def test_calls_and_what_becomes_of_actors_that_die_hang_or_fail(cluster, capfd):
 
     with Actors(Adder, ActorConfig(actors=1, actor_timeout=1)) as group:
         group.call(0, "wait", 60)
-        assert all_results(group, 1) == [(0, None)] and group.lost == 1
+        assert all_results(group, 1) == [(0, LOST)] and group.lost == 1
         assert "no answer for 1 s" in capfd.readouterr().err
         until_idle(group)
         group.call(0, "add", 2)
