@@ -10,6 +10,7 @@ from typing import Any
 COMMANDS = {
     "worlds of one player": {
         "dqn": "control.dqn",
+        "apex": "control.apex",
         "memory": "control.memory",
         "pqn": "control.pqn",
         "suite": "control.suite",

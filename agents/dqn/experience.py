@@ -98,10 +98,14 @@ class Experience:
                 self._credit -= self.batch_size
                 with self.timer("replay"):
                     return self._sample(self.batch_size, self.importance(self.frames))
-            self._receive()
-            self._store()
-            self._send()
+            self.turn()
         return {}
+
+    def turn(self) -> None:
+        """Store the step that is on its way, and act."""
+        self._receive()
+        self._store()
+        self._send()
 
     def stats(self) -> dict[str, float]:
         """Scalars for the log: returns of the episodes that ended since the last call, epsilon, steps a second."""
@@ -110,7 +114,7 @@ class Experience:
     def _send(self) -> None:
         with self.timer("act"):
             epsilon = self.epsilon(self.frames)
-            if epsilon < 1.0 or self.agent.recurrent:  # a recurrent agent has to see everything
+            if np.min(epsilon) < 1.0 or self.agent.recurrent:  # a recurrent agent has to see everything
                 singly = 0.0 if self.repeats else epsilon
                 self._actions = self.agent.act(self._obs, singly, self._rng, self._first, self._mask)
             else:
@@ -160,11 +164,8 @@ class Experience:
     def state_dict(self) -> dict:
         """All that later batches depend on; first receives a step that is on its way, without storing it yet."""
         self._receive()
-        step = (
-            None
-            if self._received is None
-            else {name: torch.from_numpy(value) for name, value in self._received.items()}
-        )
+        received = self._received
+        step = None if received is None else {name: torch.from_numpy(value) for name, value in received.items()}
         return {
             "steps": self.steps,
             "learning": self.learning,

@@ -7,9 +7,10 @@ python -m experiments dqn --resume runs/dqn/<run>              # goes on where t
 """
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from agents.dqn.agent import DQN
 from agents.dqn.experience import Experience, loss_that_draws
@@ -48,21 +49,20 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, DQN]:
         clip_reward=cfg.clip_reward, reward_scale=cfg.reward_scale, repeats=repeats(cfg), drawn_in_loss=captured,
         seed=derive_seed(cfg.seed, 3, rank()), timer=run.timer,
     )  # fmt: skip
+    loss = loss_that_draws(replay, agent.loss) if captured else agent.loss
     updates = (cfg.frames - start) / envs.frames_per_step * cfg.samples_per_step / cfg.batch_size
-    steps = cfg.trainer.steps or int(updates / cfg.trainer.accumulate)
-    if steps < 1:
-        raise ValueError(f"--frames {cfg.frames:,} leaves nothing to learn: {start:,} are for filling the replay")
-    trainer = Trainer(
-        agent.network,
-        loss_that_draws(replay, agent.loss) if captured else agent.loss,
-        replace(cfg.trainer, steps=steps, precision=agent.precision),
-        run.folder,
-        state={"experience": experience, "target": agent.target},
+    return trainer_of(cfg, run, agent, experience, loss, updates), experience, agent
+
+
+def trainer_of(cfg: Any, run: Run, agent: DQN, experience: Any, loss: Callable, updates: float) -> Trainer:
+    """What learns, with as many updates as the frames allow once the replay is filled."""
+    if not (steps := cfg.trainer.steps or int(updates / cfg.trainer.accumulate)) > 0:
+        raise ValueError(f"--frames {cfg.frames:,} leaves nothing to learn after --learning-starts: raise it")
+    return Trainer(
+        agent.network, loss, replace(cfg.trainer, steps=steps, precision=agent.precision), run.folder,
+        state={"experience": experience, "target": agent.target}, timer=run.timer, deadline=run.deadline,
         clock=("frames", lambda: experience.frames, cfg.frames),
-        timer=run.timer,
-        deadline=run.deadline,
-    )
-    return trainer, experience, agent
+    )  # fmt: skip
 
 
 def rainbow() -> type[DQN]:
@@ -72,7 +72,7 @@ def rainbow() -> type[DQN]:
     return Rainbow
 
 
-def learn(cfg: Config, run: Run) -> Generator[None, None, Path]:
+def learn(cfg: Config, run: Run, build: Callable = build) -> Generator[None, None, Path]:
     """The loop; returns the run's folder. Yields after each update, for runs that take turns."""
     if cfg.torso_from and not cfg.resume:
         from rlkit.saved_agents import load_agent_files

@@ -8,8 +8,6 @@ python -m experiments memory --preset r2d2 --env breakout
 python -m experiments memory --resume runs/memory/<run>
 """
 
-import re
-from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,13 +16,12 @@ import tyro
 
 from agents.dqn.experience import Experience
 from agents.recurrent.agent import RecurrentConfig, RecurrentDQN
-from experiments.control.evaluation import Evaluation
+from experiments.control.dqn import learn, trainer_of
 from experiments.control.worlds import ReplayConfig, frame_dtype, full_name, make_envs, repeats
 from rlkit.config import AtLeast, Between, Fixed
 from rlkit.logger import say
 from rlkit.run import Run, interleave
 from rlkit.runtime import derive_seed, rank
-from rlkit.saved_agents import load_agent_files, load_matching
 from rlkit.schedule import Schedule
 from rlkit.sequences import SequenceReplay
 from rlkit.trainer import TrainConfig, Trainer
@@ -128,50 +125,7 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, RecurrentDQN]:
         seed=derive_seed(cfg.seed, 3, rank()), timer=run.timer,
     )  # fmt: skip
     updates = (cfg.frames - start) / envs.frames_per_step * sequences / cfg.batch_size
-    steps = cfg.trainer.steps or int(updates / cfg.trainer.accumulate)
-    if steps < 1:
-        raise ValueError(f"--frames {cfg.frames:,} leaves nothing to learn: {start:,} are for filling the replay")
-    trainer = Trainer(
-        agent.network,
-        agent.loss,
-        replace(cfg.trainer, steps=steps, precision=agent.precision),
-        run.folder,
-        state={"experience": experience, "target": agent.target},
-        clock=("frames", lambda: experience.frames, cfg.frames),
-        timer=run.timer,
-        deadline=run.deadline,
-    )
-    return trainer, experience, agent
-
-
-def learn(cfg: Config, run: Run) -> Generator[None, None, Path]:
-    """The loop; returns the run's folder. Yields after each update, for runs that take turns."""
-    if cfg.torso_from and not cfg.resume:
-        load_agent_files(Path(cfg.torso_from))  # what is not there should leave no run behind
-    folder = run.open(re.sub(r"[:/]", "_", cfg.env))
-    trainer, experience, agent = build(cfg, run)
-    if not run.resume(trainer) and cfg.torso_from:
-        say(f"torso: {load_matching(agent.network.torso, Path(cfg.torso_from), 'torso.')}")
-        agent.sync(agent.network)
-    evaluation = Evaluation(run, agent, experience)
-
-    for step, _, aux in trainer.run(experience):
-        if cfg.priority:
-            experience.replay.prioritise(aux["index"], aux["priority"])
-        if step % cfg.target_every == 0:
-            agent.sync(trainer.model)
-        if step % cfg.trainer.log_every == 0:
-            trainer.log(experience.stats())
-            evaluation.estimate()
-        if run.evaluation_due(cfg.eval_every):
-            evaluation()
-        yield
-    evaluation.save()
-    yield  # all that learn side by side have saved before one of them plays
-    if not run.stopped:
-        evaluation(last=True)
-    run.close(evaluate=("evaluate", folder))
-    return folder
+    return trainer_of(cfg, run, agent, experience, agent.loss, updates), experience, agent
 
 
 def main(cfg: Config) -> Path:
@@ -183,4 +137,4 @@ def main(cfg: Config) -> Path:
     if cfg.priority and cfg.trainer.accumulate > 1:
         raise ValueError("--priority needs what each batch has taught: leave --trainer.accumulate at 1")
     runs = Run.several(replace(cfg, env=full_name(cfg.env)), "memory")
-    return interleave([learn(run.cfg, run) for run in runs], runs)[0]
+    return interleave([learn(run.cfg, run, build) for run in runs], runs)[0]
