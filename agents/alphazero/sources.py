@@ -15,8 +15,7 @@ from torch import nn
 
 from agents.alphazero.games import FinishedGame, OpenGames, SelfPlayConfig
 from rlkit import runtime
-from rlkit.parallel.actors import ActorConfig
-from rlkit.parallel.stream import Piece, Stream, Weights, load_weights
+from rlkit.parallel.stream import Piece, Stream, StreamConfig, Weights, load_weights
 from rlkit.search.game import Game
 from rlkit.search.inference import Inference
 
@@ -182,7 +181,7 @@ class ActorGames:
         make: make(index, start) -> `Actor`. network: the one whose weights they play with.
     """
 
-    def __init__(self, make: Callable[[int, int], Actor], network: nn.Module, cfg: ActorConfig, cpus: int = 1):
+    def __init__(self, make: Callable[[int, int], Actor], network: nn.Module, cfg: StreamConfig, cpus: int = 1):
         self.stream, self.resign_below = Stream(make, network, cfg, cpus), -2.0
 
     @property

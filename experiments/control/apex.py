@@ -20,8 +20,7 @@ from experiments.control import dqn
 from experiments.control.dqn_presets import Config as DQNConfig
 from experiments.control.dqn_presets import fitting_preset as fitting_preset
 from experiments.control.worlds import frame_dtype, full_name, make_envs, repeats
-from rlkit.parallel.actors import ActorConfig
-from rlkit.parallel.stream import Stream
+from rlkit.parallel.stream import Stream, StreamConfig
 from rlkit.replay import Replay
 from rlkit.run import Run, interleave
 from rlkit.runtime import derive_seed
@@ -35,7 +34,7 @@ class Config(DQNConfig):
     (`--epsilon-final` and `--epsilon-frames` are not used).
     """
 
-    elsewhere: tyro.conf.OmitArgPrefixes[ActorConfig] = field(default_factory=lambda: ActorConfig(actors=2))
+    elsewhere: tyro.conf.OmitArgPrefixes[StreamConfig] = field(default_factory=lambda: StreamConfig(actors=2))
 
 
 PRESETS = {

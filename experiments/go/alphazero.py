@@ -28,7 +28,7 @@ from rlkit import compiled, runtime
 from rlkit.checkpoint import checkpoints
 from rlkit.config import AtLeast, Between, Fixed, RunConfig, check_bounds
 from rlkit.logger import say
-from rlkit.parallel.actors import ActorConfig
+from rlkit.parallel.stream import StreamConfig
 from rlkit.run import Run
 from rlkit.saved_agents import load_agent_files
 from rlkit.saved_config import load_config
@@ -76,7 +76,7 @@ class Config(RunConfig):
     sgf_every: Annotated[int, AtLeast(0)] = 100
     """one of so many games of self-play is written to games.sgf; 0: none"""
     selfplay: SelfPlayConfig = field(default_factory=SelfPlayConfig)
-    elsewhere: tyro.conf.OmitArgPrefixes[ActorConfig] = field(default_factory=ActorConfig)
+    elsewhere: tyro.conf.OmitArgPrefixes[StreamConfig] = field(default_factory=StreamConfig)
     trainer: TrainConfig = field(default_factory=lambda: replace(BASE))
 
 

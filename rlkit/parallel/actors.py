@@ -10,8 +10,10 @@ An actor has one call at a time. One that dies, or does not answer in time, is r
 it had not handed back is lost, and nothing comes twice. Ray ends the actors of a process that ends, however it ends.
 """
 
+import dataclasses
 import functools
 import hashlib
+import logging
 import math
 import os
 import platform
@@ -19,14 +21,16 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from rlkit.config import AtLeast
 from rlkit.logger import say
 
+T = TypeVar("T", bound=Hashable)
 LOST = object()
 """in place of the result of a call"""
 ROOT = Path(__file__).parent.parent.parent
@@ -41,17 +45,12 @@ ANSWER_SECONDS = 10
 
 @dataclass
 class ActorConfig:
-    """How many other processes gather experience, where, and how old their weights may be."""
+    """How many other processes share the work, and where."""
 
     actors: Annotated[int, AtLeast(0)] = 0
-    """processes that gather experience, by Ray; 0: this process does"""
+    """processes that share the work, by Ray; 0: this one alone"""
     ray: str | None = None
     """address of a Ray cluster, as HOST:6379, whose machines the actors run on; default: this machine"""
-    publish_every: Annotated[int, AtLeast(1)] = 10
-    """updates between the versions of the weights that actors are given"""
-    max_lag: Annotated[int, AtLeast(0)] = 4
-    """versions that an actor's weights may be behind: the learner waits before that. 0: actors and learner take turns,
-    and each call has the newest weights"""
     actor_timeout: Annotated[float, AtLeast(1)] = 600.0
     """seconds after which an actor that has not answered is given up and replaced"""
     object_store_mb: Annotated[int, AtLeast(80)] = 200
@@ -196,6 +195,31 @@ class Actors:
         self.close()
 
 
+def spread(
+    make: Callable[[int, int], Any], items: Iterable[T], cfg: ActorConfig, cpus: int = 1
+) -> Iterator[tuple[T, Any]]:
+    """(item, made.do(item)) as they end, each done by an actor that is idle; what a lost actor had goes to another.
+
+    Raises RuntimeError for an item that MOST_FAILURES actors were lost with.
+    """
+    waiting, doing, losses = deque(items), dict[int, T](), Counter[T]()
+    cfg = dataclasses.replace(cfg, actors=min(cfg.actors, len(waiting)))
+    with Actors(make, cfg, cpus) as actors:
+        while waiting or doing:
+            for index in sorted(actors.idle)[: len(waiting)]:
+                doing[index] = waiting.popleft()
+                actors.call(index, "do", doing[index])
+            for index, result in actors.results(1.0):
+                item = doing.pop(index)
+                if result is LOST:
+                    losses[item] += 1
+                    if losses[item] == MOST_FAILURES:
+                        raise RuntimeError(f"{MOST_FAILURES} actors were lost with {item}")
+                    waiting.appendleft(item)
+                else:
+                    yield item, result
+
+
 class _Host:
     """An actor's process."""
 
@@ -229,6 +253,7 @@ def _connect(ray: Any, cfg: ActorConfig) -> bool:
         return False
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    logging.getLogger("ray").setLevel(logging.ERROR)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     if cfg.ray:
         host, _, port = cfg.ray.rpartition(":")

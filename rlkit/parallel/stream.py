@@ -10,18 +10,30 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from rlkit.config import AtLeast
 from rlkit.parallel.actors import LOST, ActorConfig, Actors
 
 Weights = dict[str, NDArray]
 SLOW = 0.6
 """share of the fastest actor's speed below which another is given less to do at a time"""
+
+
+@dataclass
+class StreamConfig(ActorConfig):
+    """How many other processes gather experience, where, and how old their weights may be."""
+
+    publish_every: Annotated[int, AtLeast(1)] = 10
+    """updates between the versions of the weights that actors are given"""
+    max_lag: Annotated[int, AtLeast(0)] = 4
+    """versions that an actor's weights may be behind: the learner waits before that. 0: actors and learner take turns,
+    and each call has the newest weights"""
 
 
 @dataclass
@@ -49,7 +61,7 @@ class Stream:
         make: make(index, start) -> the actor's object, see `Actors`. network: the one whose weights they play with.
     """
 
-    def __init__(self, make: Callable[[int, int], Any], network: nn.Module, cfg: ActorConfig, cpus: int = 1):
+    def __init__(self, make: Callable[[int, int], Any], network: nn.Module, cfg: StreamConfig, cpus: int = 1):
         self.network, self.cfg, self.updates = network, cfg, 0
         self.actors = Actors(make, cfg, cpus)
         self.bytes = 0

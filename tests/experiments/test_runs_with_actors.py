@@ -10,20 +10,20 @@ from agents.alphazero.games import SelfPlayConfig
 from experiments.any_agent import load_agent
 from experiments.control import apex
 from experiments.go import alphazero
-from rlkit.parallel.actors import ActorConfig
+from rlkit.parallel.stream import StreamConfig
 from rlkit.trainer import TrainConfig
 
 pytestmark = pytest.mark.slow
 
 GO = alphazero.Config(
     env="tictactoe", size=3, komi=0.0, minutes=5, channels=8, blocks=1, heads=(), rungs=("random",), eval_games=2,
-    eval_simulations=4, eval_minutes=9, sgf_every=0, device="cpu", threads=1, elsewhere=ActorConfig(actors=2),
+    eval_simulations=4, eval_minutes=9, sgf_every=0, device="cpu", threads=1, elsewhere=StreamConfig(actors=2),
     selfplay=SelfPlayConfig(games=16, simulations=8, batch_size=32, window=2000, start=50),
     trainer=TrainConfig(steps=20, progress=False, log_every=5, save_every=10),
 )  # fmt: skip
 CATCH = replace(
     apex.PRESETS["fast"], env="catch", frames=4_000, num_envs=5, batch_size=16, replay=2_000, learning_starts=1_000,
-    eval_every=10**9, eval_episodes=2, device="cpu", threads=1, elsewhere=ActorConfig(actors=2),
+    eval_every=10**9, eval_episodes=2, device="cpu", threads=1, elsewhere=StreamConfig(actors=2),
 )  # fmt: skip
 CATCH = replace(CATCH, trainer=replace(CATCH.trainer, progress=False, log_every=10, steps=40))
 
@@ -42,8 +42,8 @@ def test_alphazero_with_actors_leaves_an_agent_and_goes_on(cluster, tmp_path, mo
     games = json.loads((folder / "agent" / "agent.json").read_text())["trained"]["games"]
     more = replace(GO, resume=str(folder), trainer=replace(GO.trainer, steps=30))
     with pytest.raises(ValueError, match="--actors 0 cannot become more"):
-        alphazero.main(replace(more, elsewhere=ActorConfig()))
-    alphazero.main(replace(more, elsewhere=ActorConfig(actors=1)))
+        alphazero.main(replace(more, elsewhere=StreamConfig()))
+    alphazero.main(replace(more, elsewhere=StreamConfig(actors=1)))
     trained = json.loads((folder / "agent" / "agent.json").read_text())["trained"]
     assert trained["updates"] == 30 and trained["games"] > games
     assert "the games that actors had in hand begin anew" in capfd.readouterr().err
@@ -64,11 +64,11 @@ def test_dqn_with_actors_leaves_an_agent_and_goes_on(cluster, tmp_path, monkeypa
 def test_what_actors_cannot_do_is_refused_at_the_start(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for change, message in (
-        ({"elsewhere": ActorConfig(actors=6)}, "--actors 6 cannot share 5 worlds"),
-        ({"elsewhere": ActorConfig()}, "--actors 0 cannot share"),
+        ({"elsewhere": StreamConfig(actors=6)}, "--actors 6 cannot share 5 worlds"),
+        ({"elsewhere": StreamConfig()}, "--actors 0 cannot share"),
         ({"together": 2}, "one by one"),
         ({"trainer": replace(CATCH.trainer, mode="cudagraph")}, "take eager"),
-        ({"elsewhere": ActorConfig(actors=2, max_lag=-1)}, "--max-lag must be at least 0"),
+        ({"elsewhere": StreamConfig(actors=2, max_lag=-1)}, "--max-lag must be at least 0"),
     ):
         with pytest.raises(ValueError, match=message):
             apex.main(replace(CATCH, **change))

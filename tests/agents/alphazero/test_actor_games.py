@@ -15,7 +15,7 @@ from agents.alphazero.network import BoardNetwork, alphazero_loss
 from agents.alphazero.selfplay import SelfPlay
 from agents.alphazero.sources import Actor, ActorGames, LocalGames
 from envs.tictactoe import SYMMETRIES, TicTacToe
-from rlkit.parallel.actors import ActorConfig
+from rlkit.parallel.stream import StreamConfig
 from rlkit.trainer import TrainConfig, Trainer
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def selfplay(net, actors: int, seen: list, cfg: SelfPlayConfig = CFG, **options)
     source = None
     if actors:
         make = functools.partial(actor, cfg, actors)
-        source = ActorGames(make, net, ActorConfig(actors=actors, **options), max(1, cfg.parts // actors))
+        source = ActorGames(make, net, StreamConfig(actors=actors, **options), max(1, cfg.parts // actors))
     return SelfPlay(TicTacToe(), net, cfg, SYMMETRIES, 1, lambda game: seen.append(game.moves), source=source)
 
 

@@ -7,8 +7,7 @@ import torch
 from agents.dqn.actors import EPSILON, TURNS, Actor, ActorExperience, Replays, ladder
 from agents.dqn.agent import DQN, DQNConfig
 from envs.catch import Catch
-from rlkit.parallel.actors import ActorConfig
-from rlkit.parallel.stream import Stream
+from rlkit.parallel.stream import Stream, StreamConfig
 from rlkit.replay import Replay
 from rlkit.schedule import Schedule
 from rlkit.trainer import TrainConfig, Trainer
@@ -35,7 +34,7 @@ def experience(actors: int, network, path=None, **options) -> ActorExperience:
     ]
     settings = {"frames_per_step": 1, "batch_size": 16, "samples_per_step": 4, "learning_starts": 300}
     settings |= {"clip_reward": True, "reward_scale": 1.0, "importance": Schedule(1.0, 1.0)}
-    return ActorExperience(Stream(actor, network, ActorConfig(actors=actors, **options)), replays, **settings)
+    return ActorExperience(Stream(actor, network, StreamConfig(actors=actors, **options)), replays, **settings)
 
 
 def test_the_ladder_is_horgans():
