@@ -210,6 +210,8 @@ def spread(
                 doing[index] = waiting.popleft()
                 actors.call(index, "do", doing[index])
             for index, result in actors.results(1.0):
+                if index not in doing:  # lost before it had begun
+                    continue
                 item = doing.pop(index)
                 if result is LOST:
                     losses[item] += 1
