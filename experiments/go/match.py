@@ -13,7 +13,8 @@ import functools
 import json
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Generator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,10 +23,11 @@ from tqdm import tqdm
 
 from envs.go.position import Position
 from envs.go.sgf import write_sgf
-from experiments.go.matches import RULES, MatchGame, at_once, play_match, random_openings, summary
+from experiments.go.matches import RULES, MatchGame, Pair, at_once, play_match, random_openings, summary
 from experiments.go.players import board_for, go_player
 from rlkit import runtime, signals
 from rlkit.config import AtLeast, Between, check_bounds
+from rlkit.parallel.actors import ActorConfig, spread
 
 
 @dataclass
@@ -50,7 +52,7 @@ class Config:
     time_limit: Annotated[float, AtLeast(0.1)] = 60.0
     """seconds that a program may take for a move; after that it loses"""
     parallel: Annotated[int, AtLeast(0)] = 0
-    """games at once; 0: one a thread"""
+    """games at once in this process; 0: one a thread"""
     threads: Annotated[int, AtLeast(0)] = 0
     """CPU threads of all games together; 0: one a core"""
     device: str = "cpu"
@@ -61,6 +63,7 @@ class Config:
     """write all games to this file"""
     json: bool = False
     """print one JSON object"""
+    elsewhere: tyro.conf.OmitArgPrefixes[ActorConfig] = field(default_factory=ActorConfig)
 
 
 def main(cfg: Config) -> dict[str, Any]:
@@ -79,7 +82,10 @@ def main(cfg: Config) -> dict[str, Any]:
     )
     games: list[MatchGame] = []
     began = time.perf_counter()
-    match = play_match(make_a, make_b, starts, cfg.games, cfg.seed, parallel)
+    match: Generator[MatchGame, None, None] = play_match(make_a, make_b, starts, cfg.games, cfg.seed, parallel)
+    if cfg.elsewhere.actors:
+        pair = functools.partial(Pair, make_a, make_b, starts, cfg.seed)
+        match = (game for _, game in spread(pair, range(cfg.games), cfg.elsewhere))
     bar = tqdm(total=cfg.games, unit="game", dynamic_ncols=True, smoothing=0.05, disable=None)
     stopped: KeyboardInterrupt | None = None
     try:

@@ -113,6 +113,32 @@ def play_game(black: Player, white: Player, start: Position) -> MatchGame:
     return ended(BLACK if score > 0 else WHITE if score < 0 else EMPTY, result_text(score), capped=capped)
 
 
+def play_numbered(
+    pair: list[Player], number: int, starts: Sequence[Position], seed: int, asked: Callable[..., int] | None = None
+) -> MatchGame:
+    """Game `number` of a match of A and B, from starts[number // 2 % len(starts)]; A is Black in the even ones.
+
+    Players with `new_game(seed)` get a seed of their own for each, so that a match can be repeated however its games
+    fall to those who play them. asked: asked(player, position) -> move, in place of player(position).
+    """
+    for i, player in enumerate(pair):
+        if hasattr(player, "new_game"):
+            player.new_game(runtime.derive_seed(seed, 2 * number + i))
+    order = pair if number % 2 == 0 else pair[::-1]
+    black, white = (functools.partial(asked, player) if asked else player for player in order)
+    return replace(play_game(black, white, starts[number // 2 % len(starts)]), number=number)
+
+
+class Pair:
+    """Both players of a match in an actor's process."""
+
+    def __init__(self, make_a: Maker, make_b: Maker, starts: list[Position], seed: int, index: int, start: int):
+        self.pair, self.starts, self.seed = [make_a(), make_b()], starts, seed
+
+    def do(self, number: int) -> MatchGame:
+        return play_numbered(self.pair, number, self.starts, self.seed)
+
+
 def play_match(
     make_a: Maker,
     make_b: Maker,
@@ -122,13 +148,11 @@ def play_match(
     parallel: int = 1,
     end: float = math.inf,
 ) -> Generator[MatchGame, None, None]:
-    """Play so many games, or those of these numbers, and yield each as it ends; game i begins from
-    starts[i // 2 % len(starts)].
+    """Play so many games, or those of these numbers, as `play_numbered` does, and yield each as it ends.
 
-    Each of the `parallel` threads holds a pair of players of its own. Those with `new_game(seed)` get a seed for each
-    game, so that a match can be repeated however its games fall to the threads; those with `close()` are closed at
-    the end. Exceptions other than PlayerFailed end the match. Close the generator to end it early; games that have not
-    ended when `time.monotonic()` passes `end` are left out.
+    Each of the `parallel` threads holds a pair of players of its own; those with `close()` are closed at the end.
+    Exceptions other than PlayerFailed end the match. Close the generator to end it early; games that have not ended
+    when `time.monotonic()` passes `end` are left out.
     """
     stop, idle = threading.Event(), queue.SimpleQueue[list[Player]]()
 
@@ -140,11 +164,7 @@ def play_match(
     def play(number: int) -> MatchGame:
         pair = idle.get_nowait()
         try:
-            for i, player in enumerate(pair):
-                if hasattr(player, "new_game"):
-                    player.new_game(runtime.derive_seed(seed, 2 * number + i))
-            black, white = (functools.partial(until_stopped, p) for p in (pair if number % 2 == 0 else pair[::-1]))
-            return replace(play_game(black, white, starts[number // 2 % len(starts)]), number=number)
+            return play_numbered(pair, number, starts, seed, until_stopped)
         finally:
             idle.put(pair)
 

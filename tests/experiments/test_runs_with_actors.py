@@ -9,7 +9,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from agents.alphazero.games import SelfPlayConfig
 from experiments.any_agent import load_agent
 from experiments.control import apex
-from experiments.go import alphazero
+from experiments.go import alphazero, match
+from rlkit.parallel.actors import ActorConfig
 from rlkit.parallel.stream import StreamConfig
 from rlkit.trainer import TrainConfig
 
@@ -59,6 +60,13 @@ def test_dqn_with_actors_leaves_an_agent_and_goes_on(cluster, tmp_path, monkeypa
     said = capfd.readouterr().err
     assert "frames restored" in said and "actors begin new episodes" in said
     assert "evaluation at" in said
+
+
+def test_a_match_over_actors_is_that_of_one_process(cluster, capsys):
+    cfg = match.Config("mcts:20", "random", games=6, size=4, seed=3, threads=1, json=True)
+    alone, spread = (match.main(replace(cfg, elsewhere=ActorConfig(actors=n))) for n in (0, 2))
+    same = {name: value for name, value in alone.items() if "second" not in name}
+    assert same == {name: value for name, value in spread.items() if "second" not in name} and same["games"] == 6
 
 
 def test_what_actors_cannot_do_is_refused_at_the_start(tmp_path, monkeypatch):
