@@ -32,6 +32,8 @@ class Config:
     """scalars of TensorBoard, a row of the picture for each"""
     x: Literal["both", "frames", "minutes"] = "both"
     """what they are drawn over: the clock of the run, its wall time, or one beside the other"""
+    apart: bool = False
+    """draw each world in a column of its own: scores of different ones have no common scale"""
     smooth: Annotated[int | None, AtLeast(1)] = None
     """points in the running mean; default: 20, and of evaluations 1"""
     csv: Path | None = None
@@ -82,8 +84,6 @@ def smoothed_curve(folder: Path, tag: str, smooth: int | None) -> Curve:
     width = min(smooth or (1 if tag.startswith("eval/") else 20), len(value))
     return Curve(folder, tag, frames, minutes, value, np.convolve(value, np.ones(width) / width, "valid"))
 
-
-# -- names -------------------------------------------------------------------------------------------------------------
 
 HEAD = ("command", "env", "preset")
 """what a run is called by first"""
@@ -147,9 +147,6 @@ def grouped(curves: Sequence[Curve], called: Mapping[Path, str]) -> list[tuple[s
 def final(curves: Sequence[Curve]) -> float:
     """Mean of the last smoothed values."""
     return float(np.mean([one.smoothed[-1] for one in curves]))
-
-
-# -- the picture -------------------------------------------------------------------------------------------------------
 
 
 def mean_and_range(curves: Sequence[Curve], x: str) -> tuple[NDArray, NDArray, NDArray, NDArray]:
@@ -220,20 +217,30 @@ def main(cfg: Config) -> Path:
     check_bounds(cfg)
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import EngFormatter
     except ImportError as error:
         raise ModuleNotFoundError("pictures need the extra `plot`: pip install -e '.[plot]'") from error
     over = ("frames", "minutes") if cfg.x == "both" else (cfg.x,)
-    called = dict(zip(cfg.runs, names([setting(folder) for folder in cfg.runs]), strict=True))
+    settings = [setting(folder) for folder in cfg.runs]
+    called = dict(zip(cfg.runs, names(settings), strict=True))
+    world = {folder: cfg.apart * str(one.get("env")) for folder, one in zip(cfg.runs, settings, strict=True)}
+    columns = [(name, x) for name in sorted({*world.values()}) for x in over]
     rows = [grouped(found(cfg, tag), called) for tag in cfg.tag]
     color_of = colors(list(dict.fromkeys(name for groups in rows for name, _ in groups)))
-    figure = Figure((5 * len(over), 3.6 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), len(over), sharey="row", squeeze=False)
+    width = 5 if len(columns) <= 3 else 3.2
+    figure = Figure((width * len(columns), 3.6 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), len(columns), sharey=False if cfg.apart else "row", squeeze=False)
     for tag, groups, line in zip(cfg.tag, rows, axes, strict=True):
-        for x, axis in zip(over, line, strict=True):
-            draw(axis, groups, x, color_of)
+        for i, ((name, x), axis) in enumerate(zip(columns, line, strict=True)):
+            shown = [group for group in groups if world[group[1][0].folder] == name]
+            draw(axis, shown, x, color_of)
             axis.set_xlabel(cfg.x_label if x == "frames" else x)
+            axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 50k, 1M
+            if cfg.apart and len(shown) == 1:
+                axis.set_title(axis.get_legend_handles_labels()[1][0], fontsize="small")
+            elif shown and (cfg.apart or not i):
+                axis.legend(frameon=False, fontsize="small")
         line[0].set_ylabel(tag)
-        line[0].legend(frameon=False, fontsize="small")
         for name, curves in groups:
             print(f"{tag} {final(curves):.4g}  {name}, seed {', '.join(seed(one.folder) for one in curves)}")
     cfg.out.parent.mkdir(parents=True, exist_ok=True)

@@ -140,6 +140,21 @@ def test_picture_and_csv(tmp_path, capsys):
     ]  # fmt: skip
 
 
+def test_worlds_apart_have_a_scale_of_their_own(tmp_path, monkeypatch):
+    figures = pytest.importorskip("matplotlib.figure", reason="pictures need the extra `plot`")
+    drawn = []
+    monkeypatch.setattr(figures.Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    runs = (
+        make_run(tmp_path / "dqn" / "a", [1, 2], env="pong"),
+        make_run(tmp_path / "dqn" / "b", [300, 400], env="breakout"),
+        make_run(tmp_path / "dqn" / "c", [3, 4], env="pong", seed=2),
+    )
+    main(Config(runs, tmp_path / "out.png", ("eval/score",), x="frames", apart=True))
+    (figure,) = drawn
+    assert [axis.get_title() for axis in figure.axes] == ["breakout: 400", "pong (2 seeds): 3"]
+    assert figure.axes[0].get_ylim()[0] > 290 and figure.axes[1].get_ylim()[1] < 5
+
+
 def test_one_colour_a_setting(tmp_path):
     figure = pytest.importorskip("matplotlib.figure", reason="pictures need the extra `plot`").Figure()
     runs = [make_run(tmp_path / "dqn" / str(i), [i, i + 1], seed=i, batch_size=32 << i // 2) for i in range(4)]
