@@ -31,6 +31,12 @@ class Config:
     """one JSON object a line instead of a table"""
     env: str = "pong"
     """game that dqn plays, or the only one of control"""
+    plan: bool = False
+    """of scale: print how many actors feed a learner, instead of measuring"""
+    cpus: Annotated[int, AtLeast(2)] = 64
+    """of the plan: cores of the cluster"""
+    updates: Annotated[float, AtLeast(0)] = 0.0
+    """of the plan: updates/s of the learner; 0: those of a core, as measured"""
     rounds: Annotated[int, AtLeast(1)] = 5
     """turns of each row; medians are reported. With --against at least 15"""
     seconds: Annotated[float, AtLeast(0.01)] = 6.0
