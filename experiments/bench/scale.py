@@ -29,9 +29,10 @@ LEARNERS: dict[str, tuple[str, dict[str, int]]] = {
 """of each command: its flags, and what is divided among ranks"""
 NEVER = 10**9
 PLAYERS = {
-    "alphazero 9x9": (
-        "alphazero --size 9 --rungs random --eval-minutes 999 --minutes 999 --threads 1 --selfplay.parts 1",
-        "alphazero", f"--selfplay.start {NEVER}", "--selfplay.start 200 --selfplay.games 64", "evaluations/s",
+    "alphazero": (
+        "alphazero --rungs random --eval-minutes 999 --minutes 999 --threads 1 --selfplay.parts 1", "alphazero",
+        f"--size 9 --selfplay.games 32 --selfplay.start {NEVER}", "--size 5 --selfplay.games 64 --selfplay.start 200",
+        "evaluations/s",
     ),
     "dqn on Pong": (
         "dqn --env pong --replay 20000 --no-save-replay --threads 1 --frames {NEVER} --eval-every {NEVER}",

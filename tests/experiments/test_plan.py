@@ -23,9 +23,10 @@ def test_each_bound_by_hand():
     near = replace(IT, machine=100)
     assert predicted(near, 14).bound == "actors" and predicted(near, 14).updates == pytest.approx(28 / 3.05)
     fast = replace(IT, updates=100.0, bandwidth=10**9)
-    assert predicted(fast, 20).bound == "lag"
+    assert predicted(fast, 20).bound == "lag", "a call is worth 40 updates"
     assert predicted(fast, 20).updates == pytest.approx(40 / (fast.call + 11 / 100)) and predicted(fast, 20).lag == 2
-    assert predicted(replace(fast, max_lag=9), 500).bound == "the learner"
+    near = replace(fast, machine=500, max_lag=500)
+    assert predicted(near, 500).bound == "the learner" and predicted(near, 500).updates == 100
     slow = replace(IT, bandwidth=2 * 10**5)  # eight machines fetch a megabyte every ten updates
     assert predicted(slow, 32).bound == "link" and predicted(slow, 32).updates == pytest.approx(0.25)
 
