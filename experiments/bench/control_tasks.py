@@ -51,7 +51,7 @@ TASKS = {
         FOUR,
         {},
         {"lr": 1e-3, "ema": 0.995},
-        {"samples_per_step": 32, "repeat_actions": 1.5, "epsilon_frames": 12_000},
+        {"samples_per_step": 32, "repeat_actions": 1.5, "epsilon_frames": 12_000, "epsilon_final": 0.003},
     ),
     "MountainCar-v0": Task(
         120_000,

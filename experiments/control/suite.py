@@ -10,12 +10,15 @@ lie in its runs/dqn, with curves and checkpoints as any other, but once finished
 replays: whoever trains one of them on sees it refilled first.
 """
 
+import dataclasses
+import functools
 import itertools
 import json
+import math
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +34,7 @@ from rlkit.command_line import parse
 from rlkit.config import AtLeast, Fixed, check_bounds
 from rlkit.files import read_json, write_atomically
 from rlkit.logger import say
+from rlkit.parallel.actors import ActorConfig, spread
 from rlkit.run import command, open_run
 
 
@@ -54,6 +58,7 @@ class Config:
     """seeds of a game that learn side by side in one process, where each is one more than that before"""
     extra: Annotated[tuple[str, ...], tyro.conf.Positional, Fixed] = ()
     """after `--`: flags of `dqn` for every run"""
+    elsewhere: tyro.conf.OmitArgPrefixes[ActorConfig] = field(default_factory=ActorConfig)
 
     @property
     def seed(self) -> int:
@@ -123,14 +128,44 @@ def train(cfg: Config, suite_dir: Path) -> None:
         try:
             failed = processes.run_command("experiments", ["dqn", *words], suite_dir)
         finally:
-            for done in (r for r in collect(cfg, suite_dir) if r.state == "finished"):
-                (suite_dir / done.folder / "checkpoints" / "replay.ring").unlink(missing_ok=True)
+            drop_replays(cfg, suite_dir)
         if failed:
             say(f"{name} failed; its own message stands above")
             continue
         if cell.frames < cfg.frames / 2:  # of few frames the start and the evaluation would be most of the price
             seconds, frames = spent.get(cell.preset, (0.0, 0.0))
             spent[cell.preset] = seconds + time.monotonic() - began, frames + len(group) * (cfg.frames - cell.frames)
+
+
+class RunActor:
+    """Performs runs in an actor's process."""
+
+    def __init__(self, suite_dir: Path, index: int, start: int):
+        self.suite_dir = suite_dir
+
+    def do(self, words: tuple[str, ...]) -> int:
+        return processes.run_command("experiments", ["dqn", *words], self.suite_dir)
+
+
+def train_elsewhere(cfg: Config, suite_dir: Path) -> None:
+    """The same by actors, several at once: their machines need this folder under the same path."""
+    todo, groups = [cell for cell in collect(cfg, suite_dir) if cell.state != "finished"], {}
+    while todo:
+        cell, group = todo[0], companions(todo, cfg.together)
+        words = (f"--resume={cell.folder}",) if cell.folder else tuple(arguments(cfg, cell, len(group)))
+        groups[words] = f"{cell.game}, seed {' and '.join(str(r.seed) for r in group)}, {cell.preset}"
+        todo = [r for r in todo if r not in group]
+    patient = dataclasses.replace(cfg.elsewhere, actor_timeout=math.inf)
+    say(f"=== {len(groups)} runs, {min(len(groups), cfg.elsewhere.actors)} at once")
+    for words, failed in spread(functools.partial(RunActor, suite_dir.absolute()), groups, patient):
+        say(f"=== {groups[words]}: {'failed' if failed else 'finished'}")
+        drop_replays(cfg, suite_dir)
+
+
+def drop_replays(cfg: Config, suite_dir: Path) -> None:
+    """Remove the gigabytes that finished runs leave."""
+    for done in (r for r in collect(cfg, suite_dir) if r.state == "finished"):
+        (suite_dir / done.folder / "checkpoints" / "replay.ring").unlink(missing_ok=True)
 
 
 def time_left(spent: dict[str, tuple[float, float]], todo: list[Run], frames: int) -> str:
@@ -179,7 +214,7 @@ def main(cfg: Config) -> Path:
         known = read_json(machines, list) if machines.exists() else []
         write_atomically(machines, json.dumps(list(dict.fromkeys([*known, suite.hardware()])), indent=1).encode())
         try:
-            train(cfg, suite_dir)
+            (train_elsewhere if cfg.elsewhere.actors else train)(cfg, suite_dir)
         except KeyboardInterrupt:
             say(f"stopped; go on: {command('suite', '--resume', suite_dir)}")
             return suite_dir

@@ -94,7 +94,9 @@ class Actors:
         """of each, how many in a row have ended before they had begun"""
         self._handles: list[Any] = [None] * cfg.actors
         self._calls: dict[Any, tuple[int, float]] = {}
-        """calls under way: actor, and `time.monotonic()` when it is given up (a new one may wait for a CPU for ever)"""
+        """calls under way: actor, and `time.monotonic()` when it is given up"""
+        self._beginning: set[int] = set()
+        """actors that have not answered yet; they may wait for a CPU for ever"""
         try:
             there = int(self.ray.cluster_resources().get("CPU", 0))
             if cfg.actors * cpus > there:
@@ -117,6 +119,7 @@ class Actors:
         host = self.ray.remote(num_cpus=self.cpus, num_gpus=self.cfg.actor_gpus, max_restarts=0)(_Host)
         self._handles[index] = host.remote(self.make, index, self.starts[index], self.cpus)
         self._calls[self._handles[index].versions.remote()] = index, math.inf
+        self._beginning.add(index)
 
     def put(self, value: Any) -> Any:
         """One copy of a value for all actors: the reference that `call` takes in its place."""
@@ -135,22 +138,23 @@ class Actors:
         """
         out: list[tuple[int, Any]] = []
         for reference in self._ended(seconds):
-            index, end = self._calls.pop(reference)
+            index, _ = self._calls.pop(reference)
             try:
                 result = self.ray.get(reference)
             except self.ray.exceptions.RayTaskError as error:
                 raise error.cause if isinstance(error.cause, Exception) else error from error
             except self.ray.exceptions.RayError as error:
-                self._failures[index] += end == math.inf
+                self._failures[index] += index in self._beginning
                 if self._failures[index] == MOST_FAILURES or "creation task" in str(error):
                     raise RuntimeError(f"actor {index} cannot begin: {error}") from error
                 out += self._replace(index, type(error).__name__)
                 continue
             self.idle.add(index)
-            if end < math.inf:
+            if index not in self._beginning:
                 out.append((index, result))
             else:
                 self._check(result)
+                self._beginning.remove(index)
                 self._failures[index] = 0
         for reference, (index, end) in list(self._calls.items()):
             if time.monotonic() > end:

@@ -21,6 +21,7 @@ from experiments.control.suite_runs import Run, Suite
 from rlkit import processes
 from rlkit.command_line import parse
 from rlkit.errors import DamagedFile
+from rlkit.parallel.actors import ActorConfig
 from rlkit.saved_config import load_config
 
 
@@ -298,6 +299,17 @@ def test_a_suite_stops_goes_on_and_leaves_finished_runs_alone(tmp_path, monkeypa
     assert json.loads((suite_dir / "scores.json").read_text())["hardware"], "on what it ran"
     with pytest.raises(ValueError, match="--frames cannot change"):
         atari_suite.main(dataclasses.replace(cfg, frames=5000))
+
+
+@pytest.mark.slow
+def test_runs_of_a_suite_over_actors(cluster, tmp_path, monkeypatch, capfd):
+    pytest.importorskip("matplotlib", reason="pictures need the extra `plot`")
+    monkeypatch.chdir(tmp_path)
+    suite_dir = atari_suite.main(tiny(elsewhere=ActorConfig(actors=2, actor_timeout=1)))
+    said = capfd.readouterr().err
+    assert "2 runs, 2 at once" in said and said.count("finished") == 2
+    assert [run.state for run in atari_suite.collect(tiny(), suite_dir)] == ["finished"] * 2
+    assert not list(suite_dir.rglob("replay.ring")) and (suite_dir / "report.html").exists()
 
 
 def test_a_damaged_agent_has_not_finished_and_a_damaged_configuration_is_named(tmp_path, capfd):
