@@ -23,6 +23,7 @@ from rlkit.logger import EpisodeStats, Timer
 from rlkit.parallel.stream import Piece, Stream, Weights, load_weights
 from rlkit.replay import Replay
 from rlkit.schedule import Schedule
+from rlkit.sequences import SequenceReplay
 
 TURNS = 64
 """steps of each environment in a call"""
@@ -46,8 +47,10 @@ class Rows:
     def __len__(self) -> int:
         return 0  # so that learning never starts
 
-    def add(self, *row: Any) -> None:
-        self.kept.append(tuple(None if column is None else column.copy() for column in row))
+    def add(self, *row: Any, state: Tensor | None = None) -> None:
+        """Keep a row as `Replay.add` takes it, of a network with a memory the state before it too."""
+        columns = *row, None if state is None else state.cpu().numpy()
+        self.kept.append(tuple(None if column is None else column.copy() for column in columns))
 
 
 class Actor:
@@ -106,11 +109,18 @@ class Replays:
 
     def sample(self, batch_size: int, importance: float) -> dict[str, Tensor]:
         """A batch with an equal part from each that has transitions yet."""
-        filled = [low < high for low, high in (replay._bounds() for replay in self.replays)]
+        filled = [self._drawable(replay) for replay in self.replays]
         parts_of = iter(np.array_split(np.arange(batch_size), sum(filled)))
         self._drawn = [len(next(parts_of)) if some else 0 for some in filled]
         parts = [replay.sample(n, importance) for replay, n in zip(self.replays, self._drawn, strict=True) if n]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    @staticmethod
+    def _drawable(replay: Replay) -> bool:
+        """Whether a transition (or sequence) is complete."""
+        period = replay.period if isinstance(replay, SequenceReplay) else 1
+        low, high = (-(-bound // period) for bound in replay._bounds())
+        return low < high
 
     def prioritise(self, index: Tensor, priority: Tensor) -> None:
         """Give the transitions of the last batch the priorities that they have now."""
@@ -190,14 +200,15 @@ class ActorExperience:
             self._cut(self.stream.lost.pop())
         for index, piece in pieces:
             replay, content = self.replay.replays[index], piece.content
-            frame, action, reward, discount, first, last, mask = content["rows"]
+            frame, action, reward, discount, first, last, mask, state = content["rows"]
             frame = frame.copy()  # what Ray hands over is read-only, of which torch warns
             reward = reward * np.float32(self.reward_scale)
             reward = np.clip(reward, -1, 1) if self.clip_reward else reward
             with self.timer("replay"):
                 for t in range(len(frame)):
                     row = frame[t], action[t], reward[t], discount[t], first[t], last[t]
-                    replay.add(*row, None if mask is None else mask[t])
+                    before: dict[str, Any] = {} if state is None else {"state": torch.tensor(state[t])}
+                    replay.add(*row, None if mask is None else mask[t], **before)
             self._now[index] = tuple(None if part is None else part.copy() for part in content["now"])
             self.steps += action.size
             self._credit += self.samples_per_step * action.size if self.learning else 0
@@ -212,7 +223,8 @@ class ActorExperience:
             return
         (frame, mask), replay = self._now[index], self.replay.replays[index]  # type: ignore[misc]
         nothing, no = np.zeros(replay.num_envs), np.zeros(replay.num_envs, bool)
-        replay.add(frame, nothing, nothing, nothing, no, ~no, mask)
+        before: dict[str, Any] = {"state": replay.states[0] * 0} if isinstance(replay, SequenceReplay) else {}
+        replay.add(frame, nothing, nothing, nothing, no, ~no, mask, **before)
         self._now[index] = None
 
     def stats(self) -> dict[str, float]:

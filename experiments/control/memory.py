@@ -8,9 +8,10 @@ python -m experiments memory --preset r2d2 --env breakout
 python -m experiments memory --resume runs/memory/<run>
 """
 
+import functools
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -20,6 +21,7 @@ from experiments.control.dqn import learn, trainer_of
 from experiments.control.worlds import ReplayConfig, frame_dtype, full_name, make_envs, repeats
 from rlkit.config import AtLeast, Between, Fixed
 from rlkit.logger import say
+from rlkit.parallel.stream import StreamConfig
 from rlkit.run import Run, interleave
 from rlkit.runtime import derive_seed, rank
 from rlkit.schedule import Schedule
@@ -57,6 +59,7 @@ class Config(ReplayConfig):
     agent: Annotated[tyro.conf.OmitArgPrefixes[RecurrentConfig], Fixed] = field(
         default_factory=lambda: RecurrentConfig(width=0.5, features=64, n_step=5, gamma=0.95, burn_in=4, length=56)
     )
+    elsewhere: tyro.conf.OmitArgPrefixes[StreamConfig] = field(default_factory=StreamConfig)
     # steps=0: as many updates as the frames allow
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(steps=0, lr=2e-3, lr_decay="linear", log_every=200)
@@ -102,21 +105,38 @@ PRESETS = {
 }
 
 
+def agent_like(cfg: Config, envs: Any, device: Any, precision: Any) -> RecurrentDQN:
+    """The agent for these worlds."""
+    return RecurrentDQN(envs.obs_shape, envs.num_actions, cfg.agent, device, precision)
+
+
+def replay_of(
+    cfg: Config, agent: RecurrentDQN, envs: Any, capacity: int, num_envs: int, **options: Any
+) -> SequenceReplay:
+    """A replay of sequences; options: device, seed and path."""
+    return SequenceReplay(
+        capacity, num_envs, agent.state_size, length=cfg.agent.burn_in + cfg.agent.length, period=cfg.period,
+        frame_shape=envs.obs_shape[1:], dtype=frame_dtype(envs), stack=envs.obs_shape[0], gamma=cfg.agent.gamma,
+        priority=cfg.priority, masks=0 if envs.mask is None else envs.num_actions, **options,
+    )  # fmt: skip
+
+
+def samples(cfg: Config) -> float:
+    """Sequences that are drawn for each step."""
+    return cfg.samples_per_step / cfg.agent.length
+
+
 def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, RecurrentDQN]:
     """The parts of a run: as in dqn.py, but the replay holds sequences."""
     envs = make_envs(cfg, cfg.num_envs, stream=1, training=True)
-    agent = RecurrentDQN(envs.obs_shape, envs.num_actions, cfg.agent, run.device, run.precision)
-    replay = SequenceReplay(
-        cfg.replay, cfg.num_envs, agent.state_size, length=cfg.agent.burn_in + cfg.agent.length, period=cfg.period,
-        frame_shape=envs.obs_shape[1:], dtype=frame_dtype(envs), stack=envs.obs_shape[0], gamma=cfg.agent.gamma,
-        device=run.device, seed=derive_seed(cfg.seed, 2, rank()), priority=cfg.priority,
-        masks=0 if envs.mask is None else envs.num_actions,
-        path=run.folder / "checkpoints" / "replay.ring" if run.folder and cfg.save_replay else None,
-    )  # fmt: skip
+    agent = agent_like(cfg, envs, run.device, run.precision)
+    path = run.folder / "checkpoints" / "replay.ring" if run.folder and cfg.save_replay else None
+    seed = derive_seed(cfg.seed, 2, rank())
+    replay = replay_of(cfg, agent, envs, cfg.replay, cfg.num_envs, device=run.device, seed=seed, path=path)
     if cfg.learning_starts > (starts := min(cfg.learning_starts, replay.rows * cfg.num_envs)):
         say(f"learning starts after {starts:,} steps, not {cfg.learning_starts:,}: the replay holds no more")
     start = starts * envs.frames_per_step
-    sequences = cfg.samples_per_step / cfg.agent.length  # that are drawn for each step
+    sequences = samples(cfg)
     experience = Experience(
         envs, agent, replay, batch_size=cfg.batch_size, samples_per_step=sequences, learning_starts=starts,
         epsilon=Schedule(1.0, cfg.epsilon_final, begin=start, duration=cfg.epsilon_frames),
@@ -136,5 +156,9 @@ def main(cfg: Config) -> Path:
         raise ValueError("--trainer.mode cudagraph cannot hold sequences that are cut where episodes begin: take eager")
     if cfg.priority and cfg.trainer.accumulate > 1:
         raise ValueError("--priority needs what each batch has taught: leave --trainer.accumulate at 1")
+    if cfg.elsewhere.actors:
+        from experiments.control import apex
+
+        return apex.train(cfg, "memory", functools.partial(apex.build_with, agent_like, replay_of, samples))
     runs = Run.several(replace(cfg, env=full_name(cfg.env)), "memory")
     return interleave([learn(run.cfg, run, build) for run in runs], runs)[0]

@@ -159,7 +159,7 @@ class Stream:
         }
         for index, counts in self._done.items():
             for what, count in counts.items():
-                out[f"actors/{what}_per_second/{index}"] = (count - done.get(index, counts)[what]) / (now - then)
+                out[f"actors/{what}_per_second/{index}"] = (count - done.get(index, Counter())[what]) / (now - then)
         return out
 
     def state_dict(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from agents.alphazero.games import SelfPlayConfig
 from experiments.any_agent import load_agent
-from experiments.control import apex
+from experiments.control import apex, memory
 from experiments.go import alphazero, match
 from rlkit.parallel.actors import ActorConfig
 from rlkit.parallel.stream import StreamConfig
@@ -60,6 +60,20 @@ def test_dqn_with_actors_leaves_an_agent_and_goes_on(cluster, tmp_path, monkeypa
     said = capfd.readouterr().err
     assert "frames restored" in said and "actors begin new episodes" in said
     assert "evaluation at" in said
+
+
+def test_a_memory_with_actors(cluster, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    small = memory.PRESETS["small"]
+    trainer = replace(small.trainer, progress=False, log_every=10, steps=30)
+    cfg = replace(
+        small, env="tmaze", frames=6_000, num_envs=6, replay=6_000, learning_starts=2_000, eval_every=10**9,
+        eval_episodes=4, device="cpu", threads=1, priority=0.5, elsewhere=StreamConfig(actors=2), trainer=trainer,
+    )  # fmt: skip
+    folder = memory.main(cfg)
+    assert load_agent(folder).recurrent and tags(folder)["actors/steps_per_second/1"] >= 0
+    memory.main(replace(cfg, resume=str(folder), trainer=replace(trainer, steps=40)))
+    assert "actors begin new episodes" in capfd.readouterr().err
 
 
 def test_a_match_over_actors_is_that_of_one_process(cluster, capsys):

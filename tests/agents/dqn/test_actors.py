@@ -50,11 +50,11 @@ def test_an_actor_hands_over_what_it_lives_through():
     first, second = one.play(weights, 0, 1.0, True), one.play(weights, 3, 0.25, False)
     assert (first.version, second.version) == (0, 3)
     assert len(first.content["rows"][0]) == TURNS and len(second.content["rows"][0]) == TURNS // 4
-    frame, action, reward, discount, begins, last, mask = (
+    frame, action, reward, discount, begins, last, mask, state = (
         None if a is None else np.concatenate([a, b])
         for a, b in zip(first.content["rows"], second.content["rows"], strict=True)
     )
-    assert mask is None and first.counts["steps"] == TURNS * ENVS
+    assert mask is None and state is None and first.counts["steps"] == TURNS * ENVS
     world = Catch(ENVS, size=SIZE, seed=0)
     obs, was_last = world.reset(), np.zeros(ENVS, bool)
     for t in range(len(frame)):

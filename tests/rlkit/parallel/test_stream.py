@@ -131,7 +131,6 @@ def test_going_on(streams):
 
 def test_what_is_logged(streams):
     made, actors = streams(actors=2)
-    made.rates()
     made.take(True)
     actors.end(0)
     made.take(False)
