@@ -54,7 +54,8 @@ def replay_of(cfg: Any, agent: DQN, envs: Any, capacity: int, num_envs: int, **o
     """An actor's replay; options: device, seed and path."""
     return Replay(
         capacity, num_envs, envs.obs_shape[1:], dtype=frame_dtype(envs), stack=envs.obs_shape[0],
-        n_step=cfg.agent.n_step, gamma=cfg.agent.gamma, priority=cfg.priority, masks=0 if envs.mask is None else envs.num_actions, **options,
+        n_step=cfg.agent.n_step, gamma=cfg.agent.gamma, priority=cfg.priority,
+        masks=0 if envs.mask is None else envs.num_actions, **options,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from experiments.control.dqn import learn, trainer_of
 from experiments.control.worlds import ReplayConfig, frame_dtype, full_name, make_envs, repeats
 from rlkit.config import AtLeast, Between, Fixed
 from rlkit.logger import say
-from rlkit.parallel.stream import StreamConfig
+from rlkit.parallel.stream import StreamConfig, check_resume
 from rlkit.run import Run, interleave
 from rlkit.runtime import derive_seed, rank
 from rlkit.schedule import Schedule
@@ -156,6 +156,7 @@ def main(cfg: Config) -> Path:
         raise ValueError("--trainer.mode cudagraph cannot hold sequences that are cut where episodes begin: take eager")
     if cfg.priority and cfg.trainer.accumulate > 1:
         raise ValueError("--priority needs what each batch has taught: leave --trainer.accumulate at 1")
+    check_resume(cfg)
     if cfg.elsewhere.actors:
         from experiments.control import apex
 

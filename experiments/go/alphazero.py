@@ -28,10 +28,9 @@ from rlkit import compiled, runtime
 from rlkit.checkpoint import checkpoints
 from rlkit.config import AtLeast, Between, Fixed, RunConfig, check_bounds
 from rlkit.logger import say
-from rlkit.parallel.stream import StreamConfig
+from rlkit.parallel.stream import StreamConfig, check_resume
 from rlkit.run import Run
 from rlkit.saved_agents import load_agent_files
-from rlkit.saved_config import load_config
 from rlkit.trainer import TrainConfig, Trainer
 
 BASE = TrainConfig(
@@ -158,8 +157,7 @@ def main(cfg: Config) -> Path:
     for asked, why in ((cfg.gate, "--gate needs what rank 0 alone measures"), (actors, "--actors serve one learner")):
         if run.ranks and asked:
             raise ValueError(f"{why}: leave it out where torchrun divides a run")
-    if cfg.resume and bool(load_config(Config, Path(cfg.resume)).elsewhere.actors) != bool(actors):
-        raise ValueError("--actors 0 cannot become more when a run goes on, nor 0 again: what is saved differs")
+    check_resume(cfg)
     compiled.set_threads(1)  # self-play has a thread a part
     assert cfg.komi is not None
     board = BoardGame(cfg.env, cfg.size, cfg.komi, cfg.eval_games // 2, cfg.seed)

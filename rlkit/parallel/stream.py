@@ -10,6 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import nn
 
 from rlkit.config import AtLeast
 from rlkit.parallel.actors import LOST, ActorConfig, Actors
+from rlkit.saved_config import load_config
 
 Weights = dict[str, NDArray]
 SLOW = 0.6
@@ -34,6 +36,14 @@ class StreamConfig(ActorConfig):
     max_lag: Annotated[int, AtLeast(0)] = 4
     """versions that an actor's weights may be behind: the learner waits before that. 0: actors and learner take turns,
     and each call has the newest weights"""
+
+
+def check_resume(cfg: Any) -> None:
+    """Raise ValueError where a run of one process would go on with actors, or the other way round. cfg.elsewhere: a
+    StreamConfig.
+    """
+    if cfg.resume and bool(load_config(type(cfg), Path(cfg.resume)).elsewhere.actors) != bool(cfg.elsewhere.actors):
+        raise ValueError("--actors 0 cannot become more when a run goes on, nor 0 again: what is saved differs")
 
 
 @dataclass

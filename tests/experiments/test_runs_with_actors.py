@@ -71,6 +71,8 @@ def test_a_memory_with_actors(cluster, tmp_path, monkeypatch, capfd):
         eval_episodes=4, device="cpu", threads=1, priority=0.5, elsewhere=StreamConfig(actors=2), trainer=trainer,
     )  # fmt: skip
     folder = memory.main(cfg)
+    with pytest.raises(ValueError, match="--actors 0 cannot become more"):
+        memory.main(replace(cfg, resume=str(folder), elsewhere=StreamConfig()))
     assert load_agent(folder).recurrent and tags(folder)["actors/steps_per_second/1"] >= 0
     memory.main(replace(cfg, resume=str(folder), trainer=replace(trainer, steps=40)))
     assert "actors begin new episodes" in capfd.readouterr().err
