@@ -1,4 +1,4 @@
-"""Self-play by actors: the same games as in process where they take turns, bounded lag where they do not."""
+"""Self-play by actors: the same games as in process where they take turns, and what is lost with one."""
 
 import functools
 import os
@@ -54,35 +54,12 @@ def learned(tmp_path, actors: int, steps: int = 40, **options):
     return seen, torch.cat([p.detach().ravel() for p in net.parameters()]), plays
 
 
-def test_actors_that_take_turns_play_the_games_of_one_process(cluster, tmp_path):
+def test_an_actor_that_takes_turns_plays_the_games_of_one_process(cluster, tmp_path):
     alone, weights, plays = learned(tmp_path, 0)
-    for actors in 1, 2:
-        games, theirs, others = learned(tmp_path, actors, max_lag=0)
-        assert games == alone and torch.equal(weights, theirs)
-        assert others.evaluations == plays.evaluations and others.simulations == plays.simulations
-        np.testing.assert_array_equal(others.window.rows["version"], plays.window.rows["version"])
-
-
-def test_lag_is_bounded_whoever_is_slow(cluster):
-    cfg = replace(CFG, opening_share=0.0)
-    for max_lag, publish_every in ((1, 1), (2, 3)):
-        seen: list[list[int]] = []
-        plays = selfplay(network(), 2, seen, cfg, max_lag=max_lag, publish_every=publish_every)
-        games, batches = plays.source, 0
-        assert isinstance(games, ActorGames)
-        stream = iter(plays)
-        while batches < 60:  # an update takes no time: the learner is ahead of the actors
-            batches += bool(next(stream))
-        assert 0 < max(games.stream.lags) <= max_lag
-        assert plays.window.rows["version"][: plays.window.held].max() > 0
-        assert all(version % publish_every == 0 for version in plays.window.rows["version"])
-        # and an update takes long: the actors wait, rather than play what nobody learns from
-        for _ in range(8):
-            time.sleep(0.2)
-            next(stream)
-        assert plays._due <= 3 * (cfg.games * cfg.reuse / cfg.batch_size + 1)
-        assert plays.finished == len(seen) and plays.positions == plays.window.added == sum(map(len, seen))
-        games.close()
+    games, theirs, others = learned(tmp_path, 1, max_lag=0)
+    assert games == alone and torch.equal(weights, theirs)
+    assert others.evaluations == plays.evaluations and others.simulations == plays.simulations
+    np.testing.assert_array_equal(others.window.rows["version"], plays.window.rows["version"])
 
 
 def test_a_killed_actor_and_a_killed_node_lose_nothing_that_was_handed_over(cluster, monkeypatch):
