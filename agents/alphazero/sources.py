@@ -54,7 +54,6 @@ class GameSource(Protocol):
     def rates(self) -> dict[str, float]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, saved: dict[str, Any]) -> str | None: ...
-    def close(self) -> None: ...
 
 
 class LocalGames:
@@ -143,9 +142,6 @@ class LocalGames:
             part.load_state_dict(state)
         return None
 
-    def close(self) -> None:
-        self._pool.shutdown()
-
 
 class Actor:
     """The games of one actor.
@@ -217,4 +213,5 @@ class ActorGames:
         return "the games that actors had in hand begin anew"
 
     def close(self) -> None:
+        """End the actors."""
         self.stream.close()

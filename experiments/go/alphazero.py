@@ -158,6 +158,12 @@ def main(cfg: Config) -> Path:
         if run.ranks and asked:
             raise ValueError(f"{why}: leave it out where torchrun divides a run")
     check_resume(cfg)
+    with contextlib.ExitStack() as until_the_end:
+        return learn(cfg, run, minutes, until_the_end)
+
+
+def learn(cfg: Config, run: Run, minutes: TrainingMinutes, until_the_end: contextlib.ExitStack) -> Path:
+    """The parts of a run, and the loop; returns the run's folder."""
     compiled.set_threads(1)  # self-play has a thread a part
     assert cfg.komi is not None
     board = BoardGame(cfg.env, cfg.size, cfg.komi, cfg.eval_games // 2, cfg.seed)
@@ -181,9 +187,10 @@ def main(cfg: Config) -> Path:
             games.append(board.record(game.moves, game.value if game.resigned else None))
 
     plays, source = past if cfg.gate else player, None
-    if actors:
+    if actors := cfg.elsewhere.actors:
         make = functools.partial(make_actor, cfg, network.config)
         source = ActorGames(make, plays, cfg.elsewhere, max(1, cfg.selfplay.parts // actors))
+        until_the_end.callback(source.close)
     experience = SelfPlay(board.game, plays, run.cfg.selfplay, board.symmetries, cfg.seed, on_game, run.timer, source)
     say(experience.memory())
     parallel = cfg.threads or runtime.cores()
@@ -210,6 +217,5 @@ def main(cfg: Config) -> Path:
             evaluation(run.deadline.end)
             trainer.save()  # with its result
             say(ladder.table())
-    experience.source.close()
     run.close(**({"play": ("match", folder, "mcts:10000")} if cfg.env == "go" else {}))
     return folder

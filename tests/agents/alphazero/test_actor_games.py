@@ -50,7 +50,8 @@ def learned(tmp_path, actors: int, steps: int = 40, **options):
     for _ in trainer.run(plays):
         pass
     trainer.close()
-    plays.source.close()
+    if actors:
+        plays.source.close()  # type: ignore[attr-defined]
     return seen, torch.cat([p.detach().ravel() for p in net.parameters()]), plays
 
 
