@@ -37,8 +37,8 @@ ROOT = Path(__file__).parent.parent.parent
 SOURCES = "rlkit", "agents", "envs", "experiments"
 START_SECONDS = 120
 """for actors to begin, where there are CPUs for them: they import torch, and may compile kernels"""
-MOST_FAILURES = 3
-"""of an actor to begin, in a row"""
+MOST_FAILURES = 5
+"""in a row of an actor to begin, or of actors with the same thing to do"""
 ANSWER_SECONDS = 10
 """for a cluster to answer at its address"""
 
@@ -177,7 +177,8 @@ class Actors:
                 )
 
     def _replace(self, index: int, why: str) -> list[tuple[int, Any]]:
-        say(f"actor {index} is lost ({why}), with what it had in hand; another takes its place")
+        hand = "" if index in self._beginning else ", with what it had in hand"
+        say(f"actor {index} is lost ({why}){hand}; another takes its place")
         self.lost += 1
         self.ray.kill(self._handles[index])
         self.starts[index] += 1
