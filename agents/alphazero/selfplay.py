@@ -75,8 +75,8 @@ class SelfPlay:
 
     @property
     def _wanted(self) -> bool:
-        """Whether no more updates are due than a position in each game asks for: actors may go on."""
-        return self._due <= self.cfg.games * self.cfg.reuse / self.cfg.batch_size
+        """Whether no more updates are due than a position in each game asks for (or none at all): actors may go on."""
+        return self._due < max(1.0, self.cfg.games * self.cfg.reuse / self.cfg.batch_size)
 
     def play(self) -> None:
         """About one move in every game, or what actors have played meanwhile."""

@@ -98,22 +98,36 @@ class Actor:
 
 
 class Replays:
-    """As many replays as there are actors, as one."""
+    """As many replays as there are actors, as one. seed: of who gives one transition more than others."""
 
-    def __init__(self, replays: list[Replay]):
+    def __init__(self, replays: list[Replay], seed: int = 0):
         self.replays = replays
-        self._drawn: list[int] = []
+        self._drawn = [0] * len(replays)
+        self._rng = np.random.default_rng(seed)
 
     def __len__(self) -> int:
         return sum(map(len, self.replays))
 
     def sample(self, batch_size: int, importance: float) -> dict[str, Tensor]:
         """A batch with an equal part from each that has transitions yet."""
-        filled = [self._drawable(replay) for replay in self.replays]
-        parts_of = iter(np.array_split(np.arange(batch_size), sum(filled)))
-        self._drawn = [len(next(parts_of)) if some else 0 for some in filled]
+        filled = self._rng.permutation([i for i, replay in enumerate(self.replays) if self._drawable(replay)])
+        drawn = np.zeros(len(self.replays), int)
+        drawn[filled] = [len(part) for part in np.array_split(np.arange(batch_size), len(filled))]
+        self._drawn = drawn.tolist()
         parts = [replay.sample(n, importance) for replay, n in zip(self.replays, self._drawn, strict=True) if n]
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        batch = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        if "weight" in batch:
+            batch["weight"] = self._weights(batch["index"], importance)
+        return batch
+
+    def _weights(self, index: Tensor, importance: float) -> Tensor:
+        """What makes up for drawing some more often, of all replays together: see `Replay.batch_at_shares`."""
+        chance = []
+        for replay, where in zip(self.replays, index.split(self._drawn), strict=True):
+            assert replay.tree is not None
+            chance.append(len(where) * replay.tree.leaves[where] / replay.tree.levels[-1].sum())
+        chance_of = torch.cat(chance)
+        return (chance_of.min() / chance_of).pow(importance).float()
 
     @staticmethod
     def _drawable(replay: Replay) -> bool:
@@ -160,9 +174,11 @@ class ActorExperience:
         self.clip_reward, self.reward_scale = clip_reward, reward_scale
         self.timer, self.episodes = timer or Timer(), EpisodeStats()
         self.steps, self.learning, self._credit = 0, False, 0.0
+        self._unseen = False
+        """whether a batch was handed out since the actors were looked at"""
         self._now: list[tuple | None] = [None] * len(replays)
         """of each actor: the frames that its next piece begins with"""
-        self._in_a_call = TURNS * sum(replay.num_envs for replay in replays) * samples_per_step
+        self._samples_per_call = TURNS * sum(replay.num_envs for replay in replays) * samples_per_step
 
     @property
     def frames(self) -> int:
@@ -175,10 +191,10 @@ class ActorExperience:
     def __next__(self) -> dict[str, Tensor]:
         if self._unseen:
             self._unseen = False
-            self._store(self.stream.after_update(self._wanted, not self.learning))
+            self._store(self.stream.after_update(self._wanted, self._random))
         if not self.learning or self._credit < self.batch_size or self.stream.behind:
             with self.timer("actors"):
-                pieces = self.stream.take(self._wanted, not self.learning)
+                pieces = self.stream.take(self._wanted, self._random)
             self._store(pieces)
             return {}
         self._credit -= self.batch_size
@@ -187,13 +203,15 @@ class ActorExperience:
         with self.timer("replay"):
             return self.replay.sample(self.batch_size, self.importance(self.frames))
 
-    _unseen = False
-    """whether the batch handed out last was learned from since anything was received"""
+    @property
+    def _random(self) -> bool:
+        """Whether actors act wholly at random, as before the first update of a new run."""
+        return self.steps < self.learning_starts
 
     @property
     def _wanted(self) -> bool:
         """Whether the learner owes no more samples than a call of all actors brings: else they wait."""
-        return self._credit <= self._in_a_call
+        return self._credit < max(self.batch_size, self._samples_per_call)
 
     def _store(self, pieces: list[tuple[int, Piece]]) -> None:
         while self.stream.lost:
@@ -230,7 +248,7 @@ class ActorExperience:
     def stats(self) -> dict[str, float]:
         """Scalars for the log: of episodes that ended since the last call, steps a second, the mean epsilon, actors."""
         num_envs = sum(replay.num_envs for replay in self.replay.replays)
-        epsilon = float(ladder(num_envs).mean()) if self.learning else 1.0
+        epsilon = 1.0 if self._random else float(ladder(num_envs).mean())
         return self.episodes.scalars(self.steps, epsilon) | self.stream.rates()
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """DQN with actors in other processes (Ape-X, Horgan et al. 2018).
 
 python -m experiments apex --env pong --actors 2                    # all that dqn has, in more processes
-python -m experiments apex --env pong --actors 64 --ray HOST:6379   # on a cluster
+python -m experiments apex --env pong --actors 64 --num-envs 512 --ray HOST:6379   # on a cluster
 """
 
 import contextlib
@@ -113,6 +113,8 @@ def train(cfg: Any, name: str, build: Callable) -> Path:
         raise ValueError(f"--actors {actors} cannot share {cfg.num_envs} worlds: take from 1 to --num-envs")
     if cfg.trainer.mode == "cudagraph":
         raise ValueError("--trainer.mode cudagraph cannot hold the replays of actors: take eager")
+    if cfg.priority and cfg.trainer.accumulate > 1:
+        raise ValueError("--priority needs what each batch has taught: leave --trainer.accumulate at 1")
     if cfg.together > 1:
         raise ValueError("--together is for one process: start runs with actors one by one")
     with contextlib.ExitStack() as stack:

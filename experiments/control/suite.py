@@ -156,6 +156,8 @@ def train_elsewhere(cfg: Config, suite_dir: Path) -> None:
         groups[words] = f"{cell.game}, seed {' and '.join(str(r.seed) for r in group)}, {cell.preset}"
         todo = [r for r in todo if r not in group]
     patient = dataclasses.replace(cfg.elsewhere, actor_timeout=math.inf)
+    if not groups:
+        return
     say(f"=== {len(groups)} runs, {min(len(groups), cfg.elsewhere.actors)} at once")
     for words, failed in spread(functools.partial(RunActor, suite_dir.absolute()), groups, patient):
         say(f"=== {groups[words]}: {'failed' if failed else 'finished'}")

@@ -78,7 +78,7 @@ def main(cfg: Config) -> dict[str, Any]:
     parallel = at_once(cfg.parallel, cfg.threads, cfg.games)
     device = runtime.setup(cfg.seed, cfg.device, threads=1)  # a network's small batches gain little from more
     make_a, make_b = (
-        functools.partial(go_player, spec, cfg.seed, cfg.time_limit, device=device) for spec in (cfg.a, cfg.b)
+        functools.partial(go_player, anywhere(spec), cfg.seed, cfg.time_limit, device=device) for spec in (cfg.a, cfg.b)
     )
     games: list[MatchGame] = []
     began = time.perf_counter()
@@ -118,6 +118,12 @@ def main(cfg: Config) -> dict[str, Any]:
     if stopped:
         raise stopped
     return out
+
+
+def anywhere(spec: str) -> str:
+    """The same player for a process that works in another folder."""
+    folder, colon, rest = spec.partition(":")
+    return f"{Path(folder).absolute()}{colon}{rest}" if Path(folder).is_dir() else spec
 
 
 def _text(out: dict) -> str:

@@ -38,7 +38,7 @@ SOURCES = "rlkit", "agents", "envs", "experiments"
 START_SECONDS = 120
 """for actors to begin, where there are CPUs for them: they import torch, and may compile kernels"""
 MOST_FAILURES = 5
-"""in a row of an actor to begin, or of actors with the same thing to do"""
+"""losses of an actor in a row without a result between them, or of those who had the same thing to do"""
 ANSWER_SECONDS = 10
 """for a cluster to answer at its address"""
 
@@ -91,17 +91,20 @@ class Actors:
         self.idle: set[int] = set()
         self.lost = 0
         self._failures = [0] * cfg.actors
-        """of each, how many in a row have ended before they had begun"""
+        """of each, how many in a row were lost without a result"""
+        self._error: Exception | None = None
+        """of a call, to be raised next"""
         self._handles: list[Any] = [None] * cfg.actors
         self._calls: dict[Any, tuple[int, float]] = {}
         """calls under way: actor, and `time.monotonic()` when it is given up"""
         self._beginning: set[int] = set()
         """actors that have not answered yet; they may wait for a CPU for ever"""
         try:
-            there = int(self.ray.cluster_resources().get("CPU", 0))
-            if cfg.actors * cpus > there:
-                each = f" of {cpus} CPUs each" if cpus > 1 else ""
-                raise ValueError(f"--actors {cfg.actors}{each} are more than the {there} CPUs there are: ask for fewer")
+            resources = self.ray.cluster_resources()
+            for what, each in (("CPU", cpus), ("GPU", cfg.actor_gpus)):
+                if cfg.actors * each > (there := resources.get(what, 0)):
+                    of = "" if each == 1 else f" of {each:g} {what}s each"
+                    raise ValueError(f"--actors {cfg.actors}{of} are more than the {there:g} {what}s there are")
             for index in range(cfg.actors):
                 self._begin(index)
             end = time.monotonic() + START_SECONDS
@@ -110,15 +113,16 @@ class Actors:
                 if time.monotonic() > end:
                     missing = cfg.actors - len(self.idle)
                     late = f"did not begin within {START_SECONDS} s"
-                    raise ValueError(f"{missing} of {cfg.actors} actors {late}: are all CPUs in use?")
+                    raise ValueError(f"{missing} of {cfg.actors} actors {late}: are all CPUs (or GPUs) in use?")
         except BaseException:
             self.close()
             raise
 
     def _begin(self, index: int) -> None:
         host = self.ray.remote(num_cpus=self.cpus, num_gpus=self.cfg.actor_gpus, max_restarts=0)(_Host)
-        self._handles[index] = host.remote(self.make, index, self.starts[index], self.cpus)
-        self._calls[self._handles[index].versions.remote()] = index, math.inf
+        self._handles[index] = host.remote()
+        begun = self._handles[index].begin.remote(self.make, index, self.starts[index], self.cpus)
+        self._calls[begun] = index, math.inf
         self._beginning.add(index)
 
     def put(self, value: Any) -> Any:
@@ -134,32 +138,36 @@ class Actors:
     def results(self, seconds: float = 0.0) -> list[tuple[int, Any]]:
         """(actor, result) of the calls that have ended, after `seconds` at most; LOST for an actor that was lost.
 
-        Raises what a call has raised, and RuntimeError for an actor that cannot begin.
+        Raises, once what has ended before is handed over, what a call has raised; and RuntimeError for an actor that
+        is lost again and again.
         """
         out: list[tuple[int, Any]] = []
-        for reference in self._ended(seconds):
+        for reference in [] if self._error else self._ended(seconds):
             index, _ = self._calls.pop(reference)
             try:
                 result = self.ray.get(reference)
+                if index in self._beginning:
+                    self._check(result)
             except self.ray.exceptions.RayTaskError as error:
-                raise error.cause if isinstance(error.cause, Exception) else error from error
+                self._error = error.cause if isinstance(error.cause, Exception) else error
             except self.ray.exceptions.RayError as error:
-                self._failures[index] += index in self._beginning
-                if self._failures[index] == MOST_FAILURES or "creation task" in str(error):
-                    raise RuntimeError(f"actor {index} cannot begin: {error}") from error
                 out += self._replace(index, type(error).__name__)
-                continue
-            self.idle.add(index)
-            if index not in self._beginning:
-                out.append((index, result))
+            except ValueError as error:
+                self._error = error
             else:
-                self._check(result)
-                self._beginning.remove(index)
-                self._failures[index] = 0
+                self.idle.add(index)
+                if index in self._beginning:
+                    self._beginning.remove(index)
+                else:
+                    self._failures[index] = 0
+                    out.append((index, result))
         for reference, (index, end) in list(self._calls.items()):
-            if time.monotonic() > end:
+            # What has ended on another machine, and was not fetched yet, is no silence.
+            if time.monotonic() > end and not self.ray.wait([reference], timeout=0, fetch_local=False)[0]:
                 del self._calls[reference]
                 out += self._replace(index, f"no answer for {self.cfg.actor_timeout:g} s")
+        if self._error and not out:
+            raise self._error
         return out
 
     def _ended(self, seconds: float) -> list[Any]:
@@ -181,8 +189,12 @@ class Actors:
         say(f"actor {index} is lost ({why}){hand}; another takes its place")
         self.lost += 1
         self.ray.kill(self._handles[index])
-        self.starts[index] += 1
-        self._begin(index)
+        self._failures[index] += 1
+        if self._failures[index] == MOST_FAILURES:
+            self._error = RuntimeError(f"actor {index} was lost {MOST_FAILURES} times without a result: {why}")
+        else:
+            self.starts[index] += 1
+            self._begin(index)
         return [(index, LOST)]
 
     def close(self) -> None:
@@ -230,14 +242,13 @@ def spread(
 class _Host:
     """An actor's process."""
 
-    def __init__(self, make: Callable[[int, int], Any], index: int, start: int, cpus: int):
+    def begin(self, make: Callable[[int, int], Any], index: int, start: int, cpus: int) -> dict[str, str]:
+        """Make the object; returns the versions here."""
         from rlkit import compiled, runtime
 
-        runtime.setup(1, "cpu", cpus)
+        runtime.setup(runtime.derive_seed(1 + index, start), "cpu", cpus)  # of torch: noisy layers draw from it
         compiled.set_threads(1)
         self.made = make(index, start)
-
-    def versions(self) -> dict[str, str]:
         return versions() | {"host": socket.gethostname()}
 
     def call(self, method: str, *args: Any) -> Any:
@@ -247,6 +258,8 @@ class _Host:
 def _ray() -> Any:
     try:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # A run of a suite gets SIGTERM when its actor is gone, and saves; Ray would kill it first.
+        os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray
     except ModuleNotFoundError as error:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rlkit.config import AtLeast
+from rlkit.errors import ExperienceFailed
 from rlkit.parallel.actors import LOST, ActorConfig, Actors
 from rlkit.saved_config import load_config
 
@@ -146,10 +147,17 @@ class Stream:
 
     def _receive(self, seconds: float) -> list[tuple[int, Piece]]:
         out = []
-        for index, piece in self.actors.results(seconds):
+        try:
+            ended = self.actors.results(seconds)
+        except ExperienceFailed:
+            raise
+        except Exception as error:  # the trainer saves, and hands it on
+            raise ExperienceFailed(f"an actor failed: {error}") from error
+        for index, piece in ended:
             version, share = self._under_way.pop(index, (0, 1.0))
             if piece is LOST:
                 self.lost.append(index)
+                self._full_seconds.pop(index, None)
             if isinstance(piece, Piece):  # else it has begun anew
                 out.append((index, piece))
                 self.lags.append(self._versions - version)

@@ -39,7 +39,7 @@ def test_alphazero_with_actors_leaves_an_agent_and_goes_on(cluster, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     folder = alphazero.main(GO)
     logged = tags(folder)
-    assert 0 <= logged["actors/lag"] <= 4 and logged["actors/games_per_second/1"] >= 0
+    assert 0 <= logged["actors/lag"] <= 4 and logged["actors/games_per_second/1"] > 0
     games = json.loads((folder / "agent" / "agent.json").read_text())["trained"]["games"]
     more = replace(GO, resume=str(folder), trainer=replace(GO.trainer, steps=30))
     with pytest.raises(ValueError, match="--actors 0 cannot become more"):
@@ -92,6 +92,7 @@ def test_what_actors_cannot_do_is_refused_at_the_start(tmp_path, monkeypatch):
         ({"elsewhere": StreamConfig()}, "--actors 0 cannot share"),
         ({"together": 2}, "one by one"),
         ({"trainer": replace(CATCH.trainer, mode="cudagraph")}, "take eager"),
+        ({"priority": 0.5, "trainer": replace(CATCH.trainer, accumulate=2)}, "--trainer.accumulate at 1"),
         ({"elsewhere": StreamConfig(actors=2, max_lag=-1)}, "--max-lag must be at least 0"),
     ):
         with pytest.raises(ValueError, match=message):

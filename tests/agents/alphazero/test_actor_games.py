@@ -92,3 +92,11 @@ def test_a_killed_actor_and_a_killed_node_lose_nothing_that_was_handed_over(clus
     opened = {tuple(moves) for moves in seen}
     assert len(opened) > 40, "those that took a place play games of their own"
     games.close()
+
+
+def test_less_than_an_update_in_each_game_does_not_keep_actors_waiting():
+    plays = selfplay(network(), 0, [], replace(CFG, games=4, parts=1, batch_size=256))
+    plays._due = 0.9  # all games together bring a sixteenth
+    assert plays._wanted
+    plays._due = 1.0
+    assert not plays._wanted, "now the learner has something to do"

@@ -90,12 +90,14 @@ def test_calls_and_what_becomes_of_actors_that_die_hang_or_fail(cluster, capfd):
 
 
 def test_what_cannot_be_an_actor_is_refused_at_the_start(cluster, monkeypatch):
-    with pytest.raises(RuntimeError, match="there is no such game"):
+    with pytest.raises(ValueError, match="there is no such game"):
         Actors(broken, ActorConfig(actors=1))
     with pytest.raises(ValueError, match="--actors 9 are more than the 4 CPUs"):
         Actors(Adder, ActorConfig(actors=9))
     with pytest.raises(ValueError, match="--actors 3 of 2 CPUs each are more than the 4 CPUs"):
         Actors(Adder, ActorConfig(actors=3), cpus=2)
+    with pytest.raises(ValueError, match=r"--actors 2 of 0\.5 GPUs each are more than the 0 GPUs"):
+        Actors(Adder, ActorConfig(actors=2, actor_gpus=0.5))
     ours = actors.versions()
     monkeypatch.setattr(actors, "versions", lambda: ours | {"code": "0.0"})
     with pytest.raises(ValueError, match=f"has code {ours['code']}, and the learner 0[.]0: install the same"):
