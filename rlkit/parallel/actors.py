@@ -97,8 +97,8 @@ class Actors:
         self._handles: list[Any] = [None] * cfg.actors
         self._calls: dict[Any, tuple[int, float]] = {}
         """calls under way: actor, and `time.monotonic()` when it is given up"""
-        self._beginning: set[int] = set()
-        """actors that have not answered yet; they may wait for a CPU for ever"""
+        self._beginning: dict[int, float] = {}
+        """actors that have not answered yet, and when they should have: they may wait for a CPU for ever"""
         try:
             resources = self.ray.cluster_resources()
             for what, each in (("CPU", cpus), ("GPU", cfg.actor_gpus)):
@@ -123,7 +123,7 @@ class Actors:
         self._handles[index] = host.remote()
         begun = self._handles[index].begin.remote(self.make, index, self.starts[index], self.cpus)
         self._calls[begun] = index, math.inf
-        self._beginning.add(index)
+        self._beginning[index] = time.monotonic() + START_SECONDS
 
     def put(self, value: Any) -> Any:
         """One copy of a value for all actors: the reference that `call` takes in its place."""
@@ -157,7 +157,7 @@ class Actors:
             else:
                 self.idle.add(index)
                 if index in self._beginning:
-                    self._beginning.remove(index)
+                    del self._beginning[index]
                 else:
                     self._failures[index] = 0
                     out.append((index, result))
@@ -166,6 +166,10 @@ class Actors:
             if time.monotonic() > end and not self.ray.wait([reference], timeout=0, fetch_local=False)[0]:
                 del self._calls[reference]
                 out += self._replace(index, f"no answer for {self.cfg.actor_timeout:g} s")
+        for index, late in self._beginning.items():
+            if time.monotonic() > late:
+                say(f"actor {index} has not begun for {START_SECONDS} s: are its CPUs in use, or lost?")
+                self._beginning[index] = time.monotonic() + START_SECONDS
         if self._error and not out:
             raise self._error
         return out
