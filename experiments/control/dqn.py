@@ -72,14 +72,14 @@ def rainbow() -> type[DQN]:
     return Rainbow
 
 
-def learn(cfg: Config, run: Run, build: Callable = build) -> Generator[None, None, Path]:
-    """The loop; returns the run's folder. Yields after each update, for runs that take turns."""
+def learn(cfg: Any, run: Run, parts: Callable | None = None) -> Generator[None, None, Path]:
+    """The loop; returns the run's folder. Yields after each update, for runs in turns. parts: instead of `build`."""
     if cfg.torso_from and not cfg.resume:
         from rlkit.saved_agents import load_agent_files
 
         load_agent_files(Path(cfg.torso_from))  # what is not there should leave no run behind
     folder = run.open(re.sub(r"[:/]", "_", cfg.env))
-    trainer, experience, agent = build(cfg, run)
+    trainer, experience, agent = (parts or build)(cfg, run)
     if not run.resume(trainer) and cfg.torso_from:
         from rlkit.saved_agents import load_matching
 
