@@ -25,8 +25,12 @@ LEARNERS: dict[str, tuple[str, dict[str, int]]] = {
     "dqn": ("--learning-starts 2000 --no-save-replay", {"num-envs": 16, "batch-size": 128, "replay": 20_000}),
     "images": ("--data digits --epochs 10000", {"batch-size": 64}),
     "language_model": ("--model transformer", {"batch-size": 16}),
+    "alphazero": (
+        "--size 5 --channels 64 --blocks 6 --rungs random --eval-minutes 999 --minutes 999 --selfplay.parts 1",
+        {"selfplay.games": 32, "selfplay.start": 100, "selfplay.window": 20_000, "selfplay.batch-size": 128},
+    ),
 }
-"""of each command: its flags, and what is divided among ranks"""
+"""of each command: its flags, and what is divided among ranks; AlphaZero's updates are rounds of self-play"""
 NEVER = 10**9
 PLAYERS = {
     "alphazero": (
