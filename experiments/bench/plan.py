@@ -29,21 +29,21 @@ from rlkit.parallel.stream import Piece, Stream, StreamConfig
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the formulas know; the defaults are AlphaZero's on 9x9 (6 blocks of 64), measured on one core each."""
+    """What the formulas know; the defaults are AlphaZero's on 9x9 (6 blocks of 64), an actor a core."""
 
     updates: float = 6.0
-    """a second that the learner makes where it need not wait"""
+    """a second that the learner makes where it need not wait; not measured: give your own"""
     batch: int = 256
     reuse: float = 4.0
     games: int = 64
     """of an actor"""
-    each: float = 40.0
+    each: float = 34.0
     """evaluations for a position"""
-    evaluations: float = 500.0
+    evaluations: float = 1230.0
     """a second of an actor"""
-    position: int = 400
+    position: int = 600
     """bytes of a position"""
-    weights: int = 2_000_000
+    weights: int = 1_950_000
     """bytes of a version"""
     publish_every: int = 10
     max_lag: int = 4

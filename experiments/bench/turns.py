@@ -36,7 +36,7 @@ class Config:
     cpus: Annotated[int, AtLeast(2)] = 64
     """of the plan: cores of the cluster"""
     updates: Annotated[float, AtLeast(0)] = 0.0
-    """of the plan: updates/s of the learner; 0: those of a core, as measured"""
+    """of the plan: updates/s of the learner; 0: six, as one core may make"""
     rounds: Annotated[int, AtLeast(1)] = 5
     """turns of each row; medians are reported. With --against at least 15"""
     seconds: Annotated[float, AtLeast(0.01)] = 6.0
