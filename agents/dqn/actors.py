@@ -230,9 +230,8 @@ class ActorExperience:
             self._now[index] = tuple(None if part is None else part.copy() for part in content["now"])
             self.steps += action.size
             self._credit += self.samples_per_step * action.size if self.learning else 0
-            for score, length in content["episodes"]:
-                ended = {"last": np.ones(1, bool), "score": np.array([score]), "length": np.array([length])}
-                self.episodes.add(ended)
+            score, length = np.array(content["episodes"]).reshape(-1, 2).T
+            self.episodes.add({"last": np.ones(len(score), bool), "score": score, "length": length})
         self.learning |= len(self.replay) >= self.learning_starts
 
     def _cut(self, index: int) -> None:

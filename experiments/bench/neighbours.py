@@ -49,17 +49,15 @@ command.main(parse(command, [*flags, "--trainer.no-progress"]))
 BUSY = "while True: pass"
 
 
-def measure(cfg: Config, flags: str, runs: int = 1, busy: int = 0, ranks: int = 1) -> list[tuple[float, float]]:
-    """Of so many runs started at once beside so many busy programs, or of the first of so many ranks of one run:
-    (updates a second, share of the time for averages).
+def outputs(worker: str, words: list[str], runs: int = 1, ranks: int = 1) -> list[str]:
+    """What so many processes print that are started at once, or so many ranks of one run. Raises RuntimeError where one
+    fails.
     """
-    with contextlib.ExitStack() as held, tempfile.TemporaryDirectory() as folder:
-        for _ in range(busy):
-            held.callback(subprocess.Popen([sys.executable, "-c", BUSY]).kill)
-        worker = Path(folder, "worker.py")
-        worker.write_text(f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n{WORKER}")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "worker.py")
+        file.write_text(f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n{worker}")
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-        command = [sys.executable, *torchrun, str(worker), str(cfg.seconds), *flags.split()]
+        command = [sys.executable, *torchrun, str(file), *words]
         started = [
             subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             for _ in range(runs)
@@ -68,10 +66,20 @@ def measure(cfg: Config, flags: str, runs: int = 1, busy: int = 0, ranks: int = 
         for process in started:
             out, errors = process.communicate()
             if process.returncode and not (ranks > 1 and out):  # the other ranks fail where the first has gone
-                raise RuntimeError(f"{flags} ended with {process.returncode}: {errors[-2000:]}")
-            rate, share = map(float, out.split())
-            found.append((rate, share))
+                raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}: {errors[-2000:]}")
+            found.append(out)
         return found
+
+
+def measure(cfg: Config, flags: str, runs: int = 1, busy: int = 0, ranks: int = 1) -> list[tuple[float, float]]:
+    """Of so many runs started at once beside so many busy programs, or of the first of so many ranks of one run:
+    (updates a second, share of the time for averages).
+    """
+    with contextlib.ExitStack() as held:
+        for _ in range(busy):
+            held.callback(subprocess.Popen([sys.executable, "-c", BUSY]).kill)
+        found = outputs(WORKER, [str(cfg.seconds), *flags.split()], runs, ranks)
+    return [(float(rate), float(share)) for rate, share in map(str.split, found)]
 
 
 def rates(cfg: Config, flags: str, runs: int = 1, busy: int = 0) -> list[float]:

@@ -125,21 +125,19 @@ class Sleeper:
         began = time.perf_counter()
         time.sleep(self.it.call * share)
         games = round(self.it.games * share)
-        return Piece(games, version, time.perf_counter() - began, nbytes=games * self.it.position)
+        return Piece(games, version, time.perf_counter() - began)
 
 
-def simulate(it: Cluster, actors: int, seconds: float) -> Rates:
-    """What comes of it in so many seconds, once the first calls have ended."""
+def simulate(it: Cluster, actors: int, seconds: float) -> tuple[float, float]:
+    """(updates/s, mean lag in versions) that come of it in so many seconds, once the first calls have ended."""
     cfg = StreamConfig(actors=actors, publish_every=it.publish_every, max_lag=it.max_lag)
     stream = Stream(functools.partial(Sleeper, it), torch.nn.Linear(1, 1), cfg)
-    due = waited = bytes_before = 0.0
-    begun, first, start = False, 0, time.monotonic()
+    due, begun, first, start = 0.0, False, 0, time.monotonic()
     a_call = it.games * actors * it.reuse / it.batch  # updates that a call of all actors is worth
     while not begun or time.monotonic() < start + seconds:
         if not begun and time.monotonic() > start + 4 * it.call:
-            begun, start, first, waited, bytes_before = True, time.monotonic(), stream.updates, 0.0, stream.bytes
+            begun, start, first = True, time.monotonic(), stream.updates
             stream.lags.clear()
-        now = time.monotonic()
         if due >= 1 and not stream.behind:
             due -= 1
             stream.updates += 1
@@ -147,10 +145,7 @@ def simulate(it: Cluster, actors: int, seconds: float) -> Rates:
             pieces = stream.after_update(due <= a_call)
         else:
             pieces = stream.take(due <= a_call)
-            waited += time.monotonic() - now
         due += sum(piece.content for _, piece in pieces) * it.reuse / it.batch
-    passed = time.monotonic() - start
-    u, lag = (stream.updates - first) / passed, sum(stream.lags) / max(1, len(stream.lags))
-    received = (stream.bytes - bytes_before) / passed
+    rate = (stream.updates - first) / (time.monotonic() - start)
     stream.close()
-    return Rates(u, waited / passed, lag, received, math.nan, "")
+    return rate, sum(stream.lags) / max(1, len(stream.lags))

@@ -10,14 +10,10 @@ actors where they play most of what two runs do.
 
 import json
 import statistics
-import subprocess
-import sys
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 from experiments.bench import plan
-from experiments.bench.neighbours import measure, rates
+from experiments.bench.neighbours import measure, outputs, rates
 from experiments.bench.turns import Config, report
 
 RANKS = 2
@@ -96,18 +92,7 @@ command.main(parse(command, [*flags, "--trainer.no-progress"]))
 
 def played(cfg: Config, words: str, learns: bool, runs: int = 1) -> dict[str, float]:
     """What so many runs have done a second, added up; of shares, lags and sizes the mean."""
-    root = str(Path(__file__).parents[2])
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "worker.py").write_text(f"import sys; sys.path.insert(0, {root!r})\n{WORKER}")
-        command = [sys.executable, "worker.py", str(cfg.seconds), str(int(learns)), *words.split()]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started = [subprocess.Popen(command, cwd=folder, **pipes) for _ in range(runs)]  # type: ignore[call-overload]
-        found = []
-        for process in started:
-            out, errors = process.communicate()
-            if process.returncode:
-                raise RuntimeError(f"{words} ended with {process.returncode}: {errors[-2000:]}")
-            found.append(json.loads(out))
+    found = [json.loads(out) for out in outputs(WORKER, [str(cfg.seconds), str(int(learns)), *words.split()], runs)]
     return {
         key: sum(one[key] for one in found) / (1 if key in ("played", "games", "positions", "updates") else runs)
         for key in found[0]
@@ -176,10 +161,10 @@ def simulated(cfg: Config) -> None:
         {"position": 10_000, "bandwidth": 4e5},
     ):
         it = replace(quick, **settings)
-        formula, found = plan.predicted(it, 2), plan.simulate(it, 2, 15)
+        formula, (updates, lag) = plan.predicted(it, 2), plan.simulate(it, 2, 15)
         name = f"plan, held up by {formula.bound}, calls of {it.call:.2g} s"
-        report(cfg, f"{name}", found.updates, "updates/s", "formula", formula.updates)
-        report(cfg, f"{name}: lag", found.lag, "versions", "formula", formula.lag)
+        report(cfg, name, updates, "updates/s", "formula", formula.updates)
+        report(cfg, f"{name}: lag", lag, "versions", "formula", formula.lag)
 
 
 def main(cfg: Config) -> None:

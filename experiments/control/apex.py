@@ -16,7 +16,6 @@ import tyro
 
 from agents.dqn.actors import Actor, ActorExperience, ladder
 from agents.dqn.agent import DQN
-from agents.rainbow.agent import Rainbow
 from experiments.control import dqn
 from experiments.control.dqn_presets import Config as DQNConfig
 from experiments.control.dqn_presets import fitting_preset as fitting_preset
@@ -42,12 +41,6 @@ PRESETS = {
     name: Config(**{one.name: getattr(preset, one.name) for one in fields(preset)})
     for name, preset in dqn.PRESETS.items()
 }
-
-
-def agent_like(cfg: Any, envs: Any, device: Any, precision: Any) -> DQN:
-    """The agent for these worlds."""
-    kind = DQN if cfg.agent.is_dqn and not cfg.priority else Rainbow
-    return kind(envs.obs_shape, envs.num_actions, cfg.agent, device, precision)
 
 
 def replay_of(cfg: Any, agent: DQN, envs: Any, capacity: int, num_envs: int, **options: Any) -> Replay:
@@ -102,8 +95,8 @@ def build_with(
         reward_scale=cfg.reward_scale, timer=run.timer,
         importance=Schedule(cfg.importance, 1.0, begin=start, duration=max(1, cfg.frames - start)),
     )  # fmt: skip
-    updates = (cfg.frames - start) / envs.frames_per_step * samples(cfg) / cfg.batch_size
-    return dqn.trainer_of(cfg, run, agent, experience, agent.loss, updates), experience, agent
+    trainer = dqn.trainer_of(cfg, run, agent, experience, agent.loss, start, envs.frames_per_step)
+    return trainer, experience, agent
 
 
 def train(cfg: Any, name: str, build: Callable) -> Path:
@@ -113,8 +106,6 @@ def train(cfg: Any, name: str, build: Callable) -> Path:
         raise ValueError(f"--actors {actors} cannot share {cfg.num_envs} worlds: take from 1 to --num-envs")
     if cfg.trainer.mode == "cudagraph":
         raise ValueError("--trainer.mode cudagraph cannot hold the replays of actors: take eager")
-    if cfg.priority and cfg.trainer.accumulate > 1:
-        raise ValueError("--priority needs what each batch has taught: leave --trainer.accumulate at 1")
     if cfg.together > 1:
         raise ValueError("--together is for one process: start runs with actors one by one")
     with contextlib.ExitStack() as stack:
@@ -130,4 +121,6 @@ def train(cfg: Any, name: str, build: Callable) -> Path:
 
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder."""
-    return train(cfg, "apex", functools.partial(build_with, agent_like, replay_of, lambda cfg: cfg.samples_per_step))
+    return train(
+        cfg, "apex", functools.partial(build_with, dqn.agent_like, replay_of, lambda cfg: cfg.samples_per_step)
+    )

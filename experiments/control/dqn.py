@@ -30,8 +30,7 @@ from rlkit.trainer import Trainer
 def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, DQN]:
     """The parts of a run: worlds, agent, replay, experience (worlds -> replay -> batches) and trainer."""
     envs = make_envs(cfg, cfg.num_envs, stream=1, training=True)
-    agent_class = DQN if cfg.agent.is_dqn and not cfg.priority else rainbow()
-    agent = agent_class(envs.obs_shape, envs.num_actions, cfg.agent, run.device, run.precision)
+    agent = agent_like(cfg, envs, run.device, run.precision)
     captured = cfg.trainer.mode == "cudagraph"  # one graph from drawing to the gradients
     replay = Replay(
         cfg.replay, cfg.num_envs, envs.obs_shape[1:], dtype=frame_dtype(envs), stack=envs.obs_shape[0],
@@ -50,14 +49,14 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, DQN]:
         seed=derive_seed(cfg.seed, 3, rank()), timer=run.timer,
     )  # fmt: skip
     loss = loss_that_draws(replay, agent.loss) if captured else agent.loss
-    updates = (cfg.frames - start) / envs.frames_per_step * cfg.samples_per_step / cfg.batch_size
-    return trainer_of(cfg, run, agent, experience, loss, updates), experience, agent
+    return trainer_of(cfg, run, agent, experience, loss, start, envs.frames_per_step), experience, agent
 
 
-def trainer_of(cfg: Any, run: Run, agent: DQN, experience: Any, loss: Callable, updates: float) -> Trainer:
-    """What learns, with as many updates as the frames allow once the replay is filled."""
+def trainer_of(cfg: Any, run: Run, agent: DQN, experience: Any, loss: Callable, start: int, each: int) -> Trainer:
+    """What learns, with as many updates as the frames after `start` ask for, `each` of them a step."""
+    updates = (cfg.frames - start) / each * experience.samples_per_step / cfg.batch_size
     if not (steps := cfg.trainer.steps or int(updates / cfg.trainer.accumulate)) > 0:
-        raise ValueError(f"--frames {cfg.frames:,} leaves nothing to learn after --learning-starts: raise it")
+        raise ValueError(f"--frames {cfg.frames:,} leaves nothing to learn: {start:,} are for filling the replay")
     return Trainer(
         agent.network, loss, replace(cfg.trainer, steps=steps, precision=agent.precision), run.folder,
         state={"experience": experience, "target": agent.target}, timer=run.timer, deadline=run.deadline,
@@ -65,15 +64,18 @@ def trainer_of(cfg: Any, run: Run, agent: DQN, experience: Any, loss: Callable, 
     )  # fmt: skip
 
 
-def rainbow() -> type[DQN]:
-    """DQN with what came after it; a reader of DQN need not meet it."""
-    from agents.rainbow.agent import Rainbow
-
-    return Rainbow
+def agent_like(cfg: Any, envs: Any, device: Any, precision: Any) -> DQN:
+    """DQN, or with what came after it, which a reader of DQN need not meet."""
+    kind: type[DQN] = DQN
+    if cfg.priority or not cfg.agent.is_dqn:
+        from agents.rainbow.agent import Rainbow as kind
+    return kind(envs.obs_shape, envs.num_actions, cfg.agent, device, precision)
 
 
 def learn(cfg: Any, run: Run, parts: Callable | None = None) -> Generator[None, None, Path]:
     """The loop; returns the run's folder. Yields after each update, for runs in turns. parts: instead of `build`."""
+    if cfg.priority and cfg.trainer.accumulate > 1:
+        raise ValueError("--priority needs what each batch has taught: leave --trainer.accumulate at 1")
     if cfg.torso_from and not cfg.resume:
         from rlkit.saved_agents import load_agent_files
 
@@ -108,7 +110,5 @@ def learn(cfg: Any, run: Run, parts: Callable | None = None) -> Generator[None, 
 
 def main(cfg: Config) -> Path:
     """Train; returns the run's folder, of several the first one's."""
-    if cfg.priority and cfg.trainer.accumulate > 1:
-        raise ValueError("--priority needs what each batch has taught: leave --trainer.accumulate at 1")
     runs = Run.several(replace(cfg, env=full_name(cfg.env)), "dqn")
     return interleave([learn(run.cfg, run) for run in runs], runs)[0]

@@ -136,16 +136,14 @@ def build(cfg: Config, run: Run) -> tuple[Trainer, Experience, RecurrentDQN]:
     if cfg.learning_starts > (starts := min(cfg.learning_starts, replay.rows * cfg.num_envs)):
         say(f"learning starts after {starts:,} steps, not {cfg.learning_starts:,}: the replay holds no more")
     start = starts * envs.frames_per_step
-    sequences = samples(cfg)
     experience = Experience(
-        envs, agent, replay, batch_size=cfg.batch_size, samples_per_step=sequences, learning_starts=starts,
+        envs, agent, replay, batch_size=cfg.batch_size, samples_per_step=samples(cfg), learning_starts=starts,
         epsilon=Schedule(1.0, cfg.epsilon_final, begin=start, duration=cfg.epsilon_frames),
         importance=Schedule(cfg.importance, 1.0, begin=start, duration=max(1, cfg.frames - start)),
         clip_reward=cfg.clip_reward and not cfg.agent.rescale, reward_scale=cfg.reward_scale, repeats=repeats(cfg),
         seed=derive_seed(cfg.seed, 3, rank()), timer=run.timer,
     )  # fmt: skip
-    updates = (cfg.frames - start) / envs.frames_per_step * sequences / cfg.batch_size
-    return trainer_of(cfg, run, agent, experience, agent.loss, updates), experience, agent
+    return trainer_of(cfg, run, agent, experience, agent.loss, start, envs.frames_per_step), experience, agent
 
 
 def main(cfg: Config) -> Path:
@@ -154,8 +152,6 @@ def main(cfg: Config) -> Path:
         raise ValueError(f"--length {cfg.agent.length} has no room for --n-step {cfg.agent.n_step}: make it longer")
     if cfg.trainer.mode == "cudagraph":
         raise ValueError("--trainer.mode cudagraph cannot hold sequences that are cut where episodes begin: take eager")
-    if cfg.priority and cfg.trainer.accumulate > 1:
-        raise ValueError("--priority needs what each batch has taught: leave --trainer.accumulate at 1")
     check_resume(cfg)
     if cfg.elsewhere.actors:
         from experiments.control import apex
