@@ -37,7 +37,7 @@ class Detections(NamedTuple):
 
 def boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     """[N, 4] of masks [N, H, W], none of them empty."""
-    rows, columns = masks.any(2), masks.any(1)
+    rows, columns = np.asarray(masks.any(2)), np.asarray(masks.any(1))
     height, width = masks.shape[1:]
     left, top = columns.argmax(1), rows.argmax(1)
     right, bottom = width - columns[:, ::-1].argmax(1), height - rows[:, ::-1].argmax(1)
