@@ -4,10 +4,12 @@ With a head it is a classifier: `heads.Classifier(torso, classes)`.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,17 +17,54 @@ from rlkit.nn.dense import Dense
 from rlkit.nn.mlp import ACTIVATIONS, MLP
 from rlkit.nn.nature import NatureCNN, Shape, Torso, he_, scaled
 
-Norm = Literal["batch", "none"]
+Norm = Literal["batch", "frozen", "group", "none"]
+
+
+class FrozenNorm(nn.Module):
+    """A batch normalisation that neither learns nor counts: it stays what the weights that are loaded say."""
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int):
+        super().__init__()
+        for name, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)):
+            self.register_buffer(name, torch.full((channels,), value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias)
 
 
 def _norm(kind: Norm, channels: int) -> nn.Module:
-    return nn.BatchNorm2d(channels) if kind == "batch" else nn.Identity()
+    if kind == "group":  # 32 groups (Wu and He 2018), or fewer where there are few channels
+        return nn.GroupNorm(math.gcd(32, channels), channels)
+    return {"batch": nn.BatchNorm2d, "frozen": FrozenNorm, "none": nn.Identity}[kind](channels)
 
 
-class Impala(Torso):
+class Staged(Torso):
+    """A torso in stages of falling resolution, each of which a detector may look at.
+
+    Subclasses have `strides`, pixels between cells of each stage's map, `map_channels`, and `stages`: what conv1 gives
+    -> the stages' maps, which `after` reads the last of.
+    """
+
+    strides: list[int]
+    map_channels: list[int]
+
+    def stages(self, x: Tensor) -> list[Tensor]:
+        raise NotImplementedError
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """[B, C, H, W] of any height and width -> the map of each stage [B, map_channels, H / stride, W / stride]."""
+        return self.stages(self.first(images))
+
+
+class Impala(Staged):
     """IMPALA's deep torso: three times a convolution, a pooling and two residual blocks, then dense 256.
 
-    Source: Espeholt et al. 2018, figure 3, right. Any size of image.
+    Source: Espeholt et al. 2018, figure 3, right. Any size of image. dense: 0 for none.
     """
 
     def __init__(self, in_shape: Shape, width: float = 1.0, dense: int = 256):
@@ -36,17 +75,24 @@ class Impala(Torso):
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         self.residuals = nn.ModuleList(nn.ModuleList(nn.Conv2d(c, c, 3, padding=1) for _ in range(4)) for c in channels)
         h, w = (-(-s // 8) for s in in_shape[1:])
-        (self.out_features,) = scaled(width, dense)
-        self.dense = Dense(channels[-1] * h * w, self.out_features)
+        self.out_features = scaled(width, dense)[0] if dense else channels[-1] * h * w
+        self.dense = Dense(channels[-1] * h * w, self.out_features) if dense else None
+        self.strides, self.map_channels = [2, 4, 8], channels
         self._innermost()
 
-    def after(self, x: Tensor) -> Tensor:
+    def stages(self, x: Tensor) -> list[Tensor]:
+        maps = []
         for i, convs in enumerate(self.residuals):
             x = self.pool(x if i == 0 else self.convs[i - 1](x))
             a, b, c, d = convs.children()
             for conv1, conv2 in ((a, b), (c, d)):
                 x = x + conv2(F.relu(conv1(F.relu(x)), inplace=True))
-        return F.relu(self.dense(F.relu(x, inplace=True).flatten(1)), inplace=True)
+            maps.append(x)
+        return maps
+
+    def after(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stages(x)[-1], inplace=True).flatten(1)
+        return x if self.dense is None else F.relu(self.dense(x), inplace=True)
 
 
 class SmallCNN(Torso):
@@ -75,7 +121,7 @@ VGG_LAYERS = {
 """Simonyan and Zisserman 2015, table 1: channels of 3x3 convolutions (/1: of 1x1), M pools, L normalises responses."""
 
 
-class VGG(Torso):
+class VGG(Staged):
     """Stacks of 3x3 convolutions with poolings between them, and dense layers (Simonyan and Zisserman 2015).
 
     Args:
@@ -102,8 +148,10 @@ class VGG(Torso):
         self._at_least(in_shape, 2 ** plan.count("M"))
         channels, height, size = in_shape
         parts: list[nn.Module] = []
+        self.map_channels = []
         for layer in plan:
             if layer == "M":
+                self.map_channels.append(channels)
                 parts.append(nn.MaxPool2d(2))
                 height, size = height // 2, size // 2
             elif layer == "L":  # the paper's alpha is that of each term of the sum, torch's that of their mean
@@ -118,6 +166,8 @@ class VGG(Torso):
                 channels = after
         if not parts or not isinstance(parts[0], nn.Conv2d):
             raise ValueError(f"VGG's layers begin with a convolution, {layers!r} do not: take a line like D's")
+        self.map_channels.append(channels)
+        self.strides = [2**i for i in range(len(self.map_channels))]
         self.conv1 = parts[0]
         self.convs = nn.Sequential(*(part for part in parts[1:] if not isinstance(part, nn.Identity)))
         features = [channels * height * size, *scaled(width, *dense)]
@@ -128,8 +178,16 @@ class VGG(Torso):
         he_(self)
         self._innermost()
 
+    def stages(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for part in self.convs:
+            if isinstance(part, nn.MaxPool2d):
+                maps.append(x)
+            x = part(x)
+        return [*maps, x]
+
     def after(self, x: Tensor) -> Tensor:
-        return self.dense(self.convs(x).flatten(1))
+        return self.dense(self.stages(x)[-1].flatten(1))
 
 
 class Residual(nn.Module):
@@ -174,7 +232,7 @@ RESNET_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 
 """He et al. 2016, table 1; from 50 on with bottlenecks"""
 
 
-class ResNet(Torso):
+class ResNet(Staged):
     """Residual networks (He et al. 2016), of any size of image.
 
     Args:
@@ -207,14 +265,16 @@ class ResNet(Torso):
         self.conv1 = nn.Conv2d(in_shape[0], channels[0], kernel, stride, kernel // 2, bias=norm == "none")
         self.norm = _norm(norm, channels[0])
         self.pool = nn.Identity() if cifar else nn.MaxPool2d(3, stride=2, padding=1)
-        self.blocks, before = nn.Sequential(), channels[0]
+        self.blocks, before, self.map_channels, self._ends = nn.Sequential(), channels[0], [], list[int]()
         for stage, (number, c) in enumerate(zip(blocks, channels, strict=True)):
             for i in range(number):
                 step = 2 if stage and i == 0 else 1
                 self.blocks.append(Residual(before, c, step, bottleneck, norm, "pad" if cifar else "project"))
                 before = 4 * c if bottleneck else c
-        shrink = 2 ** (len(blocks) - 1 if cifar else len(blocks) + 1)
-        h, w = (-(-s // shrink) for s in in_shape[1:])
+            self.map_channels.append(before)
+            self._ends.append(len(self.blocks) - 1)
+        self.strides = [2**i * (1 if cifar else 4) for i in range(len(blocks))]
+        h, w = (-(-s // self.strides[-1]) for s in in_shape[1:])
         self.out_features = before if pooled else before * h * w
         he_(self)
         if norm == "none":
@@ -223,8 +283,17 @@ class ResNet(Torso):
                     nn.init.zeros_(parameter)
         self._innermost()
 
+    def stages(self, x: Tensor) -> list[Tensor]:
+        x = self.pool(F.relu(self.norm(x), inplace=True))
+        maps = []
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i in self._ends:
+                maps.append(x)
+        return maps
+
     def after(self, x: Tensor) -> Tensor:
-        x = self.blocks(self.pool(F.relu(self.norm(x), inplace=True)))
+        x = self.stages(x)[-1]
         return x.mean((2, 3)) if self.pooled else x.flatten(1)
 
 

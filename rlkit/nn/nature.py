@@ -26,17 +26,17 @@ class Torso(nn.Module):
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
-        lead, x = images.shape[:-3], images.flatten(0, -4) if images.ndim > 4 else images
+        x = images.flatten(0, -4) if images.ndim > 4 else images
+        return self.after(self.first(x)).unflatten(0, images.shape[:-3])
+
+    def first(self, x: Tensor) -> Tensor:
         weight = self.conv1.weight
         if x.dtype == torch.uint8:
-            # 1/255 goes into thousands of weights instead of tens of thousands of pixels an image; 0..255 is exact in
-            # bf16 too.
+            # 1/255 goes into thousands of weights, not tens of thousands of pixels; 0..255 is exact in bf16 too.
             weight = weight * (1 / 255)
+        if not x.is_floating_point():
             x = x.to(compute_dtype(weight))
-        elif not x.is_floating_point():
-            x = x.to(compute_dtype(weight))
-        x = F.conv2d(x, weight, self.conv1.bias, self.conv1.stride, self.conv1.padding)
-        return self.after(x).unflatten(0, lead)
+        return F.conv2d(x, weight, self.conv1.bias, self.conv1.stride, self.conv1.padding)
 
     def _at_least(self, in_shape: Shape, least: int) -> None:
         if min(in_shape[1:]) < least:
