@@ -144,29 +144,20 @@ def roi_align(
         length = length.clamp(min=1)
     height, width = shapes[level].unbind(1)
     start = first[level] + image * height * width  # of each box's map in the table
+    places = start, height, width, low, length
     if samples:
-        return _pooled(table, start, height, width, low, length, size, samples, samples)
+        return _pooled(table, places, size, samples, samples)
     out = table.new_empty(len(boxes), table.shape[1], size, size)
     grids = (length / size).ceil().long().clamp(min=1)  # [N, (x, y)]
     for across, down in grids.unique(dim=0).tolist():
         these = ((grids[:, 0] == across) & (grids[:, 1] == down)).nonzero()[:, 0]
-        of = (one[these] for one in (start, height, width, low, length))
-        out[these] = _pooled(table, *of, size, down, across)
+        out[these] = _pooled(table, [place[these] for place in places], size, down, across)
     return out
 
 
-def _pooled(
-    table: Tensor,
-    start: Tensor,
-    height: Tensor,
-    width: Tensor,
-    low: Tensor,
-    length: Tensor,
-    size: int,
-    down: int,
-    across: int,
-) -> Tensor:
+def _pooled(table: Tensor, places: Sequence[Tensor], size: int, down: int, across: int) -> Tensor:
     """Means over bins of down x across points each: a sum over rows of the table with weights, which is one call."""
+    start, height, width, low, length = places
     row_low, row_high, row_share = _between(low[:, 1], length[:, 1], height, size, down)
     column_low, column_high, column_share = _between(low[:, 0], length[:, 0], width, size, across)
     rows = torch.stack([row_low, row_high], -1) * width[:, None, None, None]  # [N, size, down, 2]
