@@ -22,7 +22,6 @@ from experiments.supervised.drawn_scenes import (
     photograph,
     ramp,
     scene,
-    smooth_noise,
     window,
 )
 from rlkit.instances import Instances
@@ -32,8 +31,6 @@ BUMP, DETERIORATION, POTHOLE, LITTER = 1, 2, 3, 4
 SMALLEST = 8  # pixels: height and width of a thing's box at least
 LEAST_VISIBLE = 0.5  # of a thing's pixels, and 12 pixels
 MOST_ALIKE = 0.35  # IoU of the boxes of two things of one class: a detector drops one of two boxes above .5
-
-
 Drawn = tuple[Floats, Floats]
 
 
@@ -64,17 +61,17 @@ def outline(rng: Generator, dx: Floats, dy: Floats, a: float, b: float, rough: f
 def pothole(rng: Generator, dx: Floats, dy: Floats, a: float, b: float, ground: Floats, sun: int) -> Drawn:
     """A hole with a broken, bright rim; its far wall is dark; or it holds water."""
     inside = outline(rng, dx, dy, a, b, 0.12)
-    rim = max(1.2, min(a, b) * 0.16)
+    rim = max(1.2, min(a, b) * 0.14)
     tone = ground.mean()
-    gravel = window(rng, smooth_noise(), *dx.shape)
+    gravel = window(rng, *dx.shape)
     depth = np.clip((dy / b + 0.5 * sun * dx / a + 1) / 2, 0, 1)
     if rng.random() < 0.25 and min(a, b) > 6:
         wet = tone * (0.75 + 0.5 * depth + 0.2 * (gravel - 0.5)) * colour(0.85, 1.0, 1.2)
         body = np.where(inside < 2 * rim, tone * 0.35 * colour(1, 0.95, 0.9), wet)
     else:
-        body = tone * (0.22 + 0.4 * depth**1.5 + 0.35 * (gravel - 0.5)) * colour(1, 0.94, 0.86)
-    lip = tone * (1.3 + 0.5 * gravel) * colour(1, 0.98, 0.94)
-    return inside, body + ramp(rim - inside) * (lip - body)
+        body = tone * (0.22 + 0.4 * depth**1.5 + 0.6 * (gravel - 0.5)) * colour(1, 0.94, 0.86)
+    lip = (0.5 * ground + 0.5 * tone) * (1.05 + 0.8 * gravel) * colour(1, 0.98, 0.94)
+    return inside, body + ramp(rim * (0.5 + gravel) - inside) * (lip - body)
 
 
 def deterioration(rng: Generator, dx: Floats, dy: Floats, a: float, b: float, ground: Floats, sun: int) -> Drawn:
@@ -87,8 +84,9 @@ def deterioration(rng: Generator, dx: Floats, dy: Floats, a: float, b: float, gr
     size = np.float32(256 / 12 * pieces / (2 * a))
     net = look_up(cracks(), dy * size * np.float32(0.7 * a / b) + rng.integers(256), dx * size + rng.integers(256))
     tint = (colour(1.32, 1.3, 1.24), colour(1.2, 1.08, 0.9), colour(0.82, 0.8, 0.8))[rng.integers(3)]
-    mottled = ground.mean() * tint * (0.85 + 0.3 * window(rng, smooth_noise(), *dx.shape))
-    body = (0.3 * ground + 0.7 * mottled) * (0.3 + 0.7 * net)
+    mottled = ground.mean() * tint * (0.85 + 0.3 * window(rng, *dx.shape))
+    deep = rng.uniform(0.45, 0.8) * (0.6 + 0.8 * window(rng, *dx.shape))
+    body = (0.4 * ground + 0.6 * mottled) * (1 - deep * (1 - net))
     return inside, body * (1 - 0.55 * ramp(1.0 - inside))
 
 
@@ -100,21 +98,21 @@ def speed_bump(rng: Generator, dx: Floats, dy: Floats, a: float, b: float, groun
     rise = np.where(v < -0.15, 1.25 + 0.35 * v, 0.95 - 0.45 * v)
     tone, kind = ground.mean(), rng.random()
     if kind < 0.3:
-        body = tone * 1.1 * rise * colour(1, 1, 1) * (0.85 + 0.3 * window(rng, smooth_noise(), *dx.shape))
-        body = body + tone * 0.5 * np.clip(1 - abs(v + 0.3) * 3, 0, 1)
+        crest = np.clip(1 - abs(v + 0.35) * 3, 0, 1)
+        body = (0.5 * ground + 0.5 * tone) * (rise + 0.45 * crest) * (0.85 + 0.3 * window(rng, *dx.shape))
     else:
         bright = (colour(0.92, 0.74, 0.12), colour(0.92, 0.92, 0.9), colour(0.9, 0.9, 0.88))[int(kind * 10) % 3]
         dark = colour(0.7, 0.16, 0.12) if kind > 0.85 else colour(0.12, 0.12, 0.13)
         lean = rng.choice([0, 0, 1, -1]) * 0.5 * v * b / a
         stripes = (u + lean) * np.float32(np.clip(a / rng.uniform(6, 14), 2, 9)) % 2 < 1
-        body = np.where(stripes, bright, dark) * rise * (0.9 + 0.2 * window(rng, smooth_noise(), *dx.shape))
+        body = np.where(stripes, bright, dark) * rise * (0.9 + 0.2 * window(rng, *dx.shape))
     return inside, body * (1 - 0.5 * ramp(1.0 - inside))
 
 
 def litter(rng: Generator, dx: Floats, dy: Floats, a: float, b: float, ground: Floats, sun: int) -> Drawn:
     """A bag, a box, a bottle, a plank or a fallen tree."""
     kind = rng.choice(["bag", "box", "bottle", "plank", "tree"], p=[0.3, 0.25, 0.2, 0.1, 0.15])
-    folds = window(rng, smooth_noise(), *dx.shape)
+    folds = window(rng, *dx.shape)
     u, v = dx / np.float32(a), dy / np.float32(b)
     light = 1 - 0.3 * v - 0.2 * sun * u
     if kind == "bag":
@@ -150,7 +148,7 @@ def litter(rng: Generator, dx: Floats, dy: Floats, a: float, b: float, ground: F
     return inside, np.where((abs(p / length + 0.15) < 0.25), colour(0.9, 0.88, 0.85) * (0.8 + 0.2 * folds), body)
 
 
-BAGS = [colour(*c) for c in ((0.88, 0.88, 0.9), (0.1, 0.1, 0.12), (0.2, 0.4, 0.75), (0.85, 0.8, 0.3), (0.75, 0.2, 0.2))]
+BAGS = [colour(*c) for c in ((0.88, 0.88, 0.9), (0.9, 0.5, 0.15), (0.2, 0.4, 0.75), (0.85, 0.8, 0.3), (0.75, 0.2, 0.2))]
 BOXES = [colour(*c) for c in ((0.66, 0.48, 0.3), (0.75, 0.58, 0.38), (0.8, 0.8, 0.78), (0.25, 0.5, 0.35))]
 BOTTLES = [colour(*c) for c in ((0.15, 0.45, 0.2), (0.3, 0.6, 0.85), (0.8, 0.15, 0.12), (0.45, 0.25, 0.1))]
 DRAW = {BUMP: speed_bump, DETERIORATION: deterioration, POTHOLE: pothole, LITTER: litter}
@@ -170,22 +168,23 @@ def put_first(rng: Generator, label: int, view: View, half: float, together: boo
     scale, flat = view.scale[y, x], np.clip(view.row[y, x] / (0.55 * width), 0.42, 0.75)
     if label == BUMP:
         parts = rng.integers(2, 4) if together else 1
-        a, b = half * scale / parts, rng.uniform(0.16, 0.26) * scale
+        a = half * scale / parts
+        b = max(rng.uniform(0.2, 0.36) * scale, a / 10)
         x = x - view.across[y, x] * scale + (0 if parts == 1 else (rng.integers(parts) + 0.5 - parts / 2) * 2 * a)
     elif label == DETERIORATION:
         a = rng.uniform(0.4, 1.1) * scale
         b = a * flat * rng.uniform(0.8, 1.3)
     elif label == POTHOLE:
-        a = rng.uniform(0.2, 0.65) * scale
+        a = rng.uniform(0.22, 0.7) * scale
         b = a * flat * rng.uniform(0.85, 1.3)
     else:
-        a = rng.uniform(0.2, 0.55) * scale
+        a = rng.uniform(0.22, 0.6) * scale
         b = a * rng.uniform(0.6, 1.1)
     return resized(Thing(label, x, y, a, b), height, width)
 
 
 def resized(thing: Thing, height: int, width: int) -> Thing:
-    """Neither too small to be seen nor wider than half of the picture, speed bumps excepted."""
+    """Neither too small to be seen nor, speed bumps excepted, wider than half of the picture."""
     least = SMALLEST / 2 + (3 if thing.label == DETERIORATION else 1.2)
     most = width if thing.label == BUMP else 0.22 * width
     return thing._replace(a=float(np.clip(thing.a, least, most)), b=float(np.clip(thing.b, least, 0.22 * height)))
@@ -210,7 +209,7 @@ def plan(rng: Generator) -> list[list[int]]:
     """Groups of things of one class that touch, in the order of drawing: what lies flat comes first."""
     left, groups = int(rng.integers(1, 7)), []
     while left:
-        size = min(left, int(rng.choice([1, 2, 3], p=[0.5, 0.28, 0.22])))
+        size = min(left, int(rng.choice([1, 2, 3], p=[0.44, 0.31, 0.25])))
         groups.append([int(rng.integers(1, 5))] * size)
         left -= size
     return sorted(groups, key=lambda group: (DETERIORATION, POTHOLE, BUMP, LITTER).index(group[0]))
@@ -292,7 +291,10 @@ class Canvas:
 
 
 def draw(seed: Sequence[int] | int, height: int = 200, width: int = 320) -> Instances:
-    """A road with 1 to 6 things on it; one seed, one picture. Height and width are at least 64 pixels."""
+    """A road with 1 to 6 things on it: one seed, one picture. Height and width are at least 64 pixels.
+
+    Seeds of one length give different pictures; numpy takes (1,) and (1, 0) for the same.
+    """
     if min(height, width) < 64:
         raise ValueError(f"{height} x {width}: a drawn road is at least 64 pixels high and wide")
     rng = np.random.default_rng(seed)

@@ -68,11 +68,19 @@ def look_up(texture: Floats, y: Floats, x: Floats) -> Floats:
     return texture[y.astype(np.int32) & side, x.astype(np.int32) & side]
 
 
-def window(rng: Generator, texture: Floats, height: int, width: int) -> Floats:
-    """A random part [height, width] of a repeating texture."""
-    top, left = rng.integers(len(texture), size=2)
-    side = len(texture) - 1
-    return texture[(top + np.arange(height))[:, None] & side, (left + np.arange(width)) & side]
+@cache
+def tiled_noise() -> Floats:
+    """[1024, 1024]: the smooth noise four times, so that each part of its size is a slice."""
+    return np.tile(smooth_noise(), (2, 2))
+
+
+def window(rng: Generator, height: int, width: int) -> Floats:
+    """A random part [height, width] of the smooth noise, not to be written to."""
+    top, left = rng.integers(NOISE, size=2)
+    if max(height, width) <= NOISE:
+        return tiled_noise()[top : top + height, left : left + width]
+    side = NOISE - 1
+    return smooth_noise()[(top + np.arange(height))[:, None] & side, (left + np.arange(width)) & side]
 
 
 def blend(image: Floats, cover: Floats, paint: Floats) -> None:
@@ -94,16 +102,19 @@ def scene(rng: Generator, height: int, width: int) -> tuple[Floats, View, float]
     across = (x - np.float32(vanishing)) / scale - np.float32(middle) - np.float32(curvature) * along**2
     view = View(row, scale, across, along)
 
-    above = int(np.ceil(horizon + abs(tilt) * width / 2)) + 2  # rows that are not all ground
-    image = np.zeros((3, height, width), np.float32)
+    image = np.empty((3, height, width), np.float32)
+    reach = abs(tilt) * width / 2 + 2
+    above = min(int(np.ceil(horizon + reach)), height)  # no sky from this row on
+    below = int(max(horizon - reach, 0))  # no ground before this row
     image[:, :above] = surroundings(rng, row[:above], x, vanishing, height)
-    coarse = look_up(smooth_noise(), along * 9 + rng.integers(NOISE), across * 9 + rng.integers(NOISE))
+    seen = View(*(values[below:] for values in view))
+    coarse = look_up(smooth_noise(), seen.along * 20 + rng.integers(NOISE), seen.across * 20 + rng.integers(NOISE))
     verge = colour(*VERGES[rng.integers(len(VERGES))]) * np.float32(rng.uniform(0.8, 1.2))
-    ground = verge * (0.7 + 0.6 * coarse * (0.6 + 0.8 * window(rng, smooth_noise(), height, width)))
+    ground = verge * (0.7 + coarse * (0.36 + 0.48 * window(rng, *coarse.shape)))
     edge = np.float32(half) + 0.25 * (coarse - 0.5)
-    on_road = ramp((edge - np.abs(across)) * scale)
-    blend(ground, on_road, asphalt(rng, view, coarse, half))
-    blend(image, ramp(row), ground)
+    blend(ground, ramp((edge - np.abs(seen.across)) * seen.scale), asphalt(rng, seen, coarse, half))
+    blend(image[:, below:above], ramp(row[below:above]), ground[:, : above - below])
+    image[:, above:] = ground[:, above - below :]
     return image, view, half
 
 
@@ -113,10 +124,10 @@ VERGES = ((0.27, 0.36, 0.16), (0.36, 0.38, 0.2), (0.5, 0.43, 0.32), (0.55, 0.53,
 def surroundings(rng: Generator, row: Floats, x: Floats, vanishing: float, height: int) -> Floats:
     """[3, rows, W] of a picture of some height: a sky with clouds, and trees and houses before it."""
     rows, width = row.shape
-    clouds = window(rng, smooth_noise(), rows, width)
+    clouds = window(rng, rows, width)
     sky = colour(0.5, 0.66, 0.9) if rng.random() < 0.6 else colour(0.72, 0.75, 0.8)
     image = sky + (colour(0.92, 0.92, 0.93) - sky) * clouds
-    leaves = window(rng, smooth_noise(), rows, width)
+    leaves = window(rng, rows, width)
     above = -row
     away = np.abs(x - vanishing) / width
     line = smooth_noise()[rng.integers(NOISE)][(x * rng.uniform(1, 3)).astype(int) % NOISE]
@@ -178,9 +189,9 @@ def cast_shadows(rng: Generator, image: Floats, view: View) -> None:
         return
     depth = rng.uniform(0.3, 0.55)
     if rng.random() < 0.6:  # leaves, more of them on one side
-        spots = look_up(smooth_noise(), view.along * 14 + rng.integers(NOISE), view.across * 14 + rng.integers(NOISE))
+        spots = look_up(smooth_noise(), view.along * 28 + rng.integers(NOISE), view.across * 28 + rng.integers(NOISE))
         side = rng.choice([-1, 1]) * view.across * rng.uniform(0.04, 0.12) + rng.uniform(-0.15, 0.05)
-        shade = np.clip((spots - 0.5 + side) * 12 + 0.5, 0, 1)
+        shade = np.clip((spots - 0.5 + side) * 8 + 0.5, 0, 1)
     else:  # a pole, a wall or a car: a band at some angle
         x, z, turn = rng.uniform(-2, 2), rng.uniform(3, 9), rng.uniform(-1, 1)
         inside = rng.uniform(0.3, 1.2) - abs(view.along - z + turn * (view.across - x))
@@ -190,21 +201,24 @@ def cast_shadows(rng: Generator, image: Floats, view: View) -> None:
 
 
 def photograph(rng: Generator, image: Floats) -> NDArray[np.uint8]:
-    """[3, H, W] as a camera saw it: light and its colour, blur, little detail in colours, noise."""
+    """[3, H, W] as a camera sees it: light and its colour, blur, coarse colours, noise. Overwrites the image."""
     _, height, width = image.shape
     warm = rng.uniform(-0.1, 0.1)
-    image = image * (rng.uniform(0.75, 1.2) * colour(1 + warm, 1, 1 - warm))
-    image = (image - 0.45) * np.float32(rng.uniform(0.85, 1.15)) + 0.45
-    side = np.float32(rng.uniform(0, 0.2))
-    for axis in (1, 2):
-        image = np.moveaxis(image, axis, 0)
-        image[1:-1] = image[1:-1] * (1 - 2 * side) + side * (image[:-2] + image[2:])
-        image = np.moveaxis(image, 0, axis)
+    gain, contrast = rng.uniform(0.75, 1.2), rng.uniform(0.85, 1.15)
+    image *= gain * contrast * colour(1 + warm, 1, 1 - warm)
+    image += np.float32(0.45 * (1 - contrast))
     grey = image.mean(0)
-    tint = image - grey
-    tint[:, :-1] = (tint[:, :-1] + tint[:, 1:]) * 0.5
-    tint[:, :, :-1] = (tint[:, :, :-1] + tint[:, :, 1:]) * 0.5
+    image -= grey
+    image[:, :-1] += image[:, 1:]
+    image[:, -1] *= 2
+    image[..., :-1] += image[..., 1:]
+    image[..., -1] *= 2
+    side = np.float32(rng.uniform(0, 0.2))
+    for lines in (grey, grey.T):
+        lines[1:-1] = (1 - 2 * side) * lines[1:-1] + side * (lines[:-2] + lines[2:])
+    image *= 0.25
+    image += grey
     count, start = 3 * height * width, rng.integers(2**19)
-    noise = np.resize(grain()[start : start + min(count, 2**19)], count).reshape(3, height, width)
-    image = grey + tint + noise * np.float32(rng.uniform(0.006, 0.03))
-    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+    noise = grain()[start : start + min(count, 2**19)]
+    image += (noise if count <= 2**19 else np.resize(noise, count)).reshape(image.shape) * rng.uniform(0.006, 0.03)
+    return (np.clip(image, 0, 1, out=image) * 255 + 0.5).astype(np.uint8)
