@@ -52,6 +52,13 @@ def cracks() -> Floats:
     return np.clip((distances[..., 1] - distances[..., 0]) * 12 / 0.35, 0, 1)
 
 
+def speckle(rng: Generator, *shape: int) -> Floats:
+    """A random part of the grain in any shape, again from its start where it ends; not to be written to."""
+    first, count = rng.integers(2**19), int(np.prod(shape))
+    part = grain()[first : first + count]
+    return (part if len(part) == count else np.resize(part, count)).reshape(shape)
+
+
 def colour(*rgb: float) -> Floats:
     """[3, 1, 1] to be multiplied with [H, W]."""
     return np.array(rgb, np.float32)[:, None, None]
@@ -152,7 +159,7 @@ def surroundings(rng: Generator, row: Floats, x: Floats, vanishing: float, heigh
 def asphalt(rng: Generator, view: View, coarse: Floats, half: float) -> Floats:
     """[3, H, W]: asphalt with its stains, tar and paint; the latter are no things to be found."""
     height, width = view.row.shape
-    stones = grain()[rng.integers(2**20 - height * width) :][: height * width].reshape(height, width)
+    stones = speckle(rng, height, width)
     tone = rng.uniform(0.3, 0.52)
     tracks = np.cos(view.across * np.float32(2 * np.pi / 1.7)) * 0.02
     fine = stones * np.clip(0.02 + view.row * np.float32(0.04 / height), 0, 0.05)
@@ -218,7 +225,5 @@ def photograph(rng: Generator, image: Floats) -> NDArray[np.uint8]:
         lines[1:-1] = (1 - 2 * side) * lines[1:-1] + side * (lines[:-2] + lines[2:])
     image *= 0.25
     image += grey
-    count, start = 3 * height * width, rng.integers(2**19)
-    noise = grain()[start : start + min(count, 2**19)]
-    image += (noise if count <= 2**19 else np.resize(noise, count)).reshape(image.shape) * rng.uniform(0.006, 0.03)
+    image += speckle(rng, 3, height, width) * rng.uniform(0.006, 0.03)
     return (np.clip(image, 0, 1, out=image) * 255 + 0.5).astype(np.uint8)

@@ -21,7 +21,7 @@ def grown(masks):
 
 @pytest.fixture(scope="module")
 def pictures():
-    return [draw((22, number)) for number in range(80)]
+    return [draw((22, number)) for number in range(60)]
 
 
 def test_one_seed_is_one_picture():
@@ -51,9 +51,9 @@ def test_a_picture_has_what_it_says(pictures):
     assert {len(picture.labels) for picture in pictures} == {1, 2, 3, 4, 5, 6}
 
 
-@pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 200), (150, 75), (320, 512)])
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 200), (150, 75), (320, 512), (1100, 1000)])
 def test_any_size(height, width):
-    for seed in range(8):
+    for seed in range(8 if height * width < 10**6 else 1):
         check(draw(seed, height, width), height, width)
 
 
