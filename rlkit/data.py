@@ -263,10 +263,40 @@ def read_image(file: str | Path, size: tuple[int, int], channels: int = 3) -> ND
 
     channels: 1 (grey) or 3. Raises FileNotFoundError, ValueError.
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     if channels not in (1, 3):
         raise ValueError(f"images have 1 channel (grey) or 3, not {channels}")
+    mode = "RGB" if channels == 3 else "L"
+    fitted = _decoded(file, lambda image: ImageOps.fit(image.convert(mode), size[::-1]))
+    return np.asarray(fitted, np.uint8).reshape(*size, -1).transpose(2, 0, 1)
+
+
+def read_whole_image(file: str | Path, max_side: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """An image as `read_image` has it, in colour and not cut: ([3, H, W], its height and width in the file, upright).
+
+    It is scaled down where its longer side has more than `max_side` pixels. Raises FileNotFoundError, ValueError.
+    """
+    sizes = []
+
+    def fit(image: "Image.Image") -> "Image.Image":
+        sizes.append(image.size[::-1])
+        return image.convert("RGB").resize(_scaled_size(image.size, max_side))
+
+    whole = _decoded(file, fit)
+    return np.ascontiguousarray(np.asarray(whole).transpose(2, 0, 1)), sizes[0]
+
+
+def _scaled_size(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    """A size with a longer side of at most `max_side` pixels, in about the same proportion."""
+    factor = min(1, max_side / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def _decoded(file: str | Path, fit: Callable[["Image.Image"], "Image.Image"]) -> "Image.Image":
+    """What `fit` makes of an image that is upright and on white. Raises FileNotFoundError, ValueError."""
+    from PIL import Image
+
     check_regular(path := Path(file))
     if not path.exists():
         raise FileNotFoundError(f"there is no file {file}")
@@ -280,10 +310,9 @@ def read_image(file: str | Path, size: tuple[int, int], channels: int = 3) -> ND
                 if image.mode.startswith("I") or image.mode == "F":
                     image = _in_eight_bits(image, declared=decoder.startswith("ppm"))
                 image = _on_white(image, raw)
-        fitted = ImageOps.fit(image.convert("RGB" if channels == 3 else "L"), size[::-1])
+        return fit(image)
     except Exception as error:  # its decoders raise whatever comes up
         raise ValueError(f"{file} is no image that can be read: {error}; mend it, or remove it") from error
-    return np.asarray(fitted, np.uint8).reshape(*size, -1).transpose(2, 0, 1)
 
 
 def _upright(image: "Image.Image") -> "Image.Image":

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rlkit.data import Batches, _on_white, eight_bits, read_image, read_images, rows
+from rlkit.data import Batches, _on_white, eight_bits, read_image, read_images, read_whole_image, rows
 from rlkit.errors import DamagedFile
 
 
@@ -77,6 +77,15 @@ def test_an_image_lies_as_its_camera_was_held(tmp_path):
     image.save(tmp_path / "1.png", exif=exif)
     seen = read_image(tmp_path / "1.png", (20, 10), channels=1)[0]
     assert (seen[:10] == 255).all() and (seen[10:] == 0).all()
+
+
+def test_whole_images_are_scaled_down_and_never_up(tmp_path):
+    Image.fromarray(np.arange(200, dtype=np.uint8).reshape(10, 20)).save(tmp_path / "1.png")
+    whole, size = read_whole_image(tmp_path / "1.png", max_side=99)
+    assert size == (10, 20) and np.array_equal(whole, np.broadcast_to(np.arange(200).reshape(10, 20), (3, 10, 20)))
+    for max_side, shape in ((7, (3, 4, 7)), (1, (3, 1, 1))):
+        small, size = read_whole_image(tmp_path / "1.png", max_side)
+        assert small.shape == shape and size == (10, 20) and 85 < small.mean() < 115
 
 
 def test_broken_image_folders_say_where(tmp_path):
