@@ -33,6 +33,7 @@ COMMANDS = {
     "without a world": {
         "heights": "supervised.heights",
         "images": "supervised.images",
+        "obstacles": "supervised.obstacles",
         "language_model": "sequences.language_model",
         "translation": "sequences.translation",
         "pretraining": "sequences.pretraining",

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from experiments.bench import detection
 from experiments.bench.turns import Config, in_turns, report
 from rlkit import runtime
 from rlkit.data import Batch, Batches, rows, windows
@@ -95,3 +96,4 @@ def main(cfg: Config) -> None:
             cfg, f"{name}, through the trainer", units * rates["through_trainer"], unit, "a plain loop",
             units * rates["plainly"],
         )  # fmt: skip
+    detection.rows(cfg, device, through_trainer, plainly)

@@ -32,7 +32,7 @@ class Shape:
     """What a detector is made of and trained by; the defaults are the published ones."""
 
     classes: int
-    """of things; class 0, the background, comes on top"""
+    """of things, the background not counted (0 where a command finds out from its data)"""
     channels: int = 256
     """of the pyramid, and of all heads' convolutions"""
     dense: int = 1024
