@@ -112,14 +112,16 @@ def polygon_mask(points: NDArray, size: Size) -> NDArray[np.bool_]:
     of times.
     """
     height, width = size
-    crossed = np.zeros((height, width + 1), np.int64)  # how many sides begin to lie left of a centre
+    crossed = np.zeros((height, width + 1), np.bool_)  # whether an odd number of sides begins left of a centre
     for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, 0), strict=True):
         low, high = sorted((y0, y1))
         rows = np.arange(max(0, math.ceil(low - 0.5)), min(height, math.ceil(high - 0.5)))
         if len(rows):
             x = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
-            crossed[rows, np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)] += 1
-    return crossed[:, :-1].cumsum(1) % 2 == 1
+            crossed[rows, np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)] ^= True
+    rows = np.flatnonzero(crossed.any(1))
+    crossed[rows] = np.logical_xor.accumulate(crossed[rows], 1)
+    return crossed[:, :-1]
 
 
 def runs_mask(runs: NDArray, size: Size) -> NDArray[np.bool_]:
