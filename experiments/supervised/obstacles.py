@@ -93,7 +93,7 @@ class Config(RunConfig):
     """test pictures of an evaluation; the last one has all"""
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=8000, optimizer="adamw", lr=1e-3, weight_decay=1e-2, lr_warmup=200, lr_decay="cosine", ema=0.998,
+            steps=5000, optimizer="adamw", lr=1e-3, weight_decay=1e-2, lr_warmup=200, lr_decay="cosine", ema=0.998,
             ema_warmup=True, precision="auto", save_every=500,
         )
     )  # fmt: skip
