@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from experiments.supervised.detection_scores import Scores
+from experiments.supervised.detection_scores import Scores, need_extra
 from experiments.supervised.image_pictures import INK, PAPER, Picture
 from rlkit.instances import Detections, Instances
 
@@ -87,11 +87,10 @@ def draw_predictions(
 
 def draw_precision_recall(methods: dict[str, Scores], classes: Sequence[str]) -> Picture:
     """Precision over recall of the masks at IoU .5, a field for each class, a line for each method with its AP50."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ModuleNotFoundError("pictures need the extra `plot`: pip install -e '.[plot]'") from error
+    need_extra()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure((3.2 * len(classes), 3.4), dpi=110, layout="constrained")
     for axis, name in zip(figure.subplots(1, len(classes), sharey=True, squeeze=False)[0], classes, strict=True):
         for i, (method, one) in enumerate(methods.items()):

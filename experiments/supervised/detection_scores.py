@@ -30,6 +30,15 @@ class Scores(NamedTuple):
     curves: dict[str, list[float]]  # mask/pothole: 101 numbers
 
 
+def need_extra() -> None:
+    """Raise ModuleNotFoundError where scores could not be counted, or drawn."""
+    try:
+        import faster_coco_eval as faster_coco_eval
+        import matplotlib as matplotlib
+    except ImportError as error:
+        raise ModuleNotFoundError("scores need the extra `detection`: pip install -e '.[detection]'") from error
+
+
 def scores(
     truth: Iterable[Instances],
     found: Iterable[Detections],
@@ -67,11 +76,10 @@ def _matched(
     """Match what was found once; returns pictures [any number, repeats too] -> the library's precision over them,
     [10 IoUs, 101 recalls, classes, all and three sizes], -1 where nothing is.
     """
-    try:
-        from faster_coco_eval import COCO, COCOeval_faster
-        from faster_coco_eval.faster_eval_api_cpp import COCOevalAccumulate
-    except ImportError as error:
-        raise ModuleNotFoundError("scores need the extra `detection`: pip install -e '.[detection]'") from error
+    need_extra()
+    from faster_coco_eval import COCO, COCOeval_faster
+    from faster_coco_eval.faster_eval_api_cpp import COCOevalAccumulate
+
     if kind == "box":  # a true thing has its mask's size here too, what was found that of its box
         results = [one | {"area": one["bbox"][2] * one["bbox"][3]} for one in results]
     categories = [{"id": i + 1, "name": name} for i, name in enumerate(classes)]

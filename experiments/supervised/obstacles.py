@@ -19,7 +19,7 @@ from experiments.pictures import show
 from experiments.supervised import detector, obstacle_data
 from experiments.supervised.detection_baselines import PriorBoxes
 from experiments.supervised.detection_pictures import draw_precision_recall, draw_predictions
-from experiments.supervised.detection_scores import Scores, class_table, scores, table
+from experiments.supervised.detection_scores import Scores, class_table, need_extra, scores, table
 from experiments.supervised.obstacle_data import Source, load, training_batches
 from experiments.supervised.prediction import predict
 from rlkit import runtime
@@ -160,6 +160,7 @@ def main(cfg: Config) -> Path:
     cfg = located(cfg, "path", "annotations")
     if cfg.evaluate or cfg.predict:
         return use(cfg)
+    need_extra()
     run = Run(cfg, "obstacles")
 
     # The pictures.

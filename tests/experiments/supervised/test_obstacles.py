@@ -1,0 +1,209 @@
+"""The detector from data to pictures: what it learns, what a run leaves, that it goes on, what it finds on files."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from experiments.supervised import detector, obstacle_data, obstacles, prediction
+from experiments.supervised.detection_scores import scores
+from experiments.supervised.obstacle_data import DrawnRoads, Some, load, training_batches
+from rlkit.data import Batches
+from rlkit.nn.detection import Shape
+from rlkit.saved_agents import load_agent_files
+from rlkit.trainer import TrainConfig, Trainer
+
+pytest.importorskip("faster_coco_eval", reason="needs the extra `detection`")
+SMALL = Shape(
+    classes=0, channels=16, dense=32, anchor=3.0, before_nms=(100, 50), after_nms=(50, 20), region_samples=32,
+    box_samples=16, least_score=0.0, detections=5,
+)  # fmt: skip
+
+
+def config(**values):
+    trainer = TrainConfig(
+        **{"steps": 4, "optimizer": "adamw", "lr": 1e-3, "save_every": 2, "log_every": 2, "progress": False}
+        | values.pop("trainer", {})
+    )
+    small = {"device": "cpu", "threads": 1, "batch_size": 2, "backbone_width": 0.125, "detector": SMALL}
+    size = {"height": 64, "width": 96, "eval_every": 2, "eval_pictures": 2}
+    return obstacles.Config(**small | size | values, trainer=trainer)
+
+
+@pytest.fixture(autouse=True)
+def few_tests(monkeypatch, tmp_path):
+    monkeypatch.setattr(obstacle_data, "DRAWN_TESTS", 3)
+    monkeypatch.chdir(tmp_path)
+
+
+def weights(folder):
+    return load_agent_files(folder)[1]
+
+
+@pytest.fixture(scope="module")
+def coco_folder(tmp_path_factory):
+    """Four drawn pictures with their JSON, as a labelling tool leaves them."""
+    folder = tmp_path_factory.mktemp("coco")
+    images, annotations = [], []
+    for i in range(4):
+        picture = DrawnRoads(7, 4, 64, 96)[i]
+        Image.fromarray(picture.image.transpose(1, 2, 0)).save(folder / f"{i}.png")
+        images.append({"id": i, "file_name": f"{i}.png", "height": 64, "width": 96})
+        for label, mask in zip(picture.labels, picture.masks, strict=True):
+            runs, value, number = [], False, 0
+            for pixel in mask.ravel(order="F"):
+                if pixel != value:
+                    runs.append(number)
+                    value, number = pixel, 0
+                number += 1
+            segmentation = {"size": [64, 96], "counts": [*runs, number]}
+            one = {"id": len(annotations) + 1, "image_id": i, "category_id": int(label), "iscrowd": 0}
+            annotations.append(one | {"segmentation": segmentation})
+    categories = [{"id": i + 1, "name": name} for i, name in enumerate(DrawnRoads(7, 4, 64, 96).names)]
+    whole = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "things.json").write_text(json.dumps(whole))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_run_leaves_a_detector_scores_and_pictures_and_its_detector_is_of_use(capsys, tmp_path):
+    folder = obstacles.main(config())
+    for name in ("found.png", "precision_recall.png", "agent/weights.safetensors"):
+        assert (folder / name).is_file()
+    _, info = detector.load_detector(folder)
+    assert info["score"]["pictures"] == 3 and info["config"]["names"][2] == "pothole"
+    said = capsys.readouterr().err
+    assert "mask/AP50" in said and "pictures/s, one by one" in said
+    # Measured again, it has the same scores.
+    obstacles.main(config(evaluate=(str(folder),)))
+    again = json.loads((folder / "scores.json").read_text())
+    assert again[folder.name]["values"] == pytest.approx(info["score"]["values"], abs=1e-6)
+    assert "prior boxes" in again
+    # Files in, pictures and a JSON out.
+    pictures = tmp_path / "pictures" / "inside"
+    pictures.mkdir(parents=True)
+    for i, size in enumerate(((64, 96), (40, 50))):
+        Image.new("RGB", size[::-1], (90, 90, 90)).save(pictures / f"{i}.jpg")
+    (pictures / "broken.png").write_bytes(b"no picture")
+    obstacles.main(config(evaluate=(str(folder),), predict=(str(tmp_path / "pictures"),), out=str(tmp_path / "out")))
+    written = json.loads((tmp_path / "out" / "found.json").read_text())
+    assert [(one["width"], one["height"]) for one in written["images"]] == [(96, 64), (50, 40)]
+    assert {one["name"] for one in written["categories"]} == set(info["config"]["names"])
+    assert all(one["image_id"] in (1, 2) and one["score"] >= 0 for one in written["annotations"])
+    assert Image.open(tmp_path / "out" / "inside" / "1.png").size == (50, 40)
+    assert "broken.png" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_exactly(monkeypatch):
+    whole = obstacles.main(config())
+    half = obstacles.main(config(trainer={"steps": 2}))
+    gone_on = obstacles.main(config(resume=str(half)))
+    assert gone_on == half
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(half)[name]), name
+
+
+@pytest.mark.slow
+def test_the_baseline_runs_and_stands_in_the_same_table(capsys):
+    unet = obstacles.main(config(method="unet", trainer={"steps": 2}))
+    mask_rcnn = obstacles.main(config(trainer={"steps": 2}, start_from=None))
+    capsys.readouterr()
+    obstacles.main(config(evaluate=(str(mask_rcnn), str(unet))))
+    said = capsys.readouterr().err
+    assert all(name in said for name in (mask_rcnn.name, unet.name, "prior boxes"))
+
+
+@pytest.mark.slow
+def test_a_folder_with_a_json(coco_folder):
+    data = {"data": "coco", "path": str(coco_folder), "annotations": str(coco_folder / "things.json"), "held_out": 0.5}
+    folder = obstacles.main(config(**data, augment=("flipped", "scaled_and_cropped", "recoloured")))
+    assert json.loads((folder / "data.json").read_text()).keys() == {"annotations"}
+    again = obstacles.main(
+        config(
+            resume=str(folder), **data, trainer={"steps": 6}, augment=("flipped", "scaled_and_cropped", "recoloured")
+        )
+    )
+    assert again == folder
+
+
+@pytest.mark.slow
+def test_weights_to_begin_with(capsys, tmp_path):
+    first = obstacles.main(config(trainer={"steps": 2}))
+    second = obstacles.main(config(trainer={"steps": 1, "lr": 0.0}, start_from=str(first)))
+    for name, value in weights(first).items():
+        assert torch.equal(value, weights(second)[name]), name
+    assert "took" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"data": "coco"}, "--path"),
+        ({"backbone": "resnet-19"}, "resnet-18"),
+        ({"backbone": "impala"}, "--norm none"),
+        ({"detector": replace(SMALL, first_stride=2)}, "strides"),
+        ({"predict": ("nowhere.png",), "evaluate": ("nowhere",)}, "no agent"),
+        ({"detector": replace(SMALL, last_stride=16)}, "stride"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_at_the_start(values, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        obstacles.main(config(**values))
+
+
+def test_a_broken_video_and_nothing_to_see(tmp_path, capsys):
+    pytest.importorskip("imageio_ffmpeg", reason="needs the extra `video`")
+    torch.manual_seed(1)
+    model = detector.build(detector.described(config(), ["a", "b"])).eval()
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    with pytest.raises(ValueError, match="nothing to see"):
+        prediction.predict(model, ["a", "b"], [str(tmp_path / "broken.mp4")], tmp_path / "out")
+    assert "broken.mp4 is no video" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
+        prediction.predict(model, ["a", "b"], [str(tmp_path / "gone.png")], tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_a_video(tmp_path):
+    imageio = pytest.importorskip("imageio.v2", reason="needs the extra `video`")
+    torch.manual_seed(1)
+    model = detector.build(detector.described(config(), ["a", "b"])).eval()
+    with imageio.get_writer(tmp_path / "road.mp4", fps=5) as writer:
+        for i in range(10):
+            writer.append_data(DrawnRoads(3, 10, 64, 96)[i].image.transpose(1, 2, 0))
+    prediction.predict(model, ["a", "b"], [str(tmp_path / "road.mp4")], tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "found.json").read_text())
+    assert [one["frame"] for one in written["images"]] == list(range(10))
+    with imageio.get_reader(tmp_path / "out" / "road.mp4") as reader:
+        assert reader.get_meta_data()["fps"] == 5
+
+
+def test_batches_of_drawn_roads_are_new_and_repeatable():
+    training, test = load("drawn", height=64, width=96)
+    make = training_batches(training, 2, 5, ("flipped",))
+    assert torch.equal(make(3)["images"], make(3)["images"]) and not torch.equal(make(3)["images"], make(4)["images"])
+    other = training_batches(training, 2, 6, ("flipped",))
+    assert not torch.equal(make(3)["images"], other(3)["images"])
+    assert len(test) == 3 and np.array_equal(test[1].image, test[1].image)
+
+
+@pytest.mark.slow
+def test_four_pictures_are_learned_by_heart():
+    """Mask AP50 of 1.0 and AP of .7 at least, in a minute."""
+    torch.manual_seed(1)
+    four = Some(DrawnRoads(9, 100, 128, 160), [0, 1, 2, 3])
+    shape = Shape(4, 32, 128, anchor=3.0, ratios=(0.2, 0.5, 1.0, 2.0), region_samples=64, box_samples=64,
+                  before_nms=(200, 100), after_nms=(100, 60))  # fmt: skip
+    model = detector.MaskRCNN(detector.backbone("resnet-18", 0.25, "group"), shape)
+    cfg = TrainConfig(steps=200, optimizer="adamw", lr=3e-3, lr_decay="cosine", lr_warmup=20, progress=False)
+    trainer = Trainer(model, detector.loss_fn, cfg)
+    for _ in trainer.run(Batches(training_batches(four, 4, 1))):
+        pass
+    truth = [four[i] for i in range(4)]
+    found = detector.find(model, (picture.image for picture in truth))
+    reached = scores(truth, found, four.names, resamples=0).values
+    assert reached["mask/AP50"] == pytest.approx(1.0) and reached["mask/AP"] >= 0.7, reached
