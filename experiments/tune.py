@@ -14,8 +14,8 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +23,7 @@ import tyro
 
 from experiments import __main__ as experiments
 from experiments import tune_page
+from experiments.tune_actors import check_actors, starter
 from experiments.tune_search import Searched, read_search
 from experiments.tune_trials import (
     HEARTBEAT,
@@ -34,9 +35,10 @@ from experiments.tune_trials import (
     new_trial,
     open_study,
 )
-from rlkit.config import AtLeast, Fixed, check_bounds
+from rlkit.config import AtLeast, Fixed, check_bounds, fields
 from rlkit.files import write_atomically
 from rlkit.logger import say
+from rlkit.parallel.actors import ActorConfig
 from rlkit.run import command, open_run
 from rlkit.saved_config import check_fixed, load_config
 from rlkit.signals import signals_held
@@ -71,6 +73,7 @@ class Config:
     """of the search: which settings it tries"""
     resume: str | None = None
     """folder of a search to go on with, or to join while another process is at it"""
+    elsewhere: tyro.conf.OmitArgPrefixes[ActorConfig] = field(default_factory=ActorConfig)
 
 
 PRESETS = {"tune": Config()}
@@ -93,7 +96,7 @@ FAILURES = 5
 
 def arranged(args: Sequence[str]) -> list[str]:
     """The same words with this command's own before `--`, and those for the searched command after it."""
-    own_flags = {f"--{name.replace('_', '-')}" for name in Config.__dataclass_fields__} - {"--command", "--extra"}
+    own_flags = {one.flag for one in fields(Config())} - {"--command", "--extra"}
     own: list[str] = []
     others: list[str] = []
     to = own
@@ -128,6 +131,7 @@ def checked(cfg: Config) -> tuple[Config, list[Searched]]:
         if flag in ("--resume", "--seed", "--together"):
             raise ValueError(f"{flag} cannot be given to every trial")
     search = read_search(cfg.search, lambda words: experiments.parse(module, words), extra)
+    check_actors(cfg.elsewhere.actors, len(cfg.seeds), cfg.jobs, experiments.parse(module, [*extra]))
     return dataclasses.replace(cfg, extra=extra, tag=tag, goal=goal), search
 
 
@@ -148,8 +152,9 @@ def open_search(cfg: Config) -> Path:
     return folder
 
 
-def search_on(cfg: Config, folder: Path, study: Any, search: Sequence[Searched]) -> None:
+def search_on(cfg: Config, folder: Path, study: Any, search: Sequence[Searched], start: Callable[..., Any]) -> None:
     """Try settings until there are enough trials. Raises ValueError where none of them works."""
+    at_once = cfg.elsewhere.actors // len(cfg.seeds) or cfg.jobs
     running: list[OpenTrial] = []
     failed: list[str] = []
     looked = -math.inf
@@ -159,7 +164,7 @@ def search_on(cfg: Config, folder: Path, study: Any, search: Sequence[Searched])
                 for trial in [*running]:
                     if ended := trial.poll():
                         running.remove(trial)
-                        failed = [*failed, ended.error] if ended.state == "FAIL" else []
+                        failed = [*failed, ended.error] if ended.state in ("FAIL", "LOST") else []
                         say_how_it_ended(cfg, study, trial, ended)
                 if time.monotonic() > looked + HEARTBEAT:
                     fail_lost_trials(study)
@@ -167,10 +172,10 @@ def search_on(cfg: Config, folder: Path, study: Any, search: Sequence[Searched])
                 done, others = counts(study)
                 if len(failed) >= (4 * FAILURES if done else FAILURES):
                     raise ValueError(f"{len(failed)} trials in a row failed, the last with: {failed[-1]}")
-                for _ in range(min(cfg.jobs - len(running), cfg.trials - done - others)):
+                for _ in range(min(at_once - len(running), cfg.trials - done - others)):
                     new, words = new_trial(study, search, cfg.seed)
                     running.append(OpenTrial(study, new, folder / "trials" / str(new.number), cfg.tag))
-                    running[-1].start(cfg.command, [*cfg.extra, *words], cfg.seeds)
+                    running[-1].start(cfg.command, [*cfg.extra, *words], cfg.seeds, start)
                 if not running and done >= cfg.trials:
                     return
             time.sleep(POLL)
@@ -205,21 +210,22 @@ def main(cfg: Config) -> Path:
     """Search; returns the search's folder, with study.db, report.html and the trials' runs."""
     optuna = need_optuna()
     cfg, search = checked(cfg)
-    folder = open_search(cfg)
-    pruner = optuna.pruners.MedianPruner(n_warmup_steps=cfg.warmup) if cfg.prune else optuna.pruners.NopPruner()
-    study = open_study(folder / "study.db", cfg.goal, pruner)
-    if not study.get_trials(deepcopy=False) and all(one.default is not None for one in search):
-        study.enqueue_trial({one.name: one.default for one in search})  # what is there to be beaten
-    stopped = False
-    try:
-        search_on(cfg, folder, study, search)
-    except KeyboardInterrupt:
-        stopped = True
-    finally:
-        report(cfg, folder, study, search)
-    if stopped:
-        say(f"stopped; go on: {command('tune', '--resume', folder)}")
-    return folder
+    with starter(cfg.elsewhere) as start:
+        folder = open_search(cfg)
+        pruner = optuna.pruners.MedianPruner(n_warmup_steps=cfg.warmup) if cfg.prune else optuna.pruners.NopPruner()
+        study = open_study(folder / "study.db", cfg.goal, pruner)
+        if not study.get_trials(deepcopy=False) and all(one.default is not None for one in search):
+            study.enqueue_trial({one.name: one.default for one in search})  # what is there to be beaten
+        stopped = False
+        try:
+            search_on(cfg, folder, study, search, start)
+        except KeyboardInterrupt:
+            stopped = True
+        finally:
+            report(cfg, folder, study, search)
+        if stopped:
+            say(f"stopped; go on: {command('tune', '--resume', folder)}")
+        return folder
 
 
 def report(cfg: Config, folder: Path, study: Any, search: Sequence[Searched]) -> None:

@@ -11,10 +11,9 @@ import contextlib
 import math
 import re
 import signal
-import subprocess
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.tune_search import Searched
+from rlkit.parallel.actors import LOST
 from rlkit.processes import start_command
 from rlkit.runtime import derive_seed
 
@@ -154,19 +154,24 @@ class OpenTrial:
         self._began = time.monotonic()
         self._tag, self._reported, self._ending, self._error, self._beaten = tag, 0, "", "", -math.inf
         self._until_they_end = contextlib.ExitStack()
-        self.processes: dict[int, subprocess.Popen] = {}
+        self.processes: dict[int, Any] = {}
         self._evaluations: dict[int, Evaluations] = {}
 
-    def start(self, command: str, words: Sequence[str], seeds: Sequence[int]) -> None:
-        """Start the command with these flags, once a seed."""
+    def start(
+        self,
+        command: str,
+        words: Sequence[str],
+        seeds: Sequence[int],
+        start: Callable[..., Any] = start_command,
+    ) -> None:
+        """Start the command with these flags, once a seed. start: as `start_command`, of which a Popen may be LOST."""
         self.sign_of_life()
         self.trial.set_user_attr("folder", self.folder.name)
         self.folder.mkdir(parents=True, exist_ok=True)
         for seed in seeds:
-            with open(self.folder / f"seed_{seed}.txt", "wb") as output:
-                self.processes[seed] = start_command(
-                    MODULE, [command, *words, f"--seed={seed}"], self.folder, self._until_they_end, output
-                )
+            output = self.folder / f"seed_{seed}.txt"
+            flags = [command, *words, f"--seed={seed}"]
+            self.processes[seed] = start(MODULE, flags, self.folder, self._until_they_end, output)
             self._evaluations[seed] = Evaluations(self.folder, seed, self._tag)
 
     def sign_of_life(self) -> None:
@@ -180,6 +185,8 @@ class OpenTrial:
         from optuna.exceptions import UpdateFinishedTrialError
 
         codes = {seed: process.poll() for seed, process in self.processes.items()}
+        if None not in codes.values():  # what another machine has written is sure to be seen by who opens it anew
+            self._evaluations = {seed: Evaluations(self.folder, seed, self._tag) for seed in codes}
         values = [evaluations() for evaluations in self._evaluations.values()]
         try:
             self.sign_of_life()
@@ -191,6 +198,9 @@ class OpenTrial:
                     self.interrupt("PRUNED")
         except UpdateFinishedTrialError:  # this process slept, and another has taken it for gone
             self.interrupt("FAIL")
+        if not self._ending and LOST in codes.values():
+            self._error = "its actor was lost"
+            self.interrupt("LOST")
         if not self._ending and (failed := [seed for seed, code in codes.items() if code]):
             self._error = self._last_words(failed[0])
             self.interrupt("FAIL")  # what one seed cannot do is no setting to go on with

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from rlkit.signals import signals_held
 
@@ -42,24 +41,25 @@ def start_command(
     arguments: list[str],
     folder: Path,
     until_it_ends: contextlib.ExitStack,
-    output: IO[bytes] | None = None,
+    output: Path | None = None,
 ) -> subprocess.Popen:
     """Start `python -m module arguments` in `folder`; it imports from our folder as we do. If this process is killed
     before the stack is closed, the other gets SIGTERM.
 
-    output: of both its streams; default: ours.
+    output: a new file for both its streams; default: ours.
     """
     checkout = Path(__file__).parents[1]
     paths = os.pathsep.join(filter(None, [str(checkout), os.getcwd(), os.environ.get("PYTHONPATH", "")]))
     # In a process group of its own it hears of a signal once, from here: the first lets it save, a second ends it.
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": paths},
-        start_new_session=True,
-        stdout=output,
-        stderr=output,
-    )
+    with open(output, "wb") if output else contextlib.nullcontext() as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": paths},
+            start_new_session=True,
+            stdout=file,
+            stderr=file,
+        )
     until_it_ends.enter_context(_terminated_after_us(process.pid))
     return process
 

@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from experiments import __main__ as experiments
-from experiments import tune, tune_trials
+from experiments import tune, tune_actors, tune_trials
 from experiments.control import dqn
 from experiments.tune import Config, arranged, checked
+from experiments.tune_actors import CommandActor
 from experiments.tune_search import read_search
 from rlkit.command_line import parse
+from rlkit.parallel.actors import ActorConfig
 from rlkit.saved_config import load_config
 
 optuna = pytest.importorskip("optuna", reason="tune needs the extra `tune`")
@@ -30,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 # something else, 15 waits to be told to end, 16 waits in trials 2 and 3 until a file is there. Without TensorBoard,
 # whose import takes ten times as long as all of this.
 TOY = """
-import math, pathlib, signal, struct, sys, time
+import math, os, pathlib, signal, struct, sys, time
 
 def masked_crc(data):
     crc = 0xFFFFFFFF
@@ -54,6 +56,7 @@ def save(number, frame):
     pathlib.Path("stopped").write_text(signal.Signals(number).name)
     sys.exit(0)
 
+pathlib.Path("parent").write_text(str(os.getppid()))
 signal.signal(signal.SIGINT, save)
 signal.signal(signal.SIGTERM, save)
 values = dict(word.split("=") for word in sys.argv[2:])
@@ -183,6 +186,9 @@ def test_words_for_the_command_are_handed_on():
         ({"seeds": (1, 1)}, "--seeds names one at the least, and none twice"),
         ({"trials": 0}, "--trials must be at least 1"),
         ({"extra": ("--frames", "0")}, "--frames must be at least 1"),
+        ({"elsewhere": ActorConfig(actors=3), "seeds": (1, 2)}, "--actors 3: .* ask for a multiple of 2"),
+        ({"elsewhere": ActorConfig(actors=3), "jobs": 2}, "--actors 3 have 3 trials at once: leave --jobs at 1"),
+        ({"elsewhere": ActorConfig(actors=1), "command": "apex", "tag": "eval/score", "goal": "max"}, "of its own"),
     ],
 )
 def test_what_no_trial_would_take_leaves_nothing_behind(change, message, tmp_path, monkeypatch):
@@ -330,3 +336,48 @@ def test_another_process_joins_and_takes_over_what_kill_9_has_left(toy, tmp_path
     trials = study_in(folder).trials
     assert [trial.params for trial in trials[5:]] == [trial.params for trial in trials[2:4]]
     assert [(folder / "trials" / number / "stopped").read_text() for number in "23"] == ["SIGTERM", "SIGTERM"]
+
+
+# -- on actors ---------------------------------------------------------------------------------------------------------
+
+
+class ToyActor(CommandActor):
+    """On a machine where the toy is installed."""
+
+    def start(self, module, arguments, folder, output):
+        os.environ["PYTHONPATH"] = str(folder.parents[4])
+        super().start(module, arguments, folder, output)
+
+
+@pytest.mark.slow
+def test_trials_on_actors_are_those_of_this_machine_and_go_on_without_one(cluster, toy, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(tune_actors, "CommandActor", ToyActor)
+    monkeypatch.setattr(tune_actors, "LOOK", 0.05)
+    cfg = small(search=("trainer.lr=log:1e-5:1e-1", "batch_size=16"), prune=False)
+
+    def kill_one_then_press():
+        """That of trial 2, while it and trial 3 wait; then Ctrl-C, once another has done what it had."""
+        wait_until(lambda: len(list(tmp_path.glob("runs/tune/*/trials/[23]/runs/dqn/*/events*"))) == 2)
+        (folder,) = tmp_path.glob("runs/tune/*")
+        os.kill(int((folder / "trials" / "2" / "parent").read_text()), signal.SIGKILL)
+        wait_until(lambda: states(folder)[4:] == ["complete", "complete"])
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=kill_one_then_press, daemon=True).start()
+    folder = tune.main(dataclasses.replace(cfg, elsewhere=ActorConfig(actors=2)))
+    said = capfd.readouterr().err
+    assert "failed: its actor was lost" in said and "stopped; go on:" in said
+    assert states(folder) == ["complete", "complete", "lost", "lost", "complete", "complete", "waiting"]
+    wait_until((folder / "trials" / "2" / "stopped").exists)
+    stopped = [(folder / "trials" / number / "stopped").read_text() for number in "23"]
+    assert stopped == ["SIGTERM", "SIGINT"], "both may save"
+
+    alone = study_in(tune.main(dataclasses.replace(cfg, trials=2))).trials
+    trials = study_in(folder).trials
+    assert trials[4].params == trials[2].params, "the same settings again"
+    assert [(one.params, one.value) for one in alone] == [(one.params, one.value) for one in trials[:2]]
+
+
+def test_an_actor_needs_the_folder_of_the_search(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no_disk is not there on .* under the same path on all machines"):
+        CommandActor(0, 0).start("toy", [], tmp_path / "no_disk", tmp_path / "output")
