@@ -200,7 +200,7 @@ def stop(trials: list[OpenTrial]) -> None:
             trials[0].wait()
         except KeyboardInterrupt:
             for trial in trials:
-                trial.signal(signal.SIGINT)
+                trial.signal(signal.SIGKILL)
             continue
         with signals_held():
             trials.pop(0).poll()

@@ -7,7 +7,6 @@ Runs wait for an idle actor, and each `look`, of whichever run, has all that are
 """
 
 import contextlib
-import signal
 import socket
 import subprocess
 import time
@@ -53,9 +52,7 @@ class CommandActor:
         if not folder.is_dir():
             where = f"{folder} is not there on {socket.gethostname()}"
             raise FileNotFoundError(f"{where}: --actors want the search's folder under the same path on all machines")
-        before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray blocks it; a process inherits that
         self.process = start_command(module, arguments, folder, self.until_it_ends, output)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def go_on(self, signals: list[int]) -> int | None:
         """Hand on signals; the exit status of the command, if it ends within LOOK seconds."""

@@ -210,7 +210,7 @@ class OpenTrial:
         """Have its processes save and end; the trial will end as PRUNED or FAIL, or is LOST: to be tried again."""
         if not self._ending:
             self._ending = state
-            self.signal(signal.SIGINT)
+            self.signal(signal.SIGTERM)  # under Ray, or in the background of a script, they do not hear SIGINT
 
     def signal(self, number: int) -> None:
         """To all processes that run."""
