@@ -29,7 +29,7 @@ def run_command(module: str, arguments: list[str], folder: Path) -> int:
             except KeyboardInterrupt:
                 if process is None:
                     raise
-                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGTERM)  # in the background of a script, it does not hear SIGINT
                 stopped = True
     if stopped:
         raise KeyboardInterrupt

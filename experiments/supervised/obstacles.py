@@ -34,6 +34,8 @@ from rlkit.run import Run
 from rlkit.saved_agents import load_matching
 from rlkit.trainer import TrainConfig, Trainer
 
+PRIOR_PICTURES = 500
+"""of training, whose boxes are the prior ones"""
 SHIPPED = Path(__file__).parent / "pretrained" / "obstacles"
 
 
@@ -142,7 +144,7 @@ def use(cfg: Config) -> Path:
     data = info["data"] | {name: value for name in ("path", "annotations") if (value := getattr(cfg, name))}
     training, test = load(**data)
     rows = {Path(folder).name: measure(model, test) for folder, (model, _) in models.items()}
-    prior = PriorBoxes(training[i] for i in range(min(1000, len(training))))
+    prior = PriorBoxes(training[i] for i in range(min(PRIOR_PICTURES, len(training))))
     truth = [test[i] for i in range(len(test))]
     rows["prior boxes"] = scores(truth, prior(picture.image for picture in truth), test.names)
     say(table(rows))

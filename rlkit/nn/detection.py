@@ -159,7 +159,11 @@ class MaskRCNN(nn.Module):
             raise ValueError(f"the backbone's maps have strides {torso.strides}, not {shape.first_stride}")
         self._skipped = torso.strides.index(shape.first_stride)
         own = torso.strides[self._skipped :]
-        further = max(0, round(math.log2(shape.last_stride / own[-1])))
+        further = round(math.log2(shape.last_stride / own[-1]))
+        if own[-1] * 2.0**further != shape.last_stride or further < 0:
+            raise ValueError(
+                f"the last stride is {own[-1]}, the backbone's, or 2, 4, ... times it: {shape.last_stride}"
+            )
         if pyramid is None:
             pyramid = Pyramid(torso.map_channels[self._skipped :], shape.channels, further)
         self.pyramid = pyramid

@@ -112,7 +112,7 @@ def test_a_process_is_told_to_save_and_waited_for(name, tmp_path):
     with pytest.raises(SystemExit) as end:
         command_line.cli(lambda _: processes.run_command("child", [], tmp_path), lambda: None)
     thread.join()
-    assert end.value.code == 128 + getattr(signal, name) and (tmp_path / "saved").read_text() == "SIGINT"
+    assert end.value.code == 128 + getattr(signal, name) and (tmp_path / "saved").read_text() == "SIGTERM"
 
 
 def test_a_process_ends_by_itself(tmp_path):

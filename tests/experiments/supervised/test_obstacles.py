@@ -36,6 +36,7 @@ def config(**values):
 @pytest.fixture(autouse=True)
 def few_tests(monkeypatch, tmp_path):
     monkeypatch.setattr(obstacle_data, "DRAWN_TESTS", 3)
+    monkeypatch.setattr(obstacles, "PRIOR_PICTURES", 20)
     monkeypatch.chdir(tmp_path)
 
 
@@ -147,7 +148,7 @@ def test_weights_to_begin_with(capsys, tmp_path):
         ({"backbone": "impala"}, "--norm none"),
         ({"detector": replace(SMALL, first_stride=2)}, "strides"),
         ({"predict": ("nowhere.png",), "evaluate": ("nowhere",)}, "no agent"),
-        ({"detector": replace(SMALL, last_stride=16)}, "stride"),
+        ({"detector": replace(SMALL, last_stride=16)}, "last stride"),
     ],
 )
 def test_what_makes_no_sense_is_refused_at_the_start(values, message):
