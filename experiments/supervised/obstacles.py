@@ -163,6 +163,8 @@ def main(cfg: Config) -> Path:
     if cfg.evaluate or cfg.predict:
         return use(cfg)
     need_extra()
+    if cfg.trainer.mode != "eager":
+        raise ValueError("pictures have any number of things, so nothing can be captured: --trainer.mode eager")
     run = Run(cfg, "obstacles")
 
     # The pictures.
