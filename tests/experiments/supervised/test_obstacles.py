@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.supervised import detector, obstacle_data, obstacles, prediction
+from experiments.supervised import detector, images, obstacle_data, obstacles, prediction
 from experiments.supervised.detection_scores import scores
 from experiments.supervised.obstacle_data import DrawnRoads, Some, load, training_batches
 from rlkit.data import Batches
@@ -138,6 +138,25 @@ def test_weights_to_begin_with(capsys, tmp_path):
     for name, value in weights(first).items():
         assert torch.equal(value, weights(second)[name]), name
     assert "took" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_backbone_that_was_trained_on_classes(capsys):
+    trained = images.main(
+        images.Config(
+            channels=3, backbone="resnet-18", width=0.125, device="cpu", threads=1,
+            trainer=TrainConfig(steps=2, optimizer="sgd", lr=0.01, progress=False),
+        )
+    )  # fmt: skip
+    folder = obstacles.main(config(backbone_from=str(trained), norm="frozen", trainer={"steps": 1, "lr": 0.0}))
+    theirs, ours = weights(trained), weights(folder)
+    torso = [name for name in ours if name.startswith("torso.")]
+    assert len(torso) > 80 and all(torch.equal(ours[name], theirs[name]) for name in torso)
+    other = config(
+        backbone_from=str(trained), backbone="vgg-a", norm="batch", backbone_width=0.03, trainer={"steps": 1}
+    )
+    with pytest.raises(ValueError, match="no weights that fit"):
+        obstacles.main(other)
 
 
 @pytest.mark.parametrize(
