@@ -177,20 +177,3 @@ def test_one_picture_and_many():
         (alone,) = model.predict(batch["images"][i : i + 1], batch["sizes"][i : i + 1])
         for name in ("boxes", "labels", "scores", "masks"):
             torch.testing.assert_close(getattr(found, name), getattr(alone, name), atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.slow
-def test_it_learns():
-    """Squares, dark and bright, are found where they are."""
-    torch.manual_seed(1)
-    model, batch = MaskRCNN(BODIES["resnet"](), Shape(2, **SMALL)), things(4)
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
-    for _ in range(150):
-        optimizer.zero_grad()
-        loss, _ = model.loss(batch)
-        torch.autograd.backward(loss)
-        optimizer.step()
-    for i, found in enumerate(model.eval().predict(batch["images"], batch["sizes"])):
-        best = found.masks[0] > 0.5
-        assert found.labels[0] == batch["labels"][i] and found.scores[0] > 0.7
-        assert (best & batch["masks"][i]).sum() / (best | batch["masks"][i]).sum() > 0.85
