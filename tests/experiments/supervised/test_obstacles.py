@@ -219,7 +219,7 @@ def test_four_pictures_are_learned_by_heart(learning_seed, record_property):
     shape = Shape(4, 32, 128, anchor=3.0, ratios=(0.2, 0.5, 1.0, 2.0), region_samples=64, box_samples=64,
                   before_nms=(200, 100), after_nms=(100, 60))  # fmt: skip
     model = detector.MaskRCNN(detector.backbone("resnet-18", 0.25, "group"), shape)
-    cfg = TrainConfig(steps=200, optimizer="adamw", lr=3e-3, lr_decay="cosine", lr_warmup=20, progress=False)
+    cfg = TrainConfig(steps=120, optimizer="adamw", lr=3e-3, lr_decay="cosine", lr_warmup=20, progress=False)
     trainer = Trainer(model, detector.loss_fn, cfg)
     for _ in trainer.run(Batches(training_batches(four, 4, 1))):
         pass
