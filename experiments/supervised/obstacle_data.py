@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from experiments.supervised import drawn_roads
+from experiments.supervised import drawn_roads, road_data
 from experiments.supervised.coco_files import MAX_SIDE, CocoPictures
 from experiments.supervised.label_maps import LabelMaps
 from experiments.supervised.road_data import ROADS, RoadPhotographs, photographs
@@ -95,6 +95,11 @@ def load(
             f"of {len(whole)} pictures {held_out:.0%} are {test}: there must be some to test on, and others"
         )
     return Some(whole, order[test:]), Some(whole, order[:test])
+
+
+def longest_side(data: str = "drawn", height: int = 200, width: int = 320, max_side: int = MAX_SIDE, **_: Any) -> int:
+    """Pixels of the longer side of the pictures that `load` gives, of coco's and label maps' at most."""
+    return {"drawn": max(height, width), "photographs": road_data.WIDTH}.get(data, max_side)
 
 
 def files(data: str, path: str | None) -> list[Path]:

@@ -139,7 +139,8 @@ def use(cfg: Config) -> Path:
     models = {folder: detector.load_detector(folder, device) for folder in folders}
     first, info = models[folders[0]]
     if cfg.predict:
-        predict(first, info["config"]["names"], cfg.predict, Path(cfg.out))
+        side = obstacle_data.longest_side(**info["data"])
+        predict(first, info["config"]["names"], cfg.predict, Path(cfg.out), side)
         return Path(cfg.out)
     data = info["data"] | {name: value for name in ("path", "annotations") if (value := getattr(cfg, name))}
     training, test = load(**data)

@@ -22,6 +22,8 @@ LANE, CRACK, HOLE = 1, 2, 3
 TEST_DRIVES = {"386RS124739", "080BDF0070", "010BDF0018", "070BDF0010", "060BDF0030"}
 """Neighbouring frames of a drive are nearly the same, so whole drives are held out: 154 of 764 photographs."""
 ROADS, THINGS = "road_cracks_potholes", "litter"
+WIDTH = 320
+"""pixels of each photograph"""
 
 
 class RoadPhotographs:

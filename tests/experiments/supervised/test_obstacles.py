@@ -12,7 +12,7 @@ from experiments.supervised import detector, images, obstacle_data, obstacles, p
 from experiments.supervised.detection_scores import scores
 from experiments.supervised.obstacle_data import DrawnRoads, Some, load, training_batches
 from rlkit.data import Batches
-from rlkit.nn.detection import Shape
+from rlkit.nn.detection import Found, Shape
 from rlkit.saved_agents import load_agent_files
 from rlkit.trainer import TrainConfig, Trainer
 
@@ -185,6 +185,51 @@ def test_a_broken_video_and_nothing_to_see(tmp_path, capsys):
     assert "broken.mp4 is no video" in capsys.readouterr().err
     with pytest.raises(FileNotFoundError, match=r"gone\.png"):
         prediction.predict(model, ["a", "b"], [str(tmp_path / "gone.png")], tmp_path / "out")
+
+
+class LeftHalves(torch.nn.Module):
+    """Finds the left half of each picture; `sides` are the longer sides of those that it saw."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.sides = torch.nn.Parameter(torch.zeros(1)), []
+
+    def predict(self, images, sizes):
+        self.sides += sizes.amax(1).tolist()
+        one = torch.ones(1)
+        return [
+            Found(
+                torch.tensor([[0, 0, width / 2, height]]), one.long(), one,
+                (torch.arange(width) < width / 2).expand(1, height, -1).float(),
+            )
+            for height, width in sizes.tolist()
+        ]  # fmt: skip
+
+
+def test_what_is_written_has_names_of_its_own_and_is_not_looked_at_again(tmp_path):
+    for name in ("a/x.png", "a/x.jpg", "b/x.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (40, 30)).save(tmp_path / name)
+    (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    before, out = (tmp_path / "a" / "x.png").read_bytes(), tmp_path / "a" / "found"
+    for _ in range(2):  # the second time the results of the first lie in a folder that is looked into
+        prediction.predict(LeftHalves(), ["half"], [str(tmp_path / "a"), str(tmp_path / "b")], out)
+        assert sorted(path.name for path in out.iterdir()) == ["found.json", "x.png", "x_2.png", "x_3.png"]
+    with pytest.raises(ValueError, match=r"x\.png would be written over"):
+        prediction.predict(LeftHalves(), ["half"], [str(tmp_path / "a" / "x.png")], tmp_path / "a")
+    assert (tmp_path / "a" / "x.png").read_bytes() == before
+
+
+def test_what_is_found_on_a_large_picture_is_in_its_pixels(tmp_path):
+    Image.new("RGB", (4000, 100)).save(tmp_path / "wide.png")
+    model = LeftHalves()
+    prediction.predict(model, ["half"], [str(tmp_path / "wide.png")], tmp_path / "out", side=320)
+    assert model.sides == [320]  # as large as it was trained
+    (one,) = json.loads((tmp_path / "out" / "found.json").read_text())["annotations"]
+    assert one["bbox"] == [0, 0, 2000, 100] and one["area"] == 200_000 and one["segmentation"]["size"] == [100, 4000]
+    assert Image.open(tmp_path / "out" / "wide.png").size == (1333, 33)
+    sides = [obstacle_data.longest_side(data, max_side=600) for data in ("drawn", "photographs", "coco")]
+    assert sides == [320, 320, 600]
 
 
 @pytest.mark.slow
