@@ -1,8 +1,9 @@
 """A detector of things on pictures: its network by name, what it says of pictures, and the one that a folder holds."""
 
 import dataclasses
+import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from experiments.supervised.detection_baselines import UNet, components, unet_loss
+from experiments.supervised.detection_scores import Scores, scores
+from experiments.supervised.obstacle_data import Source
 from rlkit import runtime
 from rlkit.instances import Detections, Instances, batch_of
 from rlkit.nn.convolution import VGG, VGG_LAYERS, Impala, ResNet, Staged
@@ -19,6 +22,8 @@ from rlkit.nn.detection import MaskRCNN, Shape
 from rlkit.saved_agents import load_agent_files, rebuild, rebuilding
 from rlkit.trainer import Batch
 
+Find = Callable[[Iterable[NDArray[np.uint8]]], Iterable[Detections]]
+"""what is on each of some pictures [3, H, W]"""
 DEPTHS = (18, 34, 50, 101, 152)
 BACKBONES = [*(f"resnet-{depth}" for depth in DEPTHS), *(f"vgg-{letter.lower()}" for letter in VGG_LAYERS), "impala"]
 
@@ -65,7 +70,8 @@ def load_detector(folder: str | Path, device: torch.device | str = "cpu") -> tup
 def find(model: nn.Module, images: Iterable[NDArray[np.uint8]], batch_size: int = 8) -> Iterator[Detections]:
     """What is on pictures [3, H, W]: as many of one size as follow each other, up to batch_size, are seen at once."""
     if isinstance(model, UNet):
-        yield from components(model, images)
+        for image in images:
+            yield from components(model, [image])
         return
     waiting: list[NDArray[np.uint8]] = []
     for image in images:
@@ -89,6 +95,15 @@ def _find(model: nn.Module, images: list[NDArray[np.uint8]]) -> Iterator[Detecti
         masks = one.masks > 0.5
         seen = masks.flatten(1).any(1) if len(masks) else masks.new_zeros(0)  # a box may lie between pixels
         yield Detections(*(x[seen].cpu().numpy() for x in (one.boxes, one.labels, one.scores, masks)))
+
+
+def measure(find: Find, test: Source, most: int = 0, seed: int = 0) -> Scores:
+    """COCO's scores on test pictures, few of which are in memory at a time: with intervals on all, without on the first
+    `most`.
+    """
+    truth, seen = itertools.tee(test[i] for i in range(min(most or len(test), len(test))))
+    found = find(picture.image for picture in seen)
+    return scores(truth, found, test.names, seed, resamples=0 if most else 200)
 
 
 def seconds_of(model: nn.Module, image: NDArray[np.uint8], times: int = 3) -> float:

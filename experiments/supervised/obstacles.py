@@ -10,17 +10,16 @@ python -m experiments obstacles --predict PICTURES --out FOLDER                 
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
-
-from torch import nn
 
 from experiments.pictures import show
 from experiments.supervised import detector, obstacle_data
 from experiments.supervised.detection_baselines import PriorBoxes
 from experiments.supervised.detection_pictures import draw_precision_recall, draw_predictions
-from experiments.supervised.detection_scores import Scores, class_table, need_extra, scores, table
-from experiments.supervised.obstacle_data import Source, load, training_batches
+from experiments.supervised.detection_scores import Scores, class_table, need_extra, table
+from experiments.supervised.obstacle_data import load, training_batches
 from experiments.supervised.prediction import predict
 from rlkit import runtime
 from rlkit.checkpoint import save_agent
@@ -125,13 +124,6 @@ PRESETS = {
 }  # fmt: skip
 
 
-def measure(model: nn.Module, test: Source, most: int = 0, seed: int = 0) -> Scores:
-    """COCO's scores on test pictures: with intervals on all, without on the first `most`."""
-    truth = [test[i] for i in range(min(most or len(test), len(test)))]
-    found = detector.find(model, (picture.image for picture in truth))
-    return scores(truth, found, test.names, seed, resamples=0 if most else 200)
-
-
 def use(cfg: Config) -> Path:
     """Find things with the first detector of --evaluate, or measure all of them, and the prior boxes beside them."""
     device = runtime.setup(cfg.seed, cfg.device, cfg.threads)
@@ -143,11 +135,20 @@ def use(cfg: Config) -> Path:
         predict(first, info["config"]["names"], cfg.predict, Path(cfg.out), side)
         return Path(cfg.out)
     data = info["data"] | {name: value for name in ("path", "annotations") if (value := getattr(cfg, name))}
+    need_extra()
     training, test = load(**data)
-    rows = {Path(folder).name: measure(model, test) for folder, (model, _) in models.items()}
+    for folder, (_, described) in models.items():
+        if (theirs := described["config"]["names"]) != list(test.names):
+            raise ValueError(
+                f"{folder} knows the classes {', '.join(theirs)}; the pictures have {', '.join(test.names)}"
+            )
+    short = len({Path(folder).name for folder in folders}) == len(models)  # those of runs, not all called agent
+    rows = {
+        Path(folder).name if short else folder: detector.measure(partial(detector.find, model), test)
+        for folder, (model, _) in models.items()
+    }
     prior = PriorBoxes(training[i] for i in range(min(PRIOR_PICTURES, len(training))))
-    truth = [test[i] for i in range(len(test))]
-    rows["prior boxes"] = scores(truth, prior(picture.image for picture in truth), test.names)
+    rows["prior boxes"] = detector.measure(lambda images: (prior([image])[0] for image in images), test)
     say(table(rows))
     for name, one in rows.items():
         say(f"{name}\n{class_table(one, test.names)}")
@@ -166,6 +167,8 @@ def main(cfg: Config) -> Path:
     need_extra()
     if cfg.trainer.mode != "eager":
         raise ValueError("pictures have any number of things, so nothing can be captured: --trainer.mode eager")
+    if cfg.backbone_from and cfg.method == "unet":
+        raise ValueError("a U-Net has no backbone to begin with: leave --backbone-from out")
     run = Run(cfg, "obstacles")
 
     # The pictures.
@@ -175,7 +178,8 @@ def main(cfg: Config) -> Path:
     json_files = [Path(cfg.annotations)] if cfg.annotations else []
     files = DataFiles(cfg, {"path": obstacle_data.files(cfg.data, cfg.path), "annotations": json_files})
     seed = runtime.derive_seed(cfg.seed, 1)
-    batches = Batches(training_batches(training, run.cfg.batch_size, seed, cfg.augment), ahead=2)
+    make = training_batches(training, run.cfg.batch_size, seed, cfg.augment)
+    batches = Batches(make, ahead=2, pin=run.device.type == "cuda")
 
     # The network.
     config = detector.described(cfg, test.names)
@@ -206,14 +210,14 @@ def main(cfg: Config) -> Path:
 
     def evaluate(most: int = 0) -> Scores:
         with run.timer("evaluate"):
-            score = measure(trainer.averaged, test, most)
+            score = detector.measure(partial(detector.find, trainer.averaged), test, most)
         trainer.log({f"eval/{name}": value for name, value in score.values.items()})
         shown = [test[i] for i in range(min(8, len(test)))]
         found = list(detector.find(trainer.averaged, (picture.image for picture in shown)))
         show({"found": draw_predictions(shown, found, test.names)}, trainer, folder)
         save(score)
-        best = ", ".join(f"{name} {score.values[name]:.3f}" for name in ("mask/AP50", "mask/AP", "box/AP"))
-        say(f"update {trainer.step:,}: {best}")
+        best = [f"{name} {score.values[name]:.3f}" for name in ("mask/AP50", "mask/AP", "box/AP") if score.values]
+        say(f"update {trainer.step:,}: {', '.join(best) or 'there is nothing on the test pictures, so no score'}")
         return score
 
     for _ in trainer.run(batches):

@@ -175,6 +175,73 @@ def test_what_makes_no_sense_is_refused_at_the_start(values, message):
         obstacles.main(config(**values))
 
 
+def test_a_u_net_has_no_backbone():
+    with pytest.raises(ValueError, match="no backbone"):
+        obstacles.main(config(method="unet", backbone_from="classifier"))
+
+
+class Nothing(torch.nn.Module):
+    """Finds nothing; in place of a network that takes seconds."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def loss(self, batch):
+        return self.weight.square().sum(), {}
+
+    def predict(self, images, sizes):
+        number = torch.zeros(0)
+        return [Found(torch.zeros(0, 4), number.long(), number, torch.zeros(0, *size)) for size in sizes.tolist()]
+
+
+@pytest.mark.slow
+def test_test_pictures_without_any_thing_have_no_score(monkeypatch, coco_folder, tmp_path, capsys):
+    monkeypatch.setattr(detector, "build", lambda config: Nothing())
+    whole = json.loads((coco_folder / "things.json").read_text())
+    training, _ = load("coco", str(coco_folder), str(coco_folder / "things.json"), 0.5)
+    learned = {training.source.name(number) for number in training.numbers}
+    keys = {one["id"] for one in whole["images"] if one["file_name"] in learned}
+    whole["annotations"] = [one for one in whole["annotations"] if one["image_id"] in keys]
+    (tmp_path / "things.json").write_text(json.dumps(whole))
+    data = {"data": "coco", "path": str(coco_folder), "annotations": str(tmp_path / "things.json"), "held_out": 0.5}
+    folder = obstacles.main(config(**data))
+    assert "nothing on the test pictures" in capsys.readouterr().err and (folder / "precision_recall.png").is_file()
+
+
+def test_detectors_of_other_classes_are_not_measured_and_each_has_its_row(monkeypatch, tmp_path):
+    names = {"a": DrawnRoads(1, 1, 64, 96).names, "b": ["crack", "hole", "bump", "litter"]}
+    data = {"data": "drawn", "height": 64, "width": 96}
+
+    def loaded(folder, device):
+        return LeftHalves(), {"config": {"names": names[folder[0]]}, "data": data}
+
+    monkeypatch.setattr(detector, "load_detector", loaded)
+    with pytest.raises(ValueError, match="b knows the classes crack"):
+        obstacles.main(config(evaluate=("a", "b")))
+    for folder in ("a1/agent", "a2/agent"):
+        (tmp_path / folder).mkdir(parents=True)
+    obstacles.main(config(evaluate=("a1/agent", "a2/agent")))
+    written = json.loads((tmp_path / "a1/agent/scores.json").read_text())
+    assert written.keys() == {"a1/agent", "a2/agent", "prior boxes"}
+
+
+def test_few_pictures_are_in_memory_while_they_are_measured():
+    read = []
+
+    class Counted(Some):
+        def __getitem__(self, number):
+            read.append(number)
+            return super().__getitem__(number)
+
+    def one_by_one(images):
+        for number, image in enumerate(images):
+            assert len(read) == number + 1
+            yield from detector.find(LeftHalves(), [image])
+
+    assert detector.measure(one_by_one, Counted(DrawnRoads(3, 5, 64, 96), range(5))).pictures == 5
+
+
 def test_a_broken_video_and_nothing_to_see(tmp_path, capsys):
     pytest.importorskip("imageio_ffmpeg", reason="needs the extra `video`")
     torch.manual_seed(1)
