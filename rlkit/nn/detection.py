@@ -10,11 +10,13 @@ A batch is that of rlkit.instances.batch_of; `loss` goes to the trainer, `predic
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rlkit.config import AtLeast, Between
 from rlkit.nn import boxes
 from rlkit.nn.convolution import Staged
 from rlkit.nn.dense import Dense
@@ -31,31 +33,31 @@ LEAST_SIDE = 0.01
 class Shape:
     """What a detector is made of and trained by; the defaults are the published ones."""
 
-    classes: int
+    classes: Annotated[int, AtLeast(0)]
     """of things, the background not counted (0 where a command finds out from its data)"""
-    channels: int = 256
+    channels: Annotated[int, AtLeast(1)] = 256
     """of the pyramid, and of all heads' convolutions"""
-    dense: int = 1024
+    dense: Annotated[int, AtLeast(1)] = 1024
     """units of both layers of the box head"""
-    first_stride: int = 4
+    first_stride: Annotated[int, AtLeast(1)] = 4
     """pixels between cells of the finest map that is looked at"""
-    last_stride: int = 64
-    """... of the coarsest; beyond the torso's own it is the one before with every second cell left out"""
-    anchor: float = 8.0
+    last_stride: Annotated[int, AtLeast(1)] = 64
+    """pixels between cells of the coarsest map; beyond the backbone's own, every second cell of the one before"""
+    anchor: Annotated[float, AtLeast(1)] = 8.0
     """side of a map's anchors, in its cells"""
-    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    ratios: Annotated[tuple[float, ...], AtLeast(0.01)] = (0.5, 1.0, 2.0)
     """height / width of the anchors"""
-    before_nms: tuple[int, int] = (2000, 1000)
+    before_nms: Annotated[tuple[int, int], AtLeast(1)] = (2000, 1000)
     """proposals of each level that go into the suppression, in training and in prediction"""
-    after_nms: tuple[int, int] = (2000, 1000)
+    after_nms: Annotated[tuple[int, int], AtLeast(1)] = (2000, 1000)
     """proposals of a picture that come out of it"""
-    region_samples: int = 256
+    region_samples: Annotated[int, AtLeast(2)] = 256
     """anchors of a picture that are learned from, half of them positive at most"""
-    box_samples: int = 512
+    box_samples: Annotated[int, AtLeast(4)] = 512
     """proposals of a picture that are learned from, a quarter of them positive at most"""
-    detections: int = 100
+    detections: Annotated[int, AtLeast(1)] = 100
     """things of a picture that are said at most"""
-    least_score: float = 0.05
+    least_score: Annotated[float, Between(0, 1)] = 0.05
     """what is less sure is not said"""
     aligned: bool = True
     """maps and masks are seen at the centres of their cells, not half a cell beside; False: as published first"""
@@ -136,11 +138,13 @@ class MaskHead(nn.Module):
         return self.masks(F.relu(self.grow(x))).float()
 
 
-class Found:
-    """What a detector says of one picture: boxes [N, 4], labels [N], scores [N], masks [N, H, W] (0 .. 1)."""
+class Found(NamedTuple):
+    """What a detector says of one picture, the surest first: rlkit.instances.Detections before its masks are cut."""
 
-    def __init__(self, boxes: Tensor, labels: Tensor, scores: Tensor, masks: Tensor):
-        self.boxes, self.labels, self.scores, self.masks = boxes, labels, scores, masks
+    boxes: Tensor  # [N, 4]
+    labels: Tensor  # [N]
+    scores: Tensor  # [N]
+    masks: Tensor  # [N, H, W], 0 .. 1
 
 
 class MaskRCNN(nn.Module):
@@ -189,9 +193,7 @@ class MaskRCNN(nn.Module):
         self, logits: Sequence[Tensor], codes: Sequence[Tensor], anchors: Sequence[Tensor], sizes: Tensor
     ) -> list[Tensor]:
         """Of each picture, boxes [N, 4] that may hold something, the surest first."""
-        before, after = (
-            (self.shape.before_nms[i], self.shape.after_nms[i]) for i in [int(not self.training)]
-        ).__next__()
+        before, after = (most[not self.training] for most in (self.shape.before_nms, self.shape.after_nms))
         out = []
         for picture, size in enumerate(sizes):
             kept, scores = [], []
@@ -231,27 +233,28 @@ class MaskRCNN(nn.Module):
         class_logits, class_codes = self.box_head(self.content(maps, torch.cat(proposed), picture, 7))
         scores = class_logits.softmax(1)
         refined = boxes.decode(class_codes, torch.cat(proposed)[:, None], BOX_WEIGHTS)
-        out = []
-        for i, size in enumerate(sizes):
-            out.append(self._surest(refined[picture == i], scores[picture == i], size))
-        picture = torch.cat([torch.full_like(found.labels, i) for i, found in enumerate(out)])
-        if len(picture):
-            labels = torch.cat([found.labels for found in out])
-            inside = self.content(maps, torch.cat([found.boxes for found in out]), picture, 14)
-            masks = self.mask_head(inside)[torch.arange(len(labels)), labels].sigmoid()
-            for i, (found, size) in enumerate(zip(out, sizes.tolist(), strict=True)):
-                found.masks = boxes.paste(masks[picture == i], found.boxes, size, self.shape.aligned)
-        return out
+        said = [self._surest(refined[picture == i], scores[picture == i], size) for i, size in enumerate(sizes)]
+        counts = [len(label) for _, label, _ in said]
+        box, label, _ = (torch.cat(part) for part in zip(*said, strict=True))
+        picture = torch.repeat_interleave(
+            torch.arange(len(counts), device=sizes.device), sizes.new_tensor(counts), output_size=sum(counts)
+        )
+        logits = _of_own_class(self.mask_head(self.content(maps, box, picture, 14)), label)
+        masks = logits.sigmoid().split(counts)
+        return [
+            Found(*one, boxes.paste(mask, one[0], size, self.shape.aligned))
+            for one, mask, size in zip(said, masks, sizes.tolist(), strict=True)
+        ]
 
-    def _surest(self, some: Tensor, scores: Tensor, size: Tensor) -> Found:
-        """Of boxes [N, 1 + classes, 4] with scores [N, 1 + classes], those that are said."""
+    def _surest(self, some: Tensor, scores: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of boxes [N, 1 + classes, 4] with scores [N, 1 + classes], those that are said: boxes, labels, scores."""
         number, label = (scores[:, 1:] > self.shape.least_score).nonzero(as_tuple=True)
         label = label + 1
         box, score = boxes.clip(some[number, label], size), scores[number, label]
         wide = _not_narrow(box, LEAST_SIDE)
         box, score, label = box[wide], score[wide], label[wide]
         kept = boxes.nms(box, score, 0.5, label)[: self.shape.detections]
-        return Found(box[kept], label[kept], score[kept], box.new_zeros(len(kept), *size.tolist()))
+        return box[kept], label[kept], score[kept]
 
     # -- learning ------------------------------------------------------------------------------------------------------
 
@@ -352,7 +355,12 @@ def mask_loss(
     if not len(label):
         return logits.sum() * 0
     wanted = mask_targets(some, masks, which, logits.shape[-1], aligned)
-    return F.binary_cross_entropy_with_logits(logits[torch.arange(len(label)), label], wanted)
+    return F.binary_cross_entropy_with_logits(_of_own_class(logits, label), wanted)
+
+
+def _of_own_class(logits: Tensor, label: Tensor) -> Tensor:
+    """[N, M, M] of masks for each class [N, 1 + classes, M, M]."""
+    return logits[torch.arange(len(label), device=label.device), label]
 
 
 def mask_targets(some: Tensor, masks: Tensor, which: Tensor, size: int, aligned: bool = False) -> Tensor:

@@ -168,6 +168,8 @@ def test_a_backbone_that_was_trained_on_classes(capsys):
         ({"detector": replace(SMALL, first_stride=2)}, "strides"),
         ({"predict": ("nowhere.png",), "evaluate": ("nowhere",)}, "no agent"),
         ({"detector": replace(SMALL, last_stride=16)}, "last stride"),
+        ({"detector": replace(SMALL, box_samples=2)}, "box-samples must be at least 4"),
+        ({"detector": replace(SMALL, ratios=(1.0, -1.0))}, "ratios must be at least"),
     ],
 )
 def test_what_makes_no_sense_is_refused_at_the_start(values, message):
