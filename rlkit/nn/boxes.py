@@ -15,6 +15,9 @@ from torch import Tensor
 MOST_GROWTH = math.log(1000 / 16)
 """logarithm of the largest factor by which a code may widen a box: exp of more would overflow early in training"""
 
+ALL_AT_ONCE = 500
+"""boxes: of more, each label's are suppressed by themselves, since memory and time grow with the square"""
+
 
 def area(boxes: Tensor) -> Tensor:
     """[..., 4] -> [...]"""
@@ -41,6 +44,10 @@ def nms(boxes: Tensor, scores: Tensor, threshold: float, labels: Tensor | None =
 
     labels [N]: boxes of different ones do not suppress each other. The surest come first.
     """
+    if labels is not None and len(boxes) > ALL_AT_ONCE:
+        each = [(labels == label).nonzero()[:, 0] for label in labels.unique()]
+        kept = torch.cat([some[nms(boxes[some], scores[some], threshold)] for some in each]).sort().values
+        return kept[scores[kept].argsort(descending=True, stable=True)]
     order = scores.argsort(descending=True, stable=True)
     boxes = boxes[order]
     suppresses = (iou(boxes, boxes) > threshold).triu_(1)  # [surer, less sure]

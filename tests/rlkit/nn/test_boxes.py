@@ -27,7 +27,9 @@ def test_nms(threshold):
     assert kept.tolist() == OPS[f"nms_keep_{threshold}"].tolist()
 
 
-def test_nms_by_label():
+@pytest.mark.parametrize("at_once", [500, 1])
+def test_nms_by_label(monkeypatch, at_once):
+    monkeypatch.setattr(boxes, "ALL_AT_ONCE", at_once)
     kept = boxes.nms(OPS["nms_boxes"], OPS["nms_scores"], 0.5, OPS["nms_labels"])
     assert kept.tolist() == OPS["nms_keep_by_label_05"].tolist()
 
