@@ -43,8 +43,8 @@ class Config(RunConfig):
     """Find things on pictures of roads."""
 
     preset: Annotated[Literal["drawn", "photographs", "paper"], Fixed] = "drawn"
-    """defaults: drawn (roads that are drawn, on two cores), photographs (of roads, likewise), paper (ResNet-50 on
-    pictures of 800 pixels, as in He et al. 2017; for a GPU)"""
+    """defaults: drawn (roads that are drawn, on two cores), photographs (of roads, likewise), paper (ResNet-50 with 256
+    channels as in He et al. 2017, but pictures are as large as they are, and its learning rate is a cosine; a GPU)"""
     evaluate: tuple[str, ...] = ()
     """run or agent folders: measure their detectors on the test pictures of the first, and train none"""
     predict: tuple[str, ...] = ()
