@@ -1,6 +1,8 @@
 """Pictures with obstacles on them: where they come from, and the batches that are learned from."""
 
+import os
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -88,11 +90,12 @@ def load(
             f"--data {data} wants the folder of its pictures as --path, and coco its JSON as --annotations"
         )
     whole = CocoPictures(path, str(annotations), max_side) if data == "coco" else LabelMaps(path, max_side=max_side)
-    order = np.random.default_rng(0).permutation(len(whole)).tolist()
+    # By names, not by numbers: where a picture is missing later, the others stay on their side.
+    order = sorted(range(len(whole)), key=lambda i: sha256(os.fsencode(whole.name(i))).digest())
     test = round(held_out * len(whole))
     if not 0 < test < len(whole):
         raise ValueError(
-            f"of {len(whole)} pictures {held_out:.0%} are {test}: there must be some to test on, and others"
+            f"--held-out {held_out:g} of {len(whole)} pictures are {test}: there must be some to test on, and others"
         )
     return Some(whole, order[test:]), Some(whole, order[:test])
 

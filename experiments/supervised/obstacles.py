@@ -65,7 +65,7 @@ class Config(RunConfig):
     width: Annotated[int, AtLeast(64), Fixed] = 320
     """pixels of a drawn picture"""
     max_side: Annotated[int, AtLeast(64), Fixed] = 1333
-    """pixels of the longer side: larger pictures are scaled down as they are read"""
+    """pixels of the longer side: larger pictures of coco and label-maps are scaled down as they are read"""
     augment: Annotated[tuple[Literal["flipped", "scaled_and_cropped", "recoloured"], ...], Fixed] = ("flipped",)
     """random changes of the pictures that are learned from"""
     method: Annotated[Literal["mask-rcnn", "unet"], Fixed] = "mask-rcnn"

@@ -244,6 +244,23 @@ def test_few_pictures_are_in_memory_while_they_are_measured():
     assert detector.measure(one_by_one, Counted(DrawnRoads(3, 5, 64, 96), range(5))).pictures == 5
 
 
+def test_pictures_stay_on_their_side_where_one_is_missing(tmp_path):
+    (tmp_path / "names.txt").write_text("hole")
+    for i in range(20):
+        for folder in ("images", "labels"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.new("L", (8, 8)).save(tmp_path / folder / f"{i}.png")
+
+    def sides():
+        return [{part.source.name(i) for i in part.numbers} for part in load("label-maps", str(tmp_path))]
+
+    before = sides()
+    (tmp_path / "images" / min(before[0])).unlink()
+    assert sides() == [before[0] - {min(before[0])}, before[1]]
+    with pytest.raises(ValueError, match=r"--held-out 0\.01 of 19 pictures are 0"):
+        load("label-maps", str(tmp_path), held_out=0.01)
+
+
 def test_a_broken_video_and_nothing_to_see(tmp_path, capsys):
     pytest.importorskip("imageio_ffmpeg", reason="needs the extra `video`")
     torch.manual_seed(1)
