@@ -26,22 +26,31 @@ def scaled_and_cropped(
     rng: np.random.Generator,
     size: tuple[int, int] | None = None,
     scale: tuple[float, float] = (0.75, 1.5),
+    around: float = 0.0,
 ) -> Instances:
     """Scaled by a factor from this range, and a piece of `size` (height, width; None: as before) from a random place;
     what is too small lies at a random place on its mean colour.
 
-    Things of which less than a tenth or than 4 pixels remain visible are dropped.
+    around: share of the pieces that are around one of the things, where there are any. Things of which less than a
+    tenth or than 4 pixels remain visible are dropped.
     """
     from PIL import Image
 
     height, width = picture.image.shape[1:]
     factor = math.exp(rng.uniform(math.log(scale[0]), math.log(scale[1])))
+    middle = None  # (row, column), shares of the picture
+    if around and len(picture.masks) and rng.random() < around:
+        left, top, right, bottom = picture.boxes[rng.integers(len(picture.masks))]
+        middle = ((top + bottom) / 2 / height, (left + right) / 2 / width)
     begins, ends, places = [], [], []  # (row, column): the piece that is seen, in pixels of the picture; where it lies
     out_size = size or (height, width)
-    for before, after in zip((height, width), out_size, strict=True):
+    for axis, (before, after) in enumerate(zip((height, width), out_size, strict=True)):
         scaled = max(1, round(before * factor))
         seen = min(scaled, after)
-        begin = rng.integers(scaled - seen + 1) * before / scaled
+        low, high = 0, scaled - seen
+        if middle:
+            low, high = max(low, int(middle[axis] * scaled) - seen + 1), min(high, int(middle[axis] * scaled))
+        begin = rng.integers(low, high + 1) * before / scaled
         begins.append(begin)
         ends.append(min(begin + seen * before / scaled, before))  # rounding could lead out of it
         first = rng.integers(after - seen + 1)

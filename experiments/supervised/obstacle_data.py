@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
@@ -112,10 +113,19 @@ def files(data: str, path: str | None) -> list[Path]:
     return files_below((Path(path) / ROADS if data == "photographs" else Path(path)) / "labels")
 
 
-def training_batches(source: Source, batch_size: int, seed: int, augment: Sequence[str] = ()) -> Callable[[int], Batch]:
+def training_batches(
+    source: Source, batch_size: int, seed: int, augment: Sequence[str] = (), enlarge: int = 1
+) -> Callable[[int], Batch]:
     """Batches of pictures, each changed at random: of a finite source in a new order each epoch, of drawn ones always
     new ones.
+
+    enlarge: that of the detector; above 1, pieces of enlarged pictures are learned from, half of them around things.
     """
+    changes = [CHANGES[name] for name in augment]
+    if enlarge > 1:
+        low, high = (0.75, 1.5) if "scaled_and_cropped" in augment else (1, 1)
+        pieces = partial(scaled_and_cropped, scale=(low * enlarge, high * enlarge), around=0.5)
+        changes = [pieces, *(change for change in changes if change is not scaled_and_cropped)]
 
     def read(numbers: Sequence[int], rng: np.random.Generator) -> Batch:
         pictures = []
@@ -123,8 +133,8 @@ def training_batches(source: Source, batch_size: int, seed: int, augment: Sequen
             picture = source[number]
             if isinstance(source, RoadPhotographs):
                 picture = source.with_litter(picture, rng)
-            for name in augment:
-                picture = CHANGES[name](picture, rng)
+            for change in changes:
+                picture = change(picture, rng)
             pictures.append(picture)
         return batch_of(pictures)
 
@@ -136,8 +146,8 @@ def training_batches(source: Source, batch_size: int, seed: int, augment: Sequen
 
         return drawn
 
-    def change(batch: Batch, rng: torch.Generator) -> Batch:
+    def pictures(batch: Batch, rng: torch.Generator) -> Batch:
         (own,) = torch.randint(2**62, (1,), generator=rng).tolist()
         return read(batch["number"].tolist(), np.random.default_rng(own))
 
-    return rows({"number": np.arange(len(source))}, batch_size, seed, change)
+    return rows({"number": np.arange(len(source))}, batch_size, seed, pictures)

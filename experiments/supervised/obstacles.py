@@ -9,7 +9,7 @@ python -m experiments obstacles --predict PICTURES --out FOLDER                 
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -94,7 +94,7 @@ class Config(RunConfig):
     """test pictures of an evaluation; the last one has all"""
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=5000, optimizer="adamw", lr=1e-3, weight_decay=1e-2, lr_warmup=200, lr_decay="cosine", ema=0.998,
+            steps=4000, optimizer="adamw", lr=1e-3, weight_decay=1e-2, lr_warmup=200, lr_decay="cosine", ema=0.998,
             ema_warmup=True, precision="auto", save_every=500,
         )
     )  # fmt: skip
@@ -102,8 +102,9 @@ class Config(RunConfig):
 
 PRESETS = {
     "drawn": Config(),
-    "photographs": Config(
-        preset="photographs", data="photographs", augment=("flipped", "scaled_and_cropped", "recoloured")
+    "photographs": Config(  # half of their potholes are smaller than 12 x 12 pixels
+        preset="photographs", data="photographs", augment=("flipped", "scaled_and_cropped", "recoloured"),
+        detector=replace(Config().detector, enlarge=2),
     ),
     "paper": Config(
         preset="paper",
@@ -178,7 +179,8 @@ def main(cfg: Config) -> Path:
     json_files = [Path(cfg.annotations)] if cfg.annotations else []
     files = DataFiles(cfg, {"path": obstacle_data.files(cfg.data, cfg.path), "annotations": json_files})
     seed = runtime.derive_seed(cfg.seed, 1)
-    make = training_batches(training, run.cfg.batch_size, seed, cfg.augment)
+    enlarge = cfg.detector.enlarge if cfg.method == "mask-rcnn" else 1
+    make = training_batches(training, run.cfg.batch_size, seed, cfg.augment, enlarge)
     batches = Batches(make, ahead=2, pin=run.device.type == "cuda")
 
     # The network.

@@ -59,6 +59,8 @@ class Shape:
     """things of a picture that are said at most"""
     least_score: Annotated[float, Between(0, 1)] = 0.05
     """what is less sure is not said"""
+    enlarge: Annotated[int, AtLeast(1)] = 1
+    """factor by which pictures are enlarged before they are looked at; those of a batch to learn from are already"""
     aligned: bool = True
     """maps and masks are seen at the centres of their cells, not half a cell beside; False: as published first"""
 
@@ -224,6 +226,9 @@ class MaskRCNN(nn.Module):
 
         Call it in evaluation mode.
         """
+        small, sizes = sizes, sizes * self.shape.enlarge
+        if self.shape.enlarge > 1:
+            images = F.interpolate(images.float(), scale_factor=self.shape.enlarge, mode="bilinear").round().byte()
         maps = self.maps(images)
         logits, codes = self.regions(maps)
         proposed = self.proposals(logits, codes, self.anchors(maps), sizes)
@@ -241,9 +246,10 @@ class MaskRCNN(nn.Module):
         )
         logits = _of_own_class(self.mask_head(self.content(maps, box, picture, 14)), label)
         masks = logits.sigmoid().split(counts)
+        own = [(box / self.shape.enlarge, label, score) for box, label, score in said]  # in pixels of the pictures
         return [
             Found(*one, boxes.paste(mask, one[0], size, self.shape.aligned))
-            for one, mask, size in zip(said, masks, sizes.tolist(), strict=True)
+            for one, mask, size in zip(own, masks, small.tolist(), strict=True)
         ]
 
     def _surest(self, some: Tensor, scores: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -77,6 +77,17 @@ def test_a_factor_of_one_changes_nothing_and_of_two_doubles():
     assert np.array_equal(twice.masks, picture.masks.repeat(2, 1).repeat(2, 2))
 
 
+def test_pieces_around_things():
+    picture = painted(2)
+    picture = chosen(picture, np.arange(1))
+    held = {0.0: 0, 1.0: 0}
+    for around in held:
+        for seed in range(100):
+            piece = scaled_and_cropped(picture, np.random.default_rng(seed), (20, 24), scale=(1.5, 3), around=around)
+            held[around] += len(piece.labels)
+    assert held[1.0] == 100 and held[0.0] < 60
+
+
 def test_what_is_left_of_a_thing_must_be_a_tenth_and_four_pixels():
     image, masks = np.zeros((3, 10, 40), np.uint8), np.zeros((2, 10, 40), bool)
     masks[0, :, :20] = True

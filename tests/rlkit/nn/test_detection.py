@@ -1,5 +1,6 @@
 """Mask R-CNN against torchvision 0.29.1's values (detection/), and against what it must do by itself."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,23 @@ def test_bodies(name):
     assert unused == []
     with pytest.raises(ValueError, match="strides"):
         MaskRCNN(torso, Shape(2, first_stride=3))
+
+
+def test_enlarged_pictures_are_seen_as_such_and_told_of_as_they_were():
+    shape = Shape(2, **SMALL | {"least_score": 0.0, "detections": 20})
+    torch.manual_seed(2)
+    model = MaskRCNN(BODIES["resnet"](), shape).eval()
+    enlarging = MaskRCNN(BODIES["resnet"](), replace(shape, enlarge=2)).eval()
+    enlarging.load_state_dict(model.state_dict())
+    batch = things(2)
+    twice = F.interpolate(batch["images"].float(), scale_factor=2, mode="bilinear").round().byte()
+    large = model.predict(twice, batch["sizes"] * 2)
+    small = enlarging.predict(batch["images"], batch["sizes"])
+    for one, other in zip(large, small, strict=True):
+        torch.testing.assert_close(one.boxes, other.boxes * 2, atol=1e-4, rtol=1e-4)
+        assert torch.equal(one.scores, other.scores) and torch.equal(one.labels, other.labels)
+        halves = F.avg_pool2d(one.masks[None], 2)[0]
+        assert other.masks.shape == halves.shape and (other.masks - halves).abs().mean() < 0.02
 
 
 def test_nothing_on_a_picture():
