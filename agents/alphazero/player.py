@@ -1,7 +1,7 @@
 """A trained network as a player: search without noise from one position, in a tree that is kept from move to move."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.alphazero.network import BoardNetwork
+from agents.alphazero.searches import Heads, Searches
 from rlkit import runtime
 from rlkit.saved_agents import rebuild
 from rlkit.search.game import RESIGN, Game, Position, States
@@ -48,6 +49,8 @@ class AlphaZero:
         self.seconds: float | None = None
         """a limit for each move, which still gets one batch of evaluations"""
         self.name = f"alphazero:{simulations or 'time'}"
+        self.heads: Heads | None = None
+        """what `searches` evaluates by"""
         self.kept = KeptTree(self._plant, self._grow)
         self.new_game(0)
 
@@ -171,6 +174,24 @@ class AlphaZero:
                 move["score"] = self._leads[move["move"]]
             if "ownership" in self._heads:
                 move["ownership"] = self._heads["ownership"][0]
+
+    def searches(
+        self,
+        positions: Sequence[Position],
+        simulations: int | NDArray[np.integer],
+        allowed: NDArray[np.bool_] | None = None,
+    ) -> Searches:
+        """Trees of many positions, to be grown together; arguments and errors as `Searches` has them, and ValueError
+        where these are not the network's.
+        """
+        for game, games in (position.states() for position in positions[:1]):
+            self._checked(game, game.encode(games))
+        if self.heads is None:
+            self.heads = Heads(self.network)
+        komi = self.info.get("env", {}).get("komi")
+        return Searches(
+            self.heads, positions, simulations, c_puct=self.c_puct, leaves=self.leaves, allowed=allowed, komi=komi
+        )
 
     def describe(self) -> dict[str, Any]:
         """What agent.json says besides the weights."""
