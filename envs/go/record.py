@@ -145,31 +145,62 @@ class GameRecord:
     def _replay(
         self, line: Sequence[Node] | None, superko: Superko, suicide: bool
     ) -> Iterator[tuple[Position, int | None]]:
-        size = (self.height, self.width)
-        position = Position.empty(size, self.komi or 0.0, superko=superko, suicide=suicide)
-        number = 0
+        position, number = self._empty(superko, suicide), 0
         for node in self.main_line if line is None else line:
-            try:
-                if node.black or node.white or node.empty:
-                    # without a word about it, White begins after handicap stones
-                    handicap = node.parent < 0 and self.handicap > 1 and not node.white
-                    to_play = node.to_play or (WHITE if handicap else position.to_play)
-                    position = position.setup(node.black, node.white, node.empty, to_play)
-                elif node.to_play and node.to_play != position.to_play:
-                    position = position.replace(to_play=node.to_play)
-            except ValueError as error:
-                raise BrokenSGF(f"{self.place or 'game'}: set-up after move {number}: {error}") from error
-            if node.move is None:
-                continue
-            if node.colour != position.to_play:
-                position = position.replace(to_play=node.colour)
-            yield position, node.move
-            number += 1
-            try:
-                position = position.play(node.move, node.colour, force=True)
-            except IllegalMove as error:
-                raise BrokenSGF(f"{self.place or 'game'}: move {number}: {error}") from error
+            position = self._before(position, node, number)
+            if node.move is not None:
+                yield position, node.move
+                number += 1
+                position = self._after(position, node, number)
         yield position, None
+
+    def positions_of_nodes(
+        self, *, superko: Superko = "simple", suicide: bool = False
+    ) -> list[tuple[Position, int] | BrokenSGF]:
+        """Of each of `nodes`, the position after it and its number of moves; or why it, or a node above it, cannot be
+        played. superko, suicide: as in `positions`.
+        """
+        found: list[tuple[Position, int] | BrokenSGF] = []
+        for node in self.nodes:
+            above = (self._empty(superko, suicide), 0) if node.parent < 0 else found[node.parent]
+            if not isinstance(above, BrokenSGF):
+                position, number = above
+                try:
+                    position = self._before(position, node, number)
+                    if node.move is not None:
+                        number += 1
+                        position = self._after(position, node, number)
+                    above = position, number
+                except BrokenSGF as error:
+                    above = error
+            found.append(above)
+        return found
+
+    def _empty(self, superko: Superko, suicide: bool) -> Position:
+        return Position.empty((self.height, self.width), self.komi or 0.0, superko=superko, suicide=suicide)
+
+    def _before(self, position: Position, node: Node, number: int) -> Position:
+        """Set up what a node sets up, and give the move to who makes it."""
+        try:
+            if node.black or node.white or node.empty:
+                # without a word about it, White begins after handicap stones
+                handicap = node.parent < 0 and self.handicap > 1 and not node.white
+                to_play = node.to_play or (WHITE if handicap else position.to_play)
+                position = position.setup(node.black, node.white, node.empty, to_play)
+            elif node.to_play and node.to_play != position.to_play:
+                position = position.replace(to_play=node.to_play)
+        except ValueError as error:
+            raise BrokenSGF(f"{self.place or 'game'}: set-up after move {number}: {error}") from error
+        if node.move is not None and node.colour != position.to_play:
+            position = position.replace(to_play=node.colour)
+        return position
+
+    def _after(self, position: Position, node: Node, number: int) -> Position:
+        assert node.move is not None
+        try:
+            return position.play(node.move, node.colour, force=True)
+        except IllegalMove as error:
+            raise BrokenSGF(f"{self.place or 'game'}: move {number}: {error}") from error
 
     @classmethod
     def from_position(

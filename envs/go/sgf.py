@@ -20,7 +20,7 @@ import re
 import string
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,9 +108,10 @@ def parse(text: str | bytes, name: str = "text") -> list[GameRecord]:
     return list(Collection(data, name))
 
 
-def to_sgf(record: GameRecord) -> str:
+def to_sgf(record: GameRecord, more: Mapping[int, Mapping[str, Sequence[str]]] | None = None) -> str:
     """A record as SGF (FF[4], UTF-8), all of it on one line but for the line ends in comments.
 
+    more: further properties by the index of their node, name -> values, as {3: {"SBKV": ["54.2"]}}; reading drops them.
     Reads back equal, but that SGF knows no tabs, and no line ends in names. Raises ValueError at a move or stone off
     the board.
     """
@@ -126,7 +127,10 @@ def to_sgf(record: GameRecord) -> str:
             if index:
                 trees[node.parent].children.append(tree)
         trees.append(tree)
-        tree.sequence.append((_header(record) if index == 0 else {}) | _properties(node, record.height, record.width))
+        properties = (_header(record) if index == 0 else {}) | _properties(node, record.height, record.width)
+        for name, values in (more or {}).get(index, {}).items():
+            properties[name] = [_escaped(value) for value in values]
+        tree.sequence.append(properties)
     return sgf_grammar.serialise_game_tree(trees[0], wrap=None).decode()
 
 
