@@ -20,6 +20,7 @@ COMMANDS = {
         "alphazero": "go.alphazero",
         "match": "go.match",
         "gtp": "go.gtp",
+        "review": "go.review",
         "make_games": "go.make_games",
     },
     "AlphaGo, all of it or a stage": {
