@@ -18,12 +18,15 @@ from rlkit import runtime
 from rlkit.search.game import Game, Position
 from rlkit.search.inference import NetworkFunction, open_edges, priors_of
 from rlkit.search.root import table
-from rlkit.search.trees import OPEN, OVER, Trees
+from rlkit.search.trees import OPEN, OVER, Tree, Trees
 
 ROWS = 64
 """positions in one call of the network, where trees are few: more of them hardly raise the positions a second"""
 MEMORY = 10**9
 """bytes of the trees of one object at most; trees without room for all their simulations have fewer"""
+NODES = 1_024
+"""that a tree has room for when it begins, at most; then twice as many, and so on: whoever asks for a million
+simulations may not want to wait for them"""
 KNOWN = 100_000
 """states whose outputs are remembered at most: on 9x9 some 100 MB"""
 UNIT = 127
@@ -97,7 +100,9 @@ class Searches:
         """(H, W)"""
         points = self.shape[0] * self.shape[1]
         room = MEMORY // (len(rows) * (16 * actions + 2 * state_size + points + 32))
-        nodes = max(2, min(int(self.goal.max()) + 1, room))
+        self.most_nodes = max(2, min(int(self.goal.max()) + 1, room))
+        """that a tree may come to have"""
+        nodes, self.c_puct = min(self.most_nodes, NODES), c_puct
         self.trees = Trees(len(rows), nodes, actions, state_size, exploration="puct", c=c_puct)
         komis = [komi if komi is None else getattr(position, "komi", komi) for position in positions]
         shift = [0.0 if komi is None or own is None else komi - own for own in komis]
@@ -148,6 +153,9 @@ class Searches:
         """Open some more edges, with one call of the network. False: all trees have had their simulations, or are
         full."""
         runtime.share_cores()
+        nodes = self.trees.N.shape[1]
+        if nodes < self.most_nodes and (self.trees.used == nodes)[self.trees.total[:, 0] < self.goal].any():
+            self._enlarge(min(2 * nodes, self.most_nodes))
         trees, total = self.trees, self.trees.total[:, 0]
         growing = total[(trees.status[:, 0] == OPEN) & (total < self.goal)]
         if not len(growing):
@@ -167,6 +175,18 @@ class Searches:
         if len(over):
             self._note_ends(edges.tree[over], edges.new[over])
         return True
+
+    def _enlarge(self, nodes: int) -> None:
+        """Give all trees room for so many nodes."""
+        old, (count, before, actions) = self.trees, self.trees.N.shape
+        self.trees = Trees(count, nodes, actions, old.states.shape[2], exploration="puct", c=self.c_puct)
+        self.trees.used[:] = old.used
+        for name in Tree._fields[:-1]:
+            getattr(self.trees, name)[:, :before] = getattr(old, name)
+        for name in ("score", "owner"):
+            kept = getattr(self, name)
+            setattr(self, name, np.zeros((count, nodes, *kept.shape[2:]), kept.dtype))
+            getattr(self, name)[:, :before] = kept
 
     @property
     def done(self) -> int:

@@ -113,6 +113,18 @@ def test_states_that_were_seen_are_not_evaluated_again():
     grown(player, GAME, 20)
 
 
+def test_trees_grow(monkeypatch):
+    whole = grown(AlphaZero(network()), GAME[:2], 100)
+    monkeypatch.setattr("agents.alphazero.searches.NODES", 7)
+    small = grown(AlphaZero(network()), GAME[:2], 100)
+    assert small.trees.N.shape[1] == 101
+    np.testing.assert_array_equal(small.trees.total[:, 0], [100, 100])
+    for g in range(2):
+        # leaves that were chosen together may have been fewer where a tree was full
+        assert small.analysis(g)["moves"][0]["visits"] == pytest.approx(whole.analysis(g)["moves"][0]["visits"], abs=15)
+        assert small.analysis(g)["score"] == pytest.approx(whole.analysis(g)["score"], abs=1)
+
+
 def test_trees_fit_into_memory(monkeypatch):
     monkeypatch.setattr("agents.alphazero.searches.MEMORY", 50_000)
     searches = grown(AlphaZero(network()), GAME[:2], 10**9)
