@@ -21,6 +21,7 @@ COMMANDS = {
         "match": "go.match",
         "gtp": "go.gtp",
         "review": "go.review",
+        "analysis": "go.analysis",
         "make_games": "go.make_games",
     },
     "AlphaGo, all of it or a stage": {

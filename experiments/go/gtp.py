@@ -61,7 +61,7 @@ def main(cfg: Config) -> None:
     player = go_player(cfg.agent, cfg.seed, **options)
     if "device" in options:
         player.use_threads(runtime.threads(), Position.empty(size, komi))
-    engine = Engine(player, size, komi, name=f"rlkit {cfg.agent}", version=_version())
+    engine = Engine(player, size, komi, name=f"rlkit {cfg.agent}", version=version())
     lines, out = sys.stdin, sys.stdout
     for stream in (lines, out):
         if isinstance(stream, io.TextIOWrapper):  # any bytes come in, and only line feeds end a line
@@ -77,7 +77,7 @@ def main(cfg: Config) -> None:
             player.close()
 
 
-def _version() -> str:
+def version() -> str:
     try:
         return metadata.version("lecture-rl")
     except metadata.PackageNotFoundError:  # not installed: run from a copy

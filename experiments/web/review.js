@@ -122,7 +122,7 @@
 
   function graph() {
     const svg = $("graph"), width = 600, height = 150, last = Math.max(main.length - 1, 1);
-    const x = (i) => 5 + (width - 10) * i / last, y = (rate) => height * (1 - rate);
+    const x = (i) => 5 + (width - 10) * i / last, y = (rate) => 6 + (height - 12) * (1 - rate);
     svg.replaceChildren();
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     svg.append(element("rect", {x: 0, y: 0, width, height, class: "ground"}));
