@@ -94,7 +94,7 @@ class Config(RunConfig):
     """test pictures of an evaluation; the last one has all"""
     trainer: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=4000, optimizer="adamw", lr=1e-3, weight_decay=1e-2, lr_warmup=200, lr_decay="cosine", ema=0.998,
+            steps=3000, optimizer="adamw", lr=1e-3, weight_decay=1e-2, lr_warmup=200, lr_decay="cosine", ema=0.998,
             ema_warmup=True, precision="auto", save_every=500,
         )
     )  # fmt: skip
@@ -104,7 +104,7 @@ PRESETS = {
     "drawn": Config(),
     "photographs": Config(  # half of their potholes are smaller than 12 x 12 pixels
         preset="photographs", data="photographs", augment=("flipped", "scaled_and_cropped", "recoloured"),
-        detector=replace(Config().detector, enlarge=2),
+        detector=replace(Config().detector, enlarge=2), trainer=replace(Config().trainer, steps=4000),
     ),
     "paper": Config(
         preset="paper",
