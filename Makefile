@@ -14,7 +14,7 @@ help:
 $(READY): setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=...")'
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,detection,envs,export,memory,plot,ray,tune,video]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,detection,envs,export,memory,plot,ray,tune,video,web]'
 	@touch $@
 
 train: $(READY)

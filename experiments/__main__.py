@@ -43,6 +43,7 @@ COMMANDS = {
     "for all": {
         "evaluate": "evaluate",
         "export": "export",
+        "play": "play",
         "tune": "tune",
         "bench": "bench.__main__",
     },

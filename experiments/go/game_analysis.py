@@ -297,27 +297,38 @@ class GameSearch:
         out.board = ["".join(".XO"[stone] for stone in row) for row in position.board.tolist()]
         if not found:
             return out
-        own = out.to_play == "B"
-        sign = 1 if own else -1
+        numbers = black_numbers(position, found)
+        out.candidates = [Candidate(**move) for move in numbers.pop("candidates")]
+        return replace(out, **numbers)
 
-        def rated(entry: dict[str, Any]) -> dict[str, Any]:
-            score, stdev = entry.get("score"), entry.get("score_stdev")
-            return {
-                "visits": entry["visits"],
-                "winrate": round(entry["winrate"] if own else 1 - entry["winrate"], 4),
-                "score": None if score is None else round(sign * score, 2),
-            } | ({} if stdev is None else {"score_stdev": round(stdev, 2)})
 
-        whole = rated(found)
-        out.visits, out.winrate, out.score = whole["visits"], whole["winrate"], whole["score"]
-        for move in found["moves"][:CANDIDATES]:
-            line = [to_vertex(a, *size) for a in move["pv"] or [move["move"]]]
-            out.candidates.append(Candidate(move=line[0], prior=round(float(move["prior"]), 4), pv=line, **rated(move)))
-        if "policy" in found:
-            out.policy = [round(float(p), 4) for p in found["policy"]]
-        if "ownership" in found:
-            out.ownership = [round(sign * float(x), 2) for x in found["ownership"].ravel()]
-        return out
+def black_numbers(position: Position, found: dict[str, Any]) -> dict[str, Any]:
+    """What a search has found at a position, from the view of its side to move as `Searches.analysis` and `analyze` say
+    it, as the fields of a NodeAnalysis, Black's view: visits, winrate, score, candidates, and where known policy and
+    ownership.
+    """
+    own, size = position.to_play == BLACK, (position.height, position.width)
+    sign = 1 if own else -1
+
+    def rated(entry: dict[str, Any]) -> dict[str, Any]:
+        score, stdev = entry.get("score"), entry.get("score_stdev")
+        return {
+            "visits": entry["visits"],
+            "winrate": round(entry["winrate"] if own else 1 - entry["winrate"], 4),
+            "score": None if score is None else round(sign * score, 2),
+        } | ({} if stdev is None else {"score_stdev": round(stdev, 2)})
+
+    out = rated(found)
+    out.pop("score_stdev", None)
+    out["candidates"] = []
+    for move in found["moves"][:CANDIDATES]:
+        line = [to_vertex(a, *size) for a in move["pv"] or [move["move"]]]
+        out["candidates"].append({"move": line[0], "prior": round(float(move["prior"]), 4), "pv": line} | rated(move))
+    if "policy" in found:
+        out["policy"] = [round(float(p), 4) for p in found["policy"]]
+    if "ownership" in found:
+        out["ownership"] = [round(sign * float(x), 2) for x in found["ownership"].ravel()]
+    return out
 
 
 def check_player(player: Any, name: str, height: int, width: int) -> None:
