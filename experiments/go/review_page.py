@@ -15,7 +15,7 @@ WEB = Path(__file__).parent.parent / "web"
 def page(analysis: GameAnalysis) -> str:
     """The page. Nothing from the record is markup in it: it stands in a block of JSON, and the script sets text."""
     style = "".join((WEB / name).read_text(encoding="utf-8") for name in ("base.css", "review.css"))
-    script = "\n".join((WEB / name).read_text(encoding="utf-8") for name in ("board.js", "review.js"))
+    script = "\n".join((WEB / name).read_text(encoding="utf-8") for name in ("board.js", "charts.js", "review.js"))
     data = json.dumps(asdict(analysis), separators=(",", ":"))
     for sign in "<>&":  # no "</script>", "<!--" or entity may stand there
         data = data.replace(sign, f"\\u{ord(sign):04x}")

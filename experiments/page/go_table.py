@@ -6,8 +6,8 @@ move, and go on with another server, and nothing is lost with either.
     {"do": "analyse", "game": GAME, "player": ..., "visits": 10000}                  what it thinks, again and again
     {"do": "score", "game": GAME, "player": ...}              owners, and the stones that are probably dead
 
-GAME: "height", "width", "komi", "rules" (a name as in KataGo), "black" and "white" (points that are set up), "first" ("B" or
-"W"), "moves" (points, or "pass"). Points are named as in GTP; win rates, scores and owners are Black's.
+GAME: "height", "width", "komi", "rules" (a name as in KataGo), "black" and "white" (points that are set up), "first"
+("B" or "W"), "moves" (points, or "pass"). Points are named as in GTP; win rates, scores and owners are Black's.
 """
 
 import time

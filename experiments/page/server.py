@@ -90,7 +90,7 @@ class Guard:
             return
         refusal = self._refusal(scope)
         if refusal and scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008, "reason": refusal.body.decode()})
+            await send({"type": "websocket.close", "code": 1008, "reason": bytes(refusal.body).decode()})
             return
 
         async def send_with_headers(message: Message) -> None:

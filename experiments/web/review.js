@@ -3,7 +3,7 @@
 
 (() => {
   const game = JSON.parse(document.getElementById("data").textContent);
-  const nodes = game.nodes, $ = (id) => document.getElementById(id), element = Board.element;
+  const nodes = game.nodes, $ = (id) => document.getElementById(id);
   const children = nodes.map(() => []);
   nodes.forEach((node) => { if (node.parent >= 0) children[node.parent].push(node.node); });
   const main = [0];
@@ -16,8 +16,7 @@
   const went = {};  // node -> the child that was looked at last
   let now = 0, line = null;
 
-  const percent = (x, digits = 1) => `${(100 * x).toFixed(digits)} %`;
-  const lead = (score) => score === null ? "" : `${score >= 0 ? "B" : "W"}+${Math.abs(score).toFixed(1)}`;
+  const {percent, lead} = Charts;
   const cost = (node) => percent(node.winrate_loss) + (node.points_loss === null ? "" : `, ${node.points_loss.toFixed(1)} points`);
 
   function add(parent, name, text, kind) {
@@ -47,15 +46,6 @@
     return found;
   }
 
-  function discs(node) {
-    const most = node.candidates.length ? node.candidates[0].visits : 1, own = node.to_play === "B" ? 1 : -1;
-    return node.candidates.map((one, i) => ({
-      move: one.move, best: i === 0, share: one.visits / most, candidate: one,
-      text: Math.round(100 * (own > 0 ? one.winrate : 1 - one.winrate)),
-      under: one.score === null ? "" : ((own * one.score > 0 ? "+" : "") + (own * one.score).toFixed(1)),
-    }));
-  }
-
   function preview(candidate) {
     line = candidate ? {moves: candidate.pv, black: nodes[now].to_play === "B"} : null;
     board();
@@ -68,7 +58,7 @@
       numbers: on("numbers") ? numbers() : null,
       ownership: on("territory") ? node.ownership : null,
       policy: on("policy") ? node.policy : null,
-      discs: on("candidates") ? discs(node) : [],
+      discs: on("candidates") ? Charts.discs(node.candidates, node.to_play) : [],
       played: on("candidates") && following !== undefined ? nodes[following].move : null,
       onDisc: (disc) => preview(disc && disc.candidate),
       onPoint: (vertex) => go(children[now].find((child) => nodes[child].move === vertex)),
@@ -121,44 +111,14 @@
   }
 
   function graph() {
-    const svg = $("graph"), width = 600, height = 150, last = Math.max(main.length - 1, 1);
-    const x = (i) => 5 + (width - 10) * i / last, y = (rate) => 6 + (height - 12) * (1 - rate);
-    svg.replaceChildren();
-    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    svg.append(element("rect", {x: 0, y: 0, width, height, class: "ground"}));
-    const scores = main.map((i) => nodes[i].score), range = Math.max(5, ...scores.map((s) => Math.abs(s ?? 0)));
-    const path = (values) => {
-      let text = "", open = false;
-      values.forEach((value, i) => {
-        if (value === null) { open = false; return; }
-        text += `${open ? "L" : "M"}${x(i).toFixed(1)} ${y(value).toFixed(1)}`;
-        open = true;
-      });
-      return text;
-    };
-    const rates = main.map((i) => nodes[i].winrate);
-    svg.append(element("line", {x1: 0, x2: width, y1: height / 2, y2: height / 2, class: "middle"}));
-    svg.append(element("path", {d: path(scores.map((s) => s === null ? null : 0.5 + s / range / 2)), class: "score"}));
-    svg.append(element("path", {d: path(rates), class: "rate"}));
-    main.forEach((index, i) => {
-      if (!mistakes[index] || rates[i] === null) return;
-      const kind = nodes[index].colour === "B" ? "dot dot-black" : "dot dot-white";
-      svg.append(element("circle", {cx: x(i), cy: y(rates[i]), r: 5, class: kind}));
-    });
     let at = now;
     while (!main.includes(at)) at = nodes[at].parent;
-    const i = main.indexOf(at);
-    svg.append(element("line", {x1: x(i), x2: x(i), y1: 0, y2: height, class: "here"}));
-    const follow = (event) => {
-      const box = svg.getBoundingClientRect();
-      const share = ((event.clientX - box.left) / box.width * width - 5) / (width - 10);
-      go(main[Math.min(last, Math.max(0, Math.round(share * last)))]);
-    };
-    svg.onpointerdown = (event) => { svg.setPointerCapture(event.pointerId); follow(event); };
-    svg.onpointermove = (event) => { if (event.buttons) follow(event); };
-    svg.setAttribute("aria-valuenow", i);
-    svg.setAttribute("aria-valuemax", main.length - 1);
-    svg.setAttribute("aria-valuetext", rates[i] === null || rates[i] === undefined ? `Move ${i}` : `Move ${i}, Black ${percent(rates[i])}`);
+    const rates = main.map((index) => nodes[index].winrate);
+    Charts.graph($("graph"), {
+      rates, scores: main.map((index) => nodes[index].score), at: main.indexOf(at), go: (i) => go(main[i]),
+      dots: main.flatMap((index, i) => mistakes[index] ? [{at: i, black: nodes[index].colour === "B"}] : []),
+      label: (i) => typeof rates[i] === "number" ? `Move ${i}, Black ${percent(rates[i])}` : `Move ${i}`,
+    });
   }
 
   function beside(step) {
