@@ -15,7 +15,7 @@ from rlkit import runtime
 from rlkit.saved_agents import rebuild
 from rlkit.search.game import RESIGN, Game, Position, States
 from rlkit.search.inference import Inference, open_edges, priors_of
-from rlkit.search.kept_tree import UNLIMITED, KeptTree, check_limits, end_after
+from rlkit.search.kept_tree import UNLIMITED, KeptTree, check_limits, end_after, same_moves
 from rlkit.search.root import grow_trees, table
 from rlkit.search.trees import OPEN, Edges, Trees
 
@@ -57,6 +57,8 @@ class AlphaZero:
     def new_game(self, seed: int) -> None:
         """Forget the tree, so that no game depends on those before it. No move depends on the seed."""
         self.kept.forget()
+        self._allowed: NDArray[np.bool_] | None = None
+        """[num_actions], the moves that the kept tree may begin with; None: all"""
         self._evaluated: Position | None = None  # that _heads and _leads belong to
         self._heads: dict[str, NDArray[np.float32]] = {}
         self._leads: dict[int, float] = {}
@@ -66,8 +68,18 @@ class AlphaZero:
         if trees is None:
             trees = Trees(1, nodes, game.num_actions, game.state_size, exploration="puct", c=self.c_puct)
         logits, value = self.evaluate(planes)
-        trees.plant(games, priors_of(logits, game.legal(games)), value)
+        legal = game.legal(games)
+        trees.plant(games, priors_of(logits, legal if self._allowed is None else legal & self._allowed), value)
         return trees
+
+    def _restrict(self, position: Position, allowed: NDArray[np.bool_] | None) -> None:
+        """Let the next search begin with these moves alone: in a new tree, unless its root has been just so."""
+        if allowed is None and self._allowed is None:
+            return
+        # below the root nothing was restricted
+        if self.kept.position is not position or not same_moves(self._allowed, allowed):
+            self.kept.forget()
+            self._allowed = allowed
 
     def _grow(self, trees: Trees, game: Game, games: States, goal: int, end: float) -> None:
         def opened(edges: Edges) -> None:
@@ -130,6 +142,7 @@ class AlphaZero:
         if self.simulations is None and self.seconds is None:
             raise ValueError("a move needs a limit: set simulations, or seconds")
         end = end_after(self.seconds)
+        self._restrict(position, None)
         trees = self.kept.at(position, self.simulations)
         self.kept.grow(position, self.simulations or UNLIMITED, end)
         return trees
@@ -144,14 +157,19 @@ class AlphaZero:
             return RESIGN
         return int(trees.ranked()[0])
 
-    def analyze(self, position: Position, seconds: float | None = None) -> list[dict[str, Any]]:
+    def analyze(
+        self, position: Position, seconds: float | None = None, allowed: NDArray[np.bool_] | None = None
+    ) -> list[dict[str, Any]]:
         """The moves by visits, with win rate (0 to 1), prior and principal variation, and where the network has these
         heads, "score", the lead in points after that move, and "ownership" [H, W], the same for all moves; all of
         the side to move.
 
         seconds: None for as many simulations as a move gets; 0: without searching, as after a move was chosen here.
-        Asked about the same position again, or about one that moves lead to, it goes on where it was.
+        allowed: [num_actions], the moves that the search may begin with; None: all legal ones.
+        Asked about the same position again, or about one that moves lead to, it goes on where it was, but begins anew
+        where other moves are allowed.
         """
+        self._restrict(position, allowed)
         end = None if seconds == 0 else end_after(self.seconds if seconds is None else seconds)
         trees = self.kept.analyze(position, self.simulations if seconds is None else None, end)
         moves = table(trees)

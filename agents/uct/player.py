@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlkit.search.game import Game, Position, States
-from rlkit.search.kept_tree import UNLIMITED, KeptTree, check_limits, end_after
+from rlkit.search.kept_tree import UNLIMITED, KeptTree, check_limits, end_after, same_moves
 from rlkit.search.root import grow_trees, table
 from rlkit.search.trees import OPEN, Edges, Trees
 
@@ -70,12 +70,21 @@ class UCTPlayer:
     def new_game(self, seed: int) -> None:
         """From here on the moves are those of this seed."""
         self.rng = np.random.default_rng(seed)
-        self._searched, self._analysed = KeptTree(self.plant, self.grow), KeptTree(self.plant, self.grow)
+        self._searched, self._analysed = KeptTree(self.plant, self.grow), KeptTree(self._plant_allowed, self.grow)
+        self._allowed: NDArray[np.bool_] | None = None
+        """[num_actions], the moves that `_analysed` may begin with; None: all sensible ones"""
 
     def plant(self, _: Trees | None, nodes: int, game: PlayoutGame, games: States) -> Trees:
         """A new tree of games [1, game_size], with room for `nodes` nodes."""
         trees = Trees(1, nodes, game.num_actions, game.state_size, exploration="ucb1", c=self.c)
         trees.plant(games, random_order(self.rng, game.sensible(games)))
+        return trees
+
+    def _plant_allowed(self, trees: Trees | None, nodes: int, game: PlayoutGame, games: States) -> Trees:
+        trees = self.plant(trees, nodes, game, games)
+        if self._allowed is not None:
+            moves = game.sensible(games) & self._allowed
+            trees.plant(games, random_order(self.rng, moves if moves.any() else game.legal(games) & self._allowed))
         return trees
 
     def grow(self, trees: Trees, game: PlayoutGame, games: States, goal: int, end: float) -> None:
@@ -100,20 +109,30 @@ class UCTPlayer:
             raise ValueError("the game is over: there is no move to choose")
         return int(trees.ranked()[0])
 
-    def analyze(self, position: Position, seconds: float | None = None) -> list[dict[str, Any]]:
+    def analyze(
+        self, position: Position, seconds: float | None = None, allowed: NDArray[np.bool_] | None = None
+    ) -> list[dict[str, Any]]:
         """The moves by visits, with win rate (0 to 1), prior and principal variation.
 
         seconds: None for as many simulations as a move gets; 0: the search that the last move came from, if it was
         chosen in this position. Asked about the same position again, it searches on where it was, up to a gigabyte.
+        allowed: [num_actions], the moves that the search may begin with; None: all sensible ones.
         """
-        if seconds == 0 and self._searched.trees is not None and self._searched.position is position:
+        if (
+            seconds == 0
+            and allowed is None
+            and self._searched.trees is not None
+            and self._searched.position is position
+        ):
             trees = self._searched.trees
         else:
-            if self._analysed.position is not position:
+            if self._analysed.position is not position or not same_moves(self._allowed, allowed):
                 self._analysed.forget()
+                self._allowed = allowed
             trees = self._analysed.at(position, None)
             if seconds is None:
-                self._analysed.grow(position, int(trees.total[0, 0]) + self.simulations)
+                goal = int(trees.total[0, 0]) + self.simulations
+                self._analysed.grow(position, goal, end_after(self.seconds))
             elif seconds:
                 self._analysed.grow(position, UNLIMITED, end_after(seconds))
         legal = int((trees.P[0, 0] >= 0).sum())

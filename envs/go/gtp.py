@@ -3,7 +3,8 @@
     Engine(player, size=9).run(sys.stdin, sys.stdout)
 
 All commands of the standard's core, set-up, tournament and regression groups, the commands by which Sabaki, Lizzie
-and GoGui show an analysis, and GNU Go's `printsgf`, `set_random_seed`, `cputime`. Where the standard leaves a choice:
+and GoGui show an analysis or set up a position, KataGo's for rules and parameters, and GNU Go's `printsgf`,
+`set_random_seed`, `cputime`. Where the standard leaves a choice:
 
 - Scores are by area and every stone on the board stands: `final_status_list dead` and `seki` are empty.
 - Either colour may play at any time, also after two passes; asked for a move then, the engine passes.
@@ -13,7 +14,6 @@ and GoGui show an analysis, and GNU Go's `printsgf`, `set_random_seed`, `cputime
 
 import contextlib
 import inspect
-import math
 import operator
 import sys
 import threading
@@ -21,11 +21,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
+from envs.go import gtp_settings, gtp_setup
 from envs.go.clock import Clock, moves_to_come
-from envs.go.gtp_text import COLOURS, Refused, colour_of, failure, integer, is_vertex, number, parse, respond
+from envs.go.gtp_analysis import ANALYSES, GOGUI, Question, area, candidates, read_question, report, split_words
+from envs.go.gtp_text import Refused, colour_of, failure, integer, is_vertex, number, parse, respond, vertices
 from envs.go.points import chains, fixed_handicap, free_handicap
-from envs.go.position import BLACK, RESIGN, WHITE, IllegalMove, Position, from_vertex, to_vertex
-from envs.go.record import BrokenSGF, GameRecord, printable, result_text
+from envs.go.position import BLACK, RESIGN, WHITE, IllegalMove, Position, from_vertex
+from envs.go.record import result_text
+from envs.go.rulesets import Ruleset
 
 MAX_LINES = 19
 SLICE = 0.1
@@ -38,7 +41,8 @@ class Engine:
     player: a callable position -> move (or RESIGN). If it has `seconds`, that follows the clock; if it has
     `can_play(height, width)`, boards that it cannot play are refused. The analysis commands need its
     `analyze(position, seconds)`, which is called again and again with the same object and should go on where it was;
-    after a move was chosen there, 0 seconds ask what it came from.
+    after a move was chosen there, 0 seconds ask what it came from. With a third parameter, `allowed` [points + 1], it
+    can be asked about some moves alone.
     size: lines of the first board, or (height, width). version: Lizzie needs numbers with a dot.
     """
 
@@ -52,12 +56,15 @@ class Engine:
     ):
         self.player: Any = player
         self.komi, self.name, self.version = komi, name, version
-        self.position = Position.empty(size, komi)
+        self.rules = Ruleset()
+        """of boards to come; a game that was loaded may have brought its own"""
+        self.position = self.empty_board(size)
         self.clocks: dict[int, Clock] = {}
         """the time of each colour; none: no limit"""
         self.done = False
         """`quit` was said"""
-        self._seconds = getattr(player, "seconds", None)
+        self.seconds: float | None = getattr(player, "seconds", None)
+        """the player's own for a move, where it has no clock"""
         self._other_side: tuple[Position, Position] | None = None
         self._stop = threading.Event()  # set but while an analysis runs on
         self._stop.set()
@@ -131,22 +138,26 @@ class Engine:
             raise Refused("syntax error") from None
         return COMMANDS[name](self, *args) or ""
 
-    # The protocol's commands: their arguments are words, what they return is the answer, and Refused says why not.
+    # The protocol's commands, more of which are in gtp_setup and gtp_settings: their arguments are words, what they
+    # return is the answer, and Refused says why not.
 
     def quit(self) -> None:
         self.done = True
 
     def boardsize(self, width: str, height: str | None = None) -> None:
         columns, rows = integer(width), integer(height or width)
-        if not (1 <= columns <= MAX_LINES and 1 <= rows <= MAX_LINES and self._can_play(rows, columns)):
+        if not (1 <= columns <= MAX_LINES and 1 <= rows <= MAX_LINES and self.can_play(rows, columns)):
             raise Refused("unacceptable size")
-        self.position = Position.empty((rows, columns), self.komi)
+        self.position = self.empty_board((rows, columns))
 
-    def _can_play(self, height: int, width: int) -> bool:
+    def empty_board(self, size: int | tuple[int, int]) -> Position:
+        return Position.empty(size, self.komi, superko=self.rules.superko, suicide=self.rules.suicide)
+
+    def can_play(self, height: int, width: int) -> bool:
         return not hasattr(self.player, "can_play") or self.player.can_play(height, width)
 
     def clear_board(self) -> None:
-        self.position = Position.empty((self.position.height, self.position.width), self.komi)
+        self.position = self.empty_board((self.position.height, self.position.width))
 
     def set_komi(self, komi: str) -> None:
         self.komi = number(komi)
@@ -157,7 +168,8 @@ class Engine:
         if not is_vertex(vertex):
             raise Refused("syntax error")
         try:
-            self.position = self.position.play(self._move(vertex), side, force=True)
+            move = from_vertex(vertex, self.position.height, self.position.width)
+            self.position = self.position.play(move, side, force=True)
         except ValueError:  # off this board, or an IllegalMove
             raise Refused("illegal move") from None
 
@@ -168,41 +180,8 @@ class Engine:
         if self.position.komi != self.komi:  # it has changed since
             self.position = self.position.replace(komi=self.komi)
 
-    def place_handicap(self, choose: Callable[[int, int, int], list[int]], stones: str) -> str:
-        count = integer(stones)
-        self._must_be_empty()
-        try:
-            if not 2 <= count < self.position.points:
-                raise ValueError
-            points = choose(self.position.height, self.position.width, count)
-        except ValueError:
-            raise Refused("invalid number of stones") from None
-        self.position = self.position.setup(black=points, to_play=WHITE)
-        return self._vertices(points)
-
-    def set_free_handicap(self, *vertices: str) -> None:
-        self._must_be_empty()
-        try:
-            points = {self._move(vertex) for vertex in vertices}
-        except ValueError:
-            points = set()
-        if not 2 <= len(points) == len(vertices) < self.position.points or self.position.pass_move in points:
-            raise Refused("bad vertex list")
-        self.position = self.position.setup(black=points, to_play=WHITE)
-
-    def _must_be_empty(self) -> None:
-        if self.position.board.any():
-            raise Refused("board not empty")
-
-    def _move(self, vertex: str) -> int:
-        return from_vertex(vertex, self.position.height, self.position.width)
-
-    def _vertices(self, moves: Iterable[int]) -> str:
-        height, width = self.position.height, self.position.width
-        return " ".join("resign" if move == RESIGN else to_vertex(move, height, width) for move in moves)
-
     def genmove(self, colour: str) -> str:
-        return self._vertices([self._choose(colour_of(colour))])
+        return vertices(self.position, [self.choose(colour_of(colour))])
 
     def reg_genmove(self, colour: str) -> str:
         before = self.position
@@ -211,13 +190,13 @@ class Engine:
         finally:
             self.position = before
 
-    def _choose(self, side: int) -> int:
-        """The player's move, which is played unless it is RESIGN."""
+    def choose(self, side: int, choose: Callable[[Position], int] | None = None) -> int:
+        """The player's move, or that of `choose`, which is played unless it is RESIGN."""
         position, clock = self._turned(side), self.clocks.get(side)
         if hasattr(self.player, "seconds"):
-            self.player.seconds = clock.budget(moves_to_come(position)) if clock else self._seconds
+            self.player.seconds = clock.budget(moves_to_come(position)) if clock else self.seconds
         began = time.monotonic()
-        move = position.pass_move if position.is_over else operator.index(self.player(position))
+        move = position.pass_move if position.is_over else operator.index((choose or self.player)(position))
         if clock:
             clock.spend(time.monotonic() - began)
         if move != RESIGN:
@@ -226,7 +205,7 @@ class Engine:
             try:
                 self.position = self.position.play(move, side, force=True)
             except IllegalMove as error:
-                raise Refused(f"the player's move {self._vertices([move])} is illegal: {error}") from None
+                raise Refused(f"the player's move {vertices(position, [move])} is illegal: {error}") from None
         return move
 
     def _turned(self, side: int) -> Position:
@@ -249,115 +228,66 @@ class Engine:
     def final_status_list(self, status: str) -> str:
         if status not in ("alive", "dead", "seki"):
             raise Refused("syntax error")
-        return "\n".join(map(self._vertices, chains(self.position.board))) if status == "alive" else ""
-
-    def loadsgf(self, path: str, *words: str) -> None:
-        from envs.go.sgf import read_sgf
-
-        # a path may hold spaces, and GoGui then puts it between quotes
-        before = integer(words[-1]) if words and words[-1].isdecimal() else None
-        path = " ".join([path, *(words if before is None else words[:-1])])
-        number = None if before is None else max(before - 1, 0)
-        try:
-            record = read_sgf(path.strip('"'))
-            try:
-                position = record.position(number, superko="positional")
-            except BrokenSGF:  # a board came back, which many servers allow
-                position = record.position(number, superko="simple")
-        except (OSError, ValueError) as error:
-            print(f"loadsgf: {printable(str(error))}", file=sys.stderr)
-            raise Refused("cannot load file") from None
-        if not self._can_play(position.height, position.width):
-            raise Refused("unacceptable size")
-        self.komi = self.komi if record.komi is None else record.komi
-        self.position = position.replace(komi=self.komi)
+        alive = chains(self.position.board) if status == "alive" else []
+        return "\n".join(vertices(self.position, chain) for chain in alive)
 
     def set_random_seed(self, seed: str) -> None:
         value = integer(seed)
         if hasattr(self.player, "new_game"):
             self.player.new_game(value)
 
-    def printsgf(self, *path: str) -> str:
-        from envs.go.sgf import to_sgf, write_sgf
-
-        record = GameRecord.from_position(self.position)
-        if not path:
-            return to_sgf(record)
-        write_sgf(" ".join(path).strip('"'), record)
-        return ""
-
     def reports(self, command: str, *words: str) -> Iterator[str]:
         """The lines of an analysis, one at once and then one every interval, without end ("" if there is no move).
 
-        words: [colour] [interval in centiseconds] [key value ...], of which the keys interval, maxmoves and ownership
-        count.
+        words: as `split_words` has them.
         """
-        position, interval, most, owners = self._question(words)
-        pause, due = min(SLICE, interval), 0.0
+        question = self._question(words)
+        pause, due = min(SLICE, question.interval), 0.0
         while True:
             began = time.monotonic()
-            infos = [] if position.is_over else self.player.analyze(position, pause)[:most]
+            infos = self._analysis(question, pause)
             self._stop.wait(max(began + pause - time.monotonic(), 0.0))  # some players have nothing more to find out
             if self._stop.is_set() or time.monotonic() >= due:
-                due = time.monotonic() + interval
-                yield self._report(command, infos, owners)
+                due = time.monotonic() + question.interval
+                yield report(command, question, infos)
 
     def genmove_analyze(self, command: str, *words: str) -> str:
-        position, _, most, owners = self._question(words)
-        move = self._choose(position.to_play)
-        infos = [] if position.is_over else self.player.analyze(position, 0)[:most]  # what the move came from
-        return f"\n{self._report(command, infos, owners)}play {self._vertices([move])}"
+        question, infos = self._question(words), []
+        if question.allowed is None:
+            move = self.choose(question.position.to_play)
+            infos = self._analysis(question, 0)  # what the move came from
+        else:
 
-    def _question(self, words: tuple[str, ...]) -> tuple[Position, float, int | None, bool]:
-        rest = list(words)
-        side = COLOURS[rest.pop(0).lower()] if rest and rest[0].lower() in COLOURS else self.position.to_play
-        if rest and not rest[0].isalpha():
-            rest.insert(0, "interval")
-        if len(rest) % 2:
-            raise Refused("syntax error")
-        options = dict(zip(rest[::2], rest[1::2], strict=True))
+            def best(position: Position) -> int:
+                infos[:] = self._analysis(question, None)
+                if not infos:
+                    raise Refused("the player has found no move")
+                return int(infos[0]["move"])
+
+            move = self.choose(question.position.to_play, best)
+        return f"\n{report(command, question, infos)}play {vertices(self.position, [move])}"
+
+    def _question(self, words: tuple[str, ...]) -> Question:
+        side, options = split_words(words)
         if not hasattr(self.player, "analyze"):
             raise Refused("the player cannot analyse")
-        if options.keys() & {"allow", "avoid"}:
+        question = read_question(self._turned(side or self.position.to_play), options)
+        if question.allowed is not None and "allowed" not in inspect.signature(self.player.analyze).parameters:
             raise Refused("the player cannot analyse chosen moves only")
-        most = integer(options["maxmoves"]) if "maxmoves" in options else None
-        interval = max(number(options.get("interval", "100"), 0) / 100, 0.01)
-        return self._turned(side), interval, most, options.get("ownership") == "true"
+        return question
 
-    def _report(self, command: str, infos: list[dict[str, Any]], owners: bool) -> str:
-        parts, whole = [], command.startswith("lz")
-        for order, info in enumerate(infos):
-            rates = [info["winrate"], info["prior"], lower_bound(info["winrate"], info["visits"])]
-            winrate, prior, lcb = (f"{round(10_000 * x)}" if whole else f"{x:.6f}" for x in rates)
-            score = "" if whole or "score" not in info else "scoreMean {0:.3f} scoreLead {0:.3f} ".format(info["score"])
-            parts.append(
-                f"info move {self._vertices([info['move']])} visits {info['visits']} winrate {winrate} {score}"
-                f"prior {prior} lcb {lcb} order {order} pv {self._vertices(info['pv'] or [info['move']])}"
-            )
-        if owners and not whole and infos and "ownership" in infos[0]:  # of the points from the top left
-            parts.append(" ".join(["ownership", *(f"{x:.3f}" for row in infos[0]["ownership"] for x in row)]))
-        return " ".join(parts) + "\n" * bool(parts)
+    def _analysis(self, question: Question, seconds: float | None) -> list[dict[str, Any]]:
+        if question.position.is_over:
+            return []
+        allowed = () if question.allowed is None else (question.allowed,)
+        infos: list[dict[str, Any]] = self.player.analyze(question.position, seconds, *allowed)
+        return infos
 
     def candidates(self) -> str:
-        """What GoGui draws over the board: the chances of the best moves, in percent."""
-        position, *_ = self._question(())
-        infos = [] if position.is_over else self.player.analyze(position, 5 * SLICE)
-        on_board = [info for info in infos[:10] if info["move"] != position.pass_move]
-        labels = " ".join(f"{self._vertices([info['move']])} {100 * info['winrate']:.0f}" for info in on_board)
-        return f"LABEL {labels}\nTEXT {sum(info['visits'] for info in infos)} visits"
-
-    def area(self) -> str:
-        """What GoGui draws: a board of 1 (Black's), -1 (White's) and 0."""
-        return "\n".join(" ".join(map(str, row)) for row in self.position.ownership().tolist())
+        question = self._question(())
+        return candidates(question.position, self._analysis(question, 5 * SLICE))
 
 
-def lower_bound(rate: float, visits: int) -> float:
-    """Of the 95 % interval (Wilson) of a rate, from this number of visits."""
-    z2 = 1.96**2 / max(visits, 1)
-    return (rate + z2 / 2 - math.sqrt(z2 * (rate * (1 - rate) + z2 / 4))) / (1 + z2)
-
-
-ANALYSES = {"lz-analyze", "kata-analyze"}
 COMMANDS: dict[str, Callable[..., str | None]] = {
     "protocol_version": lambda engine: "2",
     "name": lambda engine: engine.name,
@@ -369,9 +299,9 @@ COMMANDS: dict[str, Callable[..., str | None]] = {
     "rectangular_boardsize": Engine.boardsize,
     "clear_board": Engine.clear_board,
     "komi": Engine.set_komi,
-    "fixed_handicap": lambda engine, stones: engine.place_handicap(fixed_handicap, stones),
-    "place_free_handicap": lambda engine, stones: engine.place_handicap(free_handicap, stones),
-    "set_free_handicap": Engine.set_free_handicap,
+    "fixed_handicap": lambda engine, stones: gtp_setup.place_handicap(engine, fixed_handicap, stones),
+    "place_free_handicap": lambda engine, stones: gtp_setup.place_handicap(engine, free_handicap, stones),
+    "set_free_handicap": gtp_setup.set_free_handicap,
     "play": Engine.play,
     "genmove": Engine.genmove,
     "reg_genmove": Engine.reg_genmove,
@@ -380,8 +310,20 @@ COMMANDS: dict[str, Callable[..., str | None]] = {
     "time_left": Engine.time_left,
     "final_score": lambda engine: result_text(engine.position.score()),
     "final_status_list": Engine.final_status_list,
-    "loadsgf": Engine.loadsgf,
-    "printsgf": Engine.printsgf,
+    "loadsgf": gtp_setup.loadsgf,
+    "printsgf": gtp_setup.printsgf,
+    "gogui-setup": gtp_setup.add_stones,
+    "gogui-setup_player": gtp_setup.set_player,
+    "set_position": gtp_setup.set_position,
+    "get_komi": lambda engine: f"{engine.komi:.12g}",
+    "kata-get-rules": lambda engine: str(gtp_settings.current_rules(engine)),
+    "kata-set-rules": gtp_settings.set_rules,
+    "kata-set-rule": gtp_settings.set_rule,
+    "kgs-rules": gtp_settings.kgs_rules,
+    "kata-list-params": lambda engine: " ".join(gtp_settings.parameters(engine)),
+    "kata-get-param": gtp_settings.get_parameter,
+    "kata-set-param": gtp_settings.set_parameter,
+    "kata-get-models": gtp_settings.models,
     "showboard": lambda engine: f"\n{engine.position}",
     "set_random_seed": Engine.set_random_seed,
     "cputime": lambda engine: f"{time.process_time():.3f}",
@@ -390,10 +332,6 @@ COMMANDS: dict[str, Callable[..., str | None]] = {
     "lz-genmove_analyze": lambda engine, *words: engine.genmove_analyze("lz", *words),
     "kata-genmove_analyze": lambda engine, *words: engine.genmove_analyze("kata", *words),
     "gogui-analyze_commands": lambda engine: GOGUI,
-    "rlkit-area": Engine.area,
+    "rlkit-area": lambda engine: area(engine.position),
     "rlkit-candidates": Engine.candidates,
 }
-GOGUI = """\
-dboard/Area/rlkit-area
-gfx/Candidates/rlkit-candidates
-string/Score/final_score"""

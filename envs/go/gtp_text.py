@@ -2,8 +2,9 @@
 
 import math
 import re
+from collections.abc import Iterable
 
-from envs.go.position import BLACK, WHITE
+from envs.go.position import BLACK, RESIGN, WHITE, Position, to_vertex
 from envs.go.record import printable
 
 COLOURS = {"b": BLACK, "black": BLACK, "w": WHITE, "white": WHITE}
@@ -65,3 +66,9 @@ def number(word: str, least: float = -math.inf) -> float:
 def is_vertex(word: str) -> bool:
     """Whether this is a pass, or a point of the largest board that the protocol knows (25 lines)."""
     return _VERTEX.fullmatch(word) is not None
+
+
+def vertices(position: Position, moves: Iterable[int]) -> str:
+    """The names of moves on this position's board, "resign" among them."""
+    height, width = position.height, position.width
+    return " ".join("resign" if move == RESIGN else to_vertex(move, height, width) for move in moves)

@@ -333,6 +333,20 @@ class Position:
             row[board.TO_PLAY] = to_play
         return Position(row, self.parent, self.last_colour)
 
+    def with_rules(self, superko: Superko, suicide: bool) -> "Position":
+        """The same position and game under other rules, also where moves are taken back. Raises ValueError."""
+        Go(self.height, self.width, superko=superko)  # which checks it
+        line = [self]
+        while (before := line[-1].parent) is not None:
+            line.append(before)
+        parent = None
+        for position in reversed(line):
+            row = position._row.copy()
+            row[board.SUPERKO], row[board.SUICIDE] = RULES[superko], suicide
+            parent = Position(row, parent, position.last_colour)
+        assert parent is not None
+        return parent
+
     # drawing
 
     def __str__(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.go.gtp import lower_bound
+from envs.go.gtp_analysis import lower_bound
 from envs.go.position import BLACK, Position, to_vertex
 from experiments.go.analysis_queries import Query, Wrong, read_query
 

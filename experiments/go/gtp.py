@@ -3,7 +3,7 @@
 python -m experiments gtp --agent mcts:2000 --size 9
 python -m experiments gtp --agent runs/alphazero/<run> --seconds 5 --resign 0.95
 
-then `genmove b`, `showboard`, `quit` from the keyboard, or this command line as the engine of Sabaki, GoGui or Lizzie.
+then moves, as `e5`, and `help` from the keyboard, or this command line as the engine of Sabaki, GoGui or Lizzie.
 """
 
 import atexit
@@ -17,6 +17,7 @@ from importlib import metadata
 from typing import Annotated, Any
 
 from envs.go.gtp import Engine
+from envs.go.gtp_terminal import typed_lines
 from envs.go.position import Position
 from experiments.go.players import agent_folder, board_for, go_player
 from rlkit.config import AtLeast, Between, check_bounds
@@ -24,7 +25,7 @@ from rlkit.config import AtLeast, Between, check_bounds
 
 @dataclass
 class Config:
-    """Speak GTP 2 on standard input and output."""
+    """Speak GTP 2 on standard input and output; in a terminal with a prompt, boards, `help`, and moves as `e5`."""
 
     agent: str = "random"
     """who plays: random, mcts:SIMULATIONS, gnugo:LEVEL, gtp:COMMAND, an agent's or run's folder, or alphazero:NAME"""
@@ -68,7 +69,8 @@ def main(cfg: Config) -> None:
             stream.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
     try:
         with contextlib.redirect_stdout(sys.stderr), contextlib.suppress(KeyboardInterrupt):
-            engine.run(lines, out)  # what a player prints would not be GTP
+            # what a player prints would not be GTP
+            engine.run(typed_lines(engine, lines, out) if lines.isatty() and out.isatty() else lines, out)
         out.flush()
     except BrokenPipeError:  # said once; Python would flush again at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rlkit.search.game import Position, States
 from rlkit.search.trees import Trees
@@ -120,6 +121,11 @@ class KeptTree(Generic[T]):
 def end_after(seconds: float | None) -> float:
     """What `time.monotonic()` will be in `seconds` seconds; None: never."""
     return math.inf if seconds is None else time.monotonic() + seconds
+
+
+def same_moves(a: NDArray[np.bool_] | None, b: NDArray[np.bool_] | None) -> bool:
+    """Whether two searches may begin with the same moves; None: all."""
+    return a is b or (a is not None and b is not None and np.array_equal(a, b))
 
 
 def check_limits(simulations: int | None, resign: float | None = None) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from gtp_players import Analyst, FirstLegal, blocks, failing, say, session
 
-from envs.go.gtp import COMMANDS, Engine, lower_bound
+from envs.go.gtp import COMMANDS, Engine
+from envs.go.gtp_analysis import lower_bound
 from envs.go.gtp_text import failure, parse, respond
 from envs.go.position import BLACK, RESIGN, WHITE, Position, from_vertex
 from envs.go.random_player import RandomPlayer
