@@ -304,6 +304,24 @@ def test_an_analysis_goes_on_and_says_what_a_move_came_from():
     assert timed.analyze(position)  # as many as a move gets
 
 
+@pytest.mark.parametrize("make", [lambda: UCTPlayer(50), lambda: AlphaZero(network(), 50)])
+def test_an_analysis_of_some_moves_alone(make):
+    position, player = Position.empty(4, 0.5), make()
+    some, other = (np.isin(np.arange(17), moves) for moves in ([5, 6, 16], [0, 1]))
+    for total in (50, 100):  # it goes on
+        found = player.analyze(position, None, some.copy())
+        assert {row["move"] for row in found} == {5, 6, 16} and sum(row["visits"] for row in found) == total
+    for moves, most in ((other, 2), (None, 17)):  # and begins anew
+        found = player.analyze(position, None, moves)
+        assert len(found) <= most and sum(row["visits"] for row in found) == 50
+        assert moves is None or {row["move"] for row in found} <= {0, 1}
+    player.analyze(position, None, some)
+    assert sum(row["visits"] for row in player.analyze(position.play(5))) == 50
+    player.analyze(position, None, some)
+    if isinstance(player, AlphaZero):
+        assert player(position) == make()(position)
+
+
 def test_uct_and_the_network_speak_alike():
     position = Position.empty(4, 0.5)
     uct, ours = (player.analyze(position) for player in (UCTPlayer(30), AlphaZero(network(heads=()), 30)))

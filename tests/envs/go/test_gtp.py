@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 from gtp_players import Analyst, FirstLegal, blocks, failing, say, session
+from test_gtp_kata import SESSIONS as MORE
 
 from envs.go.gtp import COMMANDS, Engine
 from envs.go.gtp_analysis import lower_bound
@@ -194,7 +195,8 @@ def test_every_command_has_its_answer(name):
 
 
 def test_no_command_is_without_a_test():
-    words = {line.split()[-1 if line[0].isdigit() else 0] for lines in SESSIONS.values() for line, _ in lines}
+    sessions = [*SESSIONS.values(), *MORE.values()]
+    words = {line.split()[-1 if line[0].isdigit() else 0] for lines in sessions for line, _ in lines}
     words |= {"cputime", "loadsgf", "lz-genmove_analyze", "set_random_seed"}  # below
     assert words >= COMMANDS.keys()
     assert float(Engine(FirstLegal()).answer("cputime")[2:]) > 0

@@ -121,12 +121,16 @@ EXAMPLES = ["undo", "known_command {w}", "boardsize {i}", "komi {n}"]
 EXAMPLES += ["fixed_handicap {i}", "place_free_handicap {i}", "set_free_handicap {v} {v}", "reg_genmove {c}"]
 EXAMPLES += ["time_settings {n} {n} {i}", "time_left {c} {n} {i}", "final_status_list alive", "loadsgf {f} {i}"]
 EXAMPLES += ["lz-analyze {c} {n} maxmoves {i}", "kata-analyze {i}", "rectangular_boardsize {i} {i}", "loadsgf {f}"]
+EXAMPLES += ["gogui-setup {c} {v} e {v}", "set_position {c} {v} {c} {v}", "gogui-setup_player {c}"]
+EXAMPLES += ["kata-set-rules {r}", "kata-set-rule suicide {r}", "kata-analyze {c} 1 avoid {c} {v},{v} {i}"]
+EXAMPLES += ["kata-set-param maxTime {n}", "kata-get-param {w}", "lz-genmove_analyze allow {c} {v} 1"]
 EXAMPLES += sorted(COMMANDS)  # without arguments, which may or may not do
 VALUES = {
     "c": [*"bwbwbwBW", "White", "black", "x"],
     "i": ["0", "1", "2", "3", "5", "9", "13", "-1", "x", "2147483648"],
     "n": ["7", "0.5", "-3", "1e5", "1e99", "nan", ".", "1,5"],
     "w": ["name", "Name", "#", "\t", "\x00", "\xff", "\udcff", "=", "?"],
+    "r": ["chinese", "japanese", "tromp-taylor", "true", "false", '{"ko":"SIMPLE"}'],
     "f": ["/dev/null", "/nonexistent"],
 }
 
@@ -161,8 +165,9 @@ class Swift(Analyst):
             return self.rng.choice([failing, lambda _: None, lambda _: 10**9, lambda _: RESIGN])(position)
         return int(self.rng.choice(np.flatnonzero(position.legal_moves()).tolist()))
 
-    def analyze(self, position, seconds=None):
-        return Analyst.analyze(self, position) if position.points >= 11 else []
+    def analyze(self, position, seconds=None, allowed=None):
+        found = Analyst.analyze(self, position) if position.points >= 11 else []
+        return [info for info in found if allowed is None or allowed[info["move"]]]
 
 
 def check(engine, line):
