@@ -114,6 +114,11 @@ class Atari:
         self.obs_shape = (4, height, width)
         self._episodes = Episodes(num_envs)
 
+    @property
+    def action_names(self) -> list[str]:
+        """As the emulator has them: NOOP, FIRE, UP, UPRIGHTFIRE, ..."""
+        return [action.name for action in self._envs.ale.get_action_set()]
+
     def reset(self) -> NDArray[np.uint8]:
         """Begin new episodes everywhere; returns obs [E, 4, height, width] (in colour: [E, 4, height, width, 3]).
 

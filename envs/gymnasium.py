@@ -277,6 +277,12 @@ class Gymnasium:
             raise ValueError(f"{self.name} draws no pictures: it has no render mode rgb_array")
         return np.asarray(frame, np.uint8)
 
+    @property
+    def pictures_per_second(self) -> float | None:
+        """As the environment wants to be shown; None where it does not say."""
+        rate = self._envs.metadata.get("render_fps")
+        return float(rate) if isinstance(rate, (int, float)) and 1 <= rate <= 1000 else None
+
     def close(self) -> None:
         """End its processes and windows."""
         if isinstance(self._envs, AsyncVectorEnv) and self._envs._state != AsyncState.DEFAULT:

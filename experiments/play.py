@@ -54,16 +54,18 @@ def main(cfg: Config) -> None:
         raise ModuleNotFoundError(f"the page needs the extra `web`: pip install 'lecture-rl[web]' ({error})") from None
     from experiments.page.engines import Engines
     from experiments.page.go_table import Table
+    from experiments.page.watching import Agents, Watch
 
     listening = server.listen(cfg.host, cfg.port)
     port = listening.getsockname()[1]
     hosts = server.names(cfg.host, port)
     token = cfg.token or (None if hosts else secrets.token_urlsafe(16))
     engines = Engines(cfg.runs, cfg.players, cfg.device, cfg.threads, cfg.seed)
+    agents = Agents(cfg.runs, engines.device)
     application = server.app(
-        pages={"/": "go.html"},
-        lists={"/api/players": engines.offered},
-        sessions={"/talk/go": partial(Table, engines)},
+        pages={"/": "go.html", "/watch": "watch.html"},
+        lists={"/api/players": engines.offered, "/api/agents": agents.offered},
+        sessions={"/talk/go": partial(Table, engines), "/talk/watch": partial(Watch, agents)},
         hosts=hosts,
         token=token,
     )

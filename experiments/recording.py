@@ -52,11 +52,11 @@ def camera(
 ) -> Callable[[NDArray | None, Step | None], NDArray[np.uint8]]:
     """A function that draws the world after a step, [height, width, 3]; of None, None: as it begins."""
     if worlds.is_gymnasium(game):
-        return lambda actions, step: _enlarged(envs.picture())  # type: ignore[attr-defined]
+        return lambda actions, step: enlarged(envs.picture())  # type: ignore[attr-defined]
     if not worlds.is_atari(game):
         if len(envs.obs_shape) != 3:
             raise ValueError(f"{game} has no pictures: leave --video out")
-        return lambda actions, step: _enlarged(np.stack([(step.obs if step else obs)[0, -1]] * 3, -1))
+        return lambda actions, step: enlarged(np.stack([(step.obs if step else obs)[0, -1]] * 3, -1))
     # A second emulator draws in colour: same seed, same actions.
     options: dict[str, Any] = {"protocol": protocol, "training": False, "seed": seed, "max_frames": max_frames}
     atari = Atari(game, 1, color_size=(210, 160), **options)
@@ -71,6 +71,7 @@ def camera(
     return draw
 
 
-def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """[H, W, 3] by the whole number that gives it at least SMALLEST rows."""
     times = max(1, -(-SMALLEST // picture.shape[0]))
     return picture.repeat(times, 0).repeat(times, 1)
