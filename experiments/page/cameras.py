@@ -122,5 +122,5 @@ def overlay(weights: NDArray) -> NDArray[np.uint8]:
     """Weights [H, W] in 0 .. 1 as red that is opaque where they are great, [H, W, 4]."""
     out = np.zeros((*weights.shape, 4), np.uint8)
     out[..., :3] = 255, 40, 40
-    out[..., 3] = 230 * np.sqrt(weights)
+    out[..., 3] = 230 * weights
     return out

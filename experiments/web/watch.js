@@ -89,7 +89,7 @@
     }
 
     function ask() {
-      world = null;
+      world = screen = overlay = now = null;
       [over, paused, salient, recording, sent] = [false, false, false, null, null];
       ["over", "pause", "salient", "record"].forEach((name) => press(name, false));
       enable();
@@ -119,7 +119,7 @@
       say(`${world.game}, ${world.kind}, ${world.protocol}, random actions ${number(100 * world.epsilon)} %, seed ${world.seed}`);
       at("actions").replaceChildren();
       at("actions").classList.toggle("spread", world.distribution !== "none");
-      at("spread").textContent = world.distribution === "none" ? "" : " Areas are distributions of returns, lines their means.";
+      at("meaning").textContent = world.distribution === "none" ? "" : " Areas are distributions of returns, lines their means.";
       rows = world.actions.map((name, action) => {
         const button = add(at("actions"), "button");
         add(button, "span", "", `${action < 10 ? `${action} ` : ""}${name === String(action) ? "" : name}`);
@@ -136,7 +136,9 @@
       const before = now;
       now = answer;
       const frames = answer.count;
+      const of = world;  // what comes late may be of another game
       if (answer.pictures) decoded(answer.pictures).then((image) => {
+        if (of !== world) return;
         screen = {image, count: frames, height: image.height / frames, began: performance.now(), shown: -1};
         requestAnimationFrame(paint);
       }, () => {});
@@ -147,6 +149,7 @@
         seen.src = `data:image/png;base64,${answer.seen}`;
         if (!before?.seen) seen.onload = () => seen.classList.toggle("tall", seen.naturalHeight > seen.naturalWidth);
         if (!answer.pictures) decoded(answer.seen).then((image) => {
+          if (of !== world) return;
           const width = image.width / world.stack;
           screen = {image, count: 1, height: image.height, left: image.width - width, width, shown: -1, began: 0};
           requestAnimationFrame(paint);
@@ -164,7 +167,7 @@
 
     // Frames one after the other, over the time until the next moment.
     function paint(time) {
-      if (!screen) return;
+      if (!screen || !world) return;
       const speed = Number(at("speed").value), each = speed ? 1000 / (world.rate * speed * screen.count) : 0;
       const index = paused || !each ? screen.count - 1 : Math.min(screen.count - 1, Math.max(0, Math.floor((time - screen.began) / each)));
       if (index !== screen.shown) {
@@ -271,7 +274,7 @@
         else hold(Math.max(0, actionOf(held, world.actions)));
       },
       salient() { salient = !salient; press("salient", salient); control({do: "saliency", on: salient}); },
-      again() { control({do: "reset", seed: Number(at("seed").value) || 0}); },
+      again() { say("a new game begins ..."); control({do: "reset", seed: Number(at("seed").value) || 0}); },
       record() { control({do: "record", on: !recording, video: at("film").checked}); },
       speed() { control({do: "speed", speed: Number(at("speed").value)}); },
       faster(by) {
