@@ -49,7 +49,7 @@
     document.getElementById("panes").append(root);
     const at = (name) => root.querySelector(`.${name}`), canvas = at("game"), context = canvas.getContext("2d");
     let socket = null, id = 0, world = null, rows = [], now = null, over = false, paused = false, salient = false;
-    let screen = null, overlay = null, sent = null, shown = 0, episodes = [], recording = null;
+    let screen = null, overlay = null, sent = null, shown = 0, episodes = [], recording = false;
     const held = new Set();
 
     for (const agent of agents) {
@@ -90,7 +90,7 @@
 
     function ask() {
       world = screen = overlay = now = null;
-      [over, paused, salient, recording, sent] = [false, false, false, null, null];
+      [over, paused, salient, recording, sent] = [false, false, false, false, null];
       ["over", "pause", "salient", "record"].forEach((name) => press(name, false));
       enable();
       say("loading ...");
@@ -104,9 +104,9 @@
       if (answer.q) tell(answer);
       if ("saliency" in answer) lay(answer.saliency);
       if ("recording" in answer) {
-        recording = answer.recording;
-        press("record", Boolean(recording));
-        if (recording) say(`recording ${recording}`);
+        recording = Boolean(answer.recording);
+        press("record", recording);
+        if (recording) say(`recording ${answer.recording}`);
         else if (answer.saved?.length) say(`saved ${answer.saved.join(" and ")}`);
       }
     }
@@ -275,7 +275,11 @@
       },
       salient() { salient = !salient; press("salient", salient); control({do: "saliency", on: salient}); },
       again() { say("a new game begins ..."); control({do: "reset", seed: Number(at("seed").value) || 0}); },
-      record() { control({do: "record", on: !recording, video: at("film").checked}); },
+      record() {
+        recording = !recording;  // as is wanted; the server's answer may take a moment
+        press("record", recording);
+        control({do: "record", on: recording, video: at("film").checked});
+      },
       speed() { control({do: "speed", speed: Number(at("speed").value)}); },
       faster(by) {
         const index = SPEEDS.indexOf(at("speed").value) + by;
