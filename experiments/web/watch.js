@@ -49,7 +49,7 @@
     document.getElementById("panes").append(root);
     const at = (name) => root.querySelector(`.${name}`), canvas = at("game"), context = canvas.getContext("2d");
     let socket = null, id = 0, world = null, rows = [], now = null, over = false, paused = false, salient = false;
-    let screen = null, overlay = null, sent = null, shown = 0, episodes = [], recording = false;
+    let screen = null, overlay = null, sent = null, episodes = [], recording = false;
     const held = new Set();
 
     for (const agent of agents) {
