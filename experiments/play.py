@@ -52,8 +52,10 @@ def main(cfg: Config) -> None:
         from experiments.page import server
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"the page needs the extra `web`: pip install 'lecture-rl[web]' ({error})") from None
+    from experiments.page.conversation import Talk
     from experiments.page.engines import Engines
     from experiments.page.go_table import Table
+    from experiments.page.reviewing import Review
     from experiments.page.watching import Agents, Watch
 
     listening = server.listen(cfg.host, cfg.port)
@@ -63,9 +65,13 @@ def main(cfg: Config) -> None:
     engines = Engines(cfg.runs, cfg.players, cfg.device, cfg.threads, cfg.seed)
     agents = Agents(cfg.runs, engines.device)
     application = server.app(
-        pages={"/": "go.html", "/watch": "watch.html"},
+        pages={"/": "go.html", "/review": "reviewing.html", "/watch": "watch.html"},
         lists={"/api/players": engines.offered, "/api/agents": agents.offered},
-        sessions={"/talk/go": partial(Table, engines), "/talk/watch": partial(Watch, agents)},
+        talks={
+            "/talk/go": Talk(partial(Table, engines)),
+            "/talk/review": Talk(partial(Review, engines)),
+            "/talk/watch": Talk(partial(Watch, agents), Watch.controls),
+        },
         hosts=hosts,
         token=token,
     )

@@ -1,7 +1,7 @@
 """A page and its server talk by JSON over one WebSocket; what takes long is done in a thread of that page's own.
 
     async def go(socket):
-        await converse(socket, Table)
+        await converse(socket, Talk(Table))
 
 A Table answers a message by an iterator of answers, which are sent as they come. A new message ends the one before:
 its iterator is closed at its next answer, so that nothing goes on thinking for a page that asked for something else
@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -28,15 +28,14 @@ TRY_AGAIN_LATER = 1013
 class Session(Protocol):
     """What a page talks to; made for each page, in its thread."""
 
-    controls: frozenset[str]
-    """what of "do" goes to `control` at once, while another message is being answered"""
-
     def answers(self, message: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Answer a message, in the session's thread. Raises ValueError, OSError for what its sender can mend."""
         ...
 
     def control(self, message: dict[str, Any]) -> None:
-        """Take note of a message; quick, and in another thread than `answers`. Raises as that does."""
+        """Take note, at once, of a message that ends nothing: quick, and in another thread than `answers`. Raises as
+        that does.
+        """
         ...
 
     def close(self) -> None:
@@ -47,7 +46,15 @@ class Session(Protocol):
 _open = 0
 
 
-async def converse(socket: WebSocket, begin: Callable[[], Session]) -> None:
+class Talk(NamedTuple):
+    """How pages talk to sessions of one kind."""
+
+    begin: Callable[[], Session]
+    controls: frozenset[str] = frozenset()
+    """what of "do" goes to the session's `control`"""
+
+
+async def converse(socket: WebSocket, talk: Talk) -> None:
     """Answer a page until it is gone."""
     global _open
     await socket.accept()
@@ -55,7 +62,7 @@ async def converse(socket: WebSocket, begin: Callable[[], Session]) -> None:
         await socket.close(TRY_AGAIN_LATER, "too many pages are open")
         return
     _open += 1
-    worker = _Worker(begin, asyncio.get_running_loop(), socket)
+    worker = _Worker(talk, asyncio.get_running_loop(), socket)
     try:
         while True:
             try:
@@ -90,8 +97,8 @@ def _story(error: BaseException) -> str:
 class _Worker:
     """The thread in which a session answers; it begins with the first message."""
 
-    def __init__(self, begin: Callable[[], Session], loop: asyncio.AbstractEventLoop, socket: WebSocket):
-        self.begin, self.loop, self.socket = begin, loop, socket
+    def __init__(self, talk: Talk, loop: asyncio.AbstractEventLoop, socket: WebSocket):
+        self.talk, self.loop, self.socket = talk, loop, socket
         self.session: Session | None = None
         self.waiting: dict[str, Any] | None = None
         """the newest message, until it is being answered"""
@@ -102,9 +109,9 @@ class _Worker:
         self.thread: threading.Thread | None = None
 
     def take(self, message: dict[str, Any]) -> None:
-        session = self.session
-        if session and message["do"] in session.controls:
-            session.control(message)
+        if message["do"] in self.talk.controls:
+            if self.session:  # else there is nothing yet to control
+                self.session.control(message)
             return
         with self.coming:
             self.newest += 1  # closes the iterator that is open
@@ -128,7 +135,7 @@ class _Worker:
 
     def _run(self) -> None:
         try:
-            self.session = self.begin()
+            self.session = self.talk.begin()
             while asked := self._next():
                 self._answer(self.session, *asked)
         except ConnectionError:

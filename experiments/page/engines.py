@@ -42,10 +42,10 @@ class Engines:
                     found.append({"name": str(file.parent.parent), "kind": "run", **board})
         return found
 
-    def player(self, spec: Any) -> Any:
+    def player(self, spec: str) -> Any:
         """A player of its own for who asks. Raises ValueError for one that is not offered."""
         if spec not in {each["name"] for each in self.offered()}:
-            raise ValueError(f"no player {str(spec)[:100]!r} is offered here")
+            raise ValueError(f"no player {spec[:100]!r} is offered here")
         if not agent_folder(spec):
             return go_player(spec, self.seed)
         return go_player(spec, device=self.device())

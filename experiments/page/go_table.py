@@ -22,6 +22,7 @@ from envs.go.record import result_text
 from envs.go.rulesets import parse_rules
 from experiments.go.game_analysis import black_numbers, check_player
 from experiments.page.engines import Engines
+from experiments.page.messages import number
 from rlkit.search.kept_tree import UNLIMITED
 
 MOST_MOVES = 3_000
@@ -40,8 +41,6 @@ COLOURS = {"B": BLACK, "W": WHITE}
 
 class Table:
     """Answers the page of one game. engines: where its players come from."""
-
-    controls: frozenset[str] = frozenset()
 
     def __init__(self, engines: Engines):
         self.engines = engines
@@ -73,8 +72,8 @@ class Table:
             raise ValueError("the game is over")
         player = self._player(message, position)
         began = time.monotonic()
-        simulations = int(_number(message, "simulations", 0, MOST_VISITS, 0))
-        yield from _think(player, position, simulations, _number(message, "seconds", 0, MOST_SECONDS, 0))
+        simulations = int(number(message, "simulations", 0, MOST_VISITS, 0))
+        yield from _think(player, position, simulations, number(message, "seconds", 0, MOST_SECONDS, 0))
         move = player(position)
         said = {"seconds": round(time.monotonic() - began, 3)}
         if move == RESIGN:
@@ -84,7 +83,7 @@ class Table:
             yield {"move": name, "position": view(position.play(move))} | said
 
     def _analyse(self, position: Position, message: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        visits = _number(message, "visits", 1, MOST_VISITS, 10_000)
+        visits = number(message, "visits", 1, MOST_VISITS, 10_000)
         player = self._player(message, position)
         check_player(player, str(message.get("player")), position.height, position.width)
         if position.is_over:
@@ -123,8 +122,8 @@ class Table:
         """Raises ValueError where this is no game."""
         if not isinstance(game, dict):
             raise ValueError('a message has a "game"')
-        height, width = (int(_number(game, name, 1, 19, 9)) for name in ("height", "width"))
-        komi, moves = _number(game, "komi", -361, 361, 7.5), game.get("moves", [])
+        height, width = (int(number(game, name, 1, 19, 9)) for name in ("height", "width"))
+        komi, moves = number(game, "komi", -361, 361, 7.5), game.get("moves", [])
         if not isinstance(moves, list) or len(moves) > MOST_MOVES or not all(isinstance(m, str) for m in moves):
             raise ValueError(f'"moves" is a list of up to {MOST_MOVES} points')
         stones = [game.get(name, []) for name in ("black", "white")]
@@ -161,10 +160,10 @@ class Table:
         return move
 
     def _player(self, message: dict[str, Any], position: Position) -> Any:
-        spec = message.get("player")
+        spec = str(message.get("player"))
         if spec not in self.players:
-            self.players[str(spec)] = self.engines.player(spec)
-        player = self.players[str(spec)]
+            self.players[spec] = self.engines.player(spec)
+        player = self.players[spec]
         if hasattr(player, "can_play") and not player.can_play(position.height, position.width):
             raise ValueError(f"{spec} cannot play on {position.height} x {position.width}: choose another")
         return player
@@ -244,10 +243,3 @@ def _findings(player: Any, position: Position, visits: int) -> Iterator[tuple[di
             found["ownership"] = moves[0]["ownership"]
         yield found, False
     yield None, True
-
-
-def _number(message: dict[str, Any], name: str, least: float, most: float, default: float) -> float:
-    value = message.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        raise ValueError(f'"{name}" is a number from {least:g} to {most:g}')
-    return value

@@ -19,7 +19,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from experiments.page.conversation import Session, converse
+from experiments.page.conversation import Talk, converse
 
 WEB = Path(__file__).parent.parent / "web"
 LARGEST = 10 * 2**20
@@ -39,7 +39,7 @@ HEADERS = {
 def app(
     pages: Mapping[str, str],
     lists: Mapping[str, Callable[[], Any]],
-    sessions: Mapping[str, Callable[[], Session]],
+    talks: Mapping[str, Talk],
     hosts: set[str] | None,
     token: str | None = None,
 ) -> ASGIApp:
@@ -47,7 +47,7 @@ def app(
 
     Args:
         pages: path -> file of experiments/web. lists: path -> what it answers as JSON, asked in a thread.
-        sessions: path -> whom a page there talks to.
+        talks: path -> whom a page there talks to.
         hosts: what a request may call this server, with its port; None: anything.
         token: what a visitor must know; None: all may come.
     """
@@ -63,16 +63,16 @@ def app(
     def listed(what: Callable[[], Any]) -> Callable[[Request], Response]:
         return lambda request: JSONResponse(what())
 
-    def talk(begin: Callable[[], Session]) -> Callable[[WebSocket], Any]:
+    def talking(talk: Talk) -> Callable[[WebSocket], Any]:
         async def endpoint(socket: WebSocket) -> None:
-            await converse(socket, begin)
+            await converse(socket, talk)
 
         return endpoint
 
     routes = [
         *(Route(path, page(name)) for path, name in pages.items()),
         *(Route(path, listed(what)) for path, what in lists.items()),
-        *(WebSocketRoute(path, talk(begin)) for path, begin in sessions.items()),
+        *(WebSocketRoute(path, talking(talk)) for path, talk in talks.items()),
         Route("/web/{name}", file),
     ]
     return Guard(Starlette(routes=routes), hosts, token)

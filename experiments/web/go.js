@@ -85,6 +85,7 @@
     talk.ask(question("move", limit), (answer) => {
       if (answer.error) { busy = false; refuse(answer.error, false); return; }
       if (!answer.move) return;
+      busy = false;
       const mover = position.to_play;
       game.seconds[mover === "B" ? 0 : 1] += answer.seconds;
       if (answer.move === "resign") {

@@ -1,8 +1,7 @@
 // The page of a reviewed game: step through it, see what the search saw, and what each move cost.
 "use strict";
 
-(() => {
-  const game = JSON.parse(document.getElementById("data").textContent);
+function review(game) {
   const nodes = game.nodes, $ = (id) => document.getElementById(id);
   const children = nodes.map(() => []);
   nodes.forEach((node) => { if (node.parent >= 0) children[node.parent].push(node.node); });
@@ -147,12 +146,12 @@
     Home: () => go(0), End: () => far(nodes.length), ArrowUp: () => beside(-1), ArrowDown: () => beside(1),
     n: () => nextMistake(1), p: () => nextMistake(-1),
   };
-  document.addEventListener("keydown", (event) => {
+  document.onkeydown = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !keys[event.key]) return;
-    if (event.target.matches("input") && event.key.startsWith("Arrow")) return;
+    if (event.target.matches("input, textarea, select")) return;
     event.preventDefault();
     keys[event.key]();
-  });
+  };
   for (const [id, act] of [["first", keys.Home], ["back", keys.ArrowLeft], ["forward", keys.ArrowRight], ["end", keys.End],
     ["worse", keys.n]]) $(id).onclick = act;
   for (const id of ["candidates", "territory", "policy", "numbers"]) $(id).onchange = board;
@@ -185,4 +184,10 @@
   const asked = Number(location.hash.slice(1));  // page.html#44 opens at a node
   if (asked > 0 && asked < nodes.length && nodes[asked].board.length) go(asked);
   else show();
-})();
+  return {game, now: () => nodes[now]};
+}
+
+{
+  const data = document.getElementById("data");  // of a page on its own
+  if (data) review(JSON.parse(data.textContent));
+}

@@ -18,6 +18,9 @@ const WORDS = {
     resigned: "{} resigned", nothing: "nothing", found: "{} to move: what the search found",
     markDead: "Click on stones that are dead, or alive after all.", counted: "Counted: {}", you: "you",
     passed: "{} passed",
+    dropRecord: "Drop a record (SGF) here, or choose one", orPaste: "or paste it", judge: "Who judges", begin: "Review",
+    stop: "Stop", tryFromHere: "Try from here", tooLarge: "This record is too large: 9 MB at most",
+    reviewed: "{} of {} positions, {} a second", done: "reviewed in {} s",
   },
   ko: {
     go: "바둑", review: "복기", watch: "관전", runs: "학습 기록", language: "English",
@@ -34,6 +37,9 @@ const WORDS = {
     resigned: "{} 기권", nothing: "없음", found: "{} 차례: 탐색 결과",
     markDead: "죽은 돌을 누르세요. 다시 누르면 산 돌이 됩니다.", counted: "계가: {}", you: "나",
     passed: "{} 통과",
+    dropRecord: "기보(SGF)를 여기에 놓거나 고르세요", orPaste: "또는 붙여 넣으세요", judge: "평가할 기사", begin: "복기하기",
+    stop: "멈추기", tryFromHere: "여기서 두어 보기", tooLarge: "기보가 너무 큽니다. 9 MB까지입니다",
+    reviewed: "{1} 가운데 {0} 국면, 초당 {2}", done: "{}초에 복기했습니다",
   },
 };
 
@@ -41,7 +47,7 @@ let language = localStorage.getItem("language") || (navigator.language.startsWit
 
 function word(name, ...values) {
   let i = 0;
-  return (WORDS[language][name] ?? name).replace(/\{\}/g, () => values[i++]);
+  return (WORDS[language][name] ?? name).replace(/\{(\d?)\}/g, (_, which) => values[which || i++]);
 }
 
 function translate() {
@@ -51,7 +57,7 @@ function translate() {
   const nav = document.getElementById("nav");
   if (!nav) return;
   nav.replaceChildren();
-  for (const [path, name] of [["/", "go"], ["/review", "review"], ["/watch", "watch"], ["/runs", "runs"]]) {
+  for (const [path, name] of [["/", "go"], ["/review", "review"], ["/watch", "watch"]]) {
     const link = document.createElement("a");
     link.href = path;
     link.textContent = word(name);
