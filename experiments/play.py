@@ -1,6 +1,6 @@
 """A page to play Go against the agents, to see what they think, to have games reviewed, and to watch agents play.
 
-python -m experiments play                       then open the address that it says
+python -m experiments play                       # then open the address that it says
 python -m experiments play --open --runs runs
 
 The page is served to this machine alone. `--host 0.0.0.0` serves it to others, who must know the `--token`.
