@@ -348,15 +348,9 @@ def check_player(player: Any, name: str, height: int, width: int) -> None:
 def _ended(position: Position) -> dict[str, Any]:
     """What is known of a finished game, in the view of the side to move."""
     sign = 1 if position.to_play == BLACK else -1
-    score = sign * position.score()
-    owners = sign * position.ownership()
-    return {
-        "visits": 1,
-        "winrate": (score > 0) / 2 + (score >= 0) / 2,
-        "score": score,
-        "moves": [],
-        "ownership": owners,
-    }
+    score, owners = sign * position.score(), sign * position.ownership()
+    rate = (score > 0) / 2 + (score >= 0) / 2
+    return {"visits": 1, "winrate": rate, "score": score, "moves": [], "ownership": owners}
 
 
 def _judge(before: NodeAnalysis, after: NodeAnalysis) -> None:

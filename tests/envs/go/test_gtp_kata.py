@@ -82,7 +82,7 @@ SESSIONS = {
         ("play b B3", "? illegal move"),
         ("kata-set-rule suicide true", "= "),
         ("play b B3", "= "),
-        ("final_status_list alive", "= C3\nB2 A2"),
+        ("final_status_list alive", "= C3\nA2 B2"),
         ("undo", "= "),
         ("play b B3", "= "),
         ("undo", "= "),
