@@ -138,6 +138,7 @@ def listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(128)  # so that a browser that comes at once waits, and is not refused
     except (OSError, OverflowError) as error:
         listening.close()
         raise OSError(f"cannot listen at {host}, port {port} ({error}): choose another by --port, 0 for any") from None

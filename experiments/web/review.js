@@ -148,7 +148,7 @@ function review(game) {
   };
   document.onkeydown = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !keys[event.key]) return;
-    if (event.target.matches("input, textarea, select")) return;
+    if (event.target.matches("textarea, select, input:not([type=checkbox]):not([type=file])")) return;
     event.preventDefault();
     keys[event.key]();
   };

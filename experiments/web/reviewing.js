@@ -31,6 +31,7 @@
   async function draw(game) {
     const page = await (await fetch("/web/review.html")).text();  // our own file: no record's text is in it
     $("found").innerHTML = page;
+    document.activeElement?.blur();  // so that keys step through the game
     reviewed = review(game);
     working(false);
     say(word("done", game.seconds));

@@ -286,7 +286,6 @@ def test_two_hundred_pages(serving):
 
 def test_a_port_that_is_taken():
     listening = server.listen("127.0.0.1", 0)
-    listening.listen()
     with pytest.raises(OSError, match="choose another by --port"):
         server.listen("127.0.0.1", listening.getsockname()[1])
     listening.close()
