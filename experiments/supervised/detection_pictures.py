@@ -10,6 +10,8 @@ from experiments.supervised.detection_scores import Scores, need_extra
 from experiments.supervised.image_pictures import INK, PAPER, Picture
 from rlkit.instances import Detections, Instances
 
+LEAST_SCORE = 0.3
+"""of what is drawn"""
 COLOURS = np.array(
     [(255, 214, 0), (0, 200, 255), (255, 96, 208), (96, 255, 96), (255, 128, 0), (170, 130, 255)], np.uint8
 )
@@ -50,8 +52,12 @@ def _inner(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
 
 
-def draw_found(image: NDArray[np.uint8], found: Detections, classes: Sequence[str], times: int = 1) -> Picture:
-    """A picture [3, H, W] with all that was found on it, its names and scores: [times H, times W, 3]."""
+def draw_found(
+    image: NDArray[np.uint8], found: Detections, classes: Sequence[str], times: int = 1, least: float = LEAST_SCORE
+) -> Picture:
+    """A picture [3, H, W] with what was found on it with a score of at least `least`: [times H, times W, 3]."""
+    kept = found.scores >= least
+    found = Detections._make(part[kept] for part in found)
     named = zip(found.labels, found.scores, strict=True)
     texts = [f"{classes[label - 1]} {score:.0%}" for label, score in named]
     return draw_things(image, found.boxes, found.labels, found.masks, texts, times)
@@ -61,18 +67,16 @@ def draw_predictions(
     truth: Sequence[Instances],
     found: Sequence[Detections],
     classes: Sequence[str],
-    least: float = 0.3,
+    least: float = LEAST_SCORE,
     times: int = 2,
 ) -> Picture:
     """A row for each picture, `times` as large: the true things, and those found with a score of at least `least`."""
     rows = []
     for picture, detections in zip(truth, found, strict=True):
-        kept = detections.scores >= least
-        sure = Detections._make(part[kept] for part in detections)
         crowds = zip(picture.labels, picture.crowd, strict=True)
         names = [classes[label - 1] + (" (crowd)" if crowd else "") for label, crowd in crowds]
         true = draw_things(picture.image, picture.boxes, picture.labels, picture.masks, names, times)
-        rows.append((true, draw_found(picture.image, sure, classes, times)))
+        rows.append((true, draw_found(picture.image, detections, classes, times, least)))
     width, heights = max((row[0].shape[1] for row in rows), default=100), [row[0].shape[0] for row in rows]
     canvas = Image.new("RGB", (2 * width + 18, 22 + sum(heights) + 6 * len(rows)), PAPER)
     draw, font, y = ImageDraw.Draw(canvas), ImageFont.load_default(12), 22

@@ -180,21 +180,23 @@ def test_a_record_is_reviewed_and_tried(server, tab, tmp_path):
 
 
 def test_a_server_that_is_killed_and_another(tab, tmp_path):
-    first = Server(tmp_path)
-    page = tab(first.address)
-    page.wait_for_selector("#player option", state="attached", timeout=WAIT)
-    begin(page, player="random", mine="BW", size="5")
-    point(page, "A1")
-    stones(page, 1, 0)
-    first.end(signal.SIGKILL)
-    page.wait_for_selector("#away:not([hidden])", timeout=WAIT)
-    second = Server(tmp_path, first.port)
+    servers = [Server(tmp_path)]
     try:
+        page = tab(servers[0].address)
+        page.wait_for_selector("#player option", state="attached", timeout=WAIT)
+        begin(page, player="random", mine="BW", size="5")
+        point(page, "A1")
+        stones(page, 1, 0)
+        servers[0].end(signal.SIGKILL)
+        page.wait_for_selector("#away:not([hidden])", timeout=WAIT)
+        servers.append(Server(tmp_path, servers[0].port))
         page.wait_for_selector("#away[hidden]", state="attached", timeout=WAIT)
         point(page, "B2")
         stones(page, 1, 1)
     finally:
-        second.end()
+        for one in servers:
+            if one.process.poll() is None:
+                one.end()
 
 
 def test_first_page(server, tab):

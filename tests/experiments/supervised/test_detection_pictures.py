@@ -19,13 +19,14 @@ def two_things():
 
 def test_things_are_outlined_and_filled_in_the_colour_of_their_class():
     truth, found = two_things()
-    shown = draw_found(truth.image, found, CLASSES)
+    shown = draw_found(truth.image, found, CLASSES, least=0.1)
     first, second = COLOURS[1], COLOURS[0]
     assert (shown[20, 4:14] == first).all() and (shown[29, 4:14] == first).all() and (shown[20:30, 13] == first).all()
     assert (shown[31, 30:50] == second).all()
     assert (shown[21:29, 5:13] == (0.65 * 100 + 0.35 * first).astype(np.uint8)).all()
     assert (shown[34:] == 100).all() and (truth.image == 100).all()
     assert draw_found(truth.image, found, CLASSES, times=3).shape == (120, 180, 3)
+    assert (draw_found(truth.image, found, CLASSES)[31, 30:] == 100).all()  # of which it is 20 % sure
     nothing = Detections._make(part[:0] for part in found)
     assert (draw_found(truth.image, nothing, CLASSES) == 100).all()
 

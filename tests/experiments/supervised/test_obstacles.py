@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -360,3 +361,22 @@ def test_four_pictures_are_learned_by_heart(learning_seed, record_property):
     reached = scores(truth, found, four.names, resamples=0).values
     record_property("score", reached["mask/AP"])
     assert reached["mask/AP50"] == pytest.approx(1.0) and reached["mask/AP"] >= 0.7, reached
+
+
+def test_the_one_that_ships_works_at_once(tmp_path):
+    """It learned from photographs, which are not here: on a drawn road it says something, and little of bare asphalt."""
+    from experiments.supervised.drawn_roads import draw
+
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.fromarray(draw((2, 3), 200, 320).image.transpose(1, 2, 0)).save(pictures / "road.png")
+    Image.fromarray(np.full((200, 320, 3), 110, np.uint8)).save(pictures / "asphalt.png")
+    out = obstacles.main(obstacles.Config(predict=(str(pictures),), out=str(tmp_path / "out"), threads=1))
+    found = json.loads((out / "found.json").read_text())
+    names = {image["id"]: Path(image["file_name"]).name for image in found["images"]}
+    said = [(names[each["image_id"]], each["score"]) for each in found["annotations"]]
+    assert sorted(names.values()) == ["asphalt.png", "road.png"]
+    assert any(name == "road.png" for name, _ in said)
+    assert not any(name == "asphalt.png" and score > 0.3 for name, score in said)
+    size = sum(file.stat().st_size for file in obstacles.SHIPPED.iterdir())
+    assert size < 12_000_000
