@@ -364,7 +364,7 @@ def test_four_pictures_are_learned_by_heart(learning_seed, record_property):
 
 
 def test_the_one_that_ships_works_at_once(tmp_path):
-    """It learned from photographs, which are not here: it says something of a drawn road, and little of bare asphalt."""
+    """It learned from photographs, which are not here: it says something of a drawn road, little of bare asphalt."""
     from experiments.supervised.drawn_roads import draw
 
     pictures = tmp_path / "pictures"
