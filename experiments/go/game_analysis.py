@@ -17,10 +17,10 @@ from typing import Any
 from envs.go.position import BLACK, EMPTY, Position, to_vertex
 from envs.go.record import BrokenSGF, GameRecord
 from envs.go.rulesets import TROMP_TAYLOR, parse_rules
+from experiments.go.findings import black_numbers, board_rows, of_moves
 
 TOGETHER = 128
 """positions that are searched at once, at most: more of them take more memory and are no faster"""
-CANDIDATES = 10
 COLOURS = {EMPTY: "", BLACK: "B"}
 
 
@@ -241,9 +241,7 @@ class GameSearch:
         for index in left:
             self.player(self._asked[index])
             moves = self.player.analyze(self._asked[index], 0)  # what the move came from
-            visits = sum(move["visits"] for move in moves)
-            rate = sum(move["visits"] * move["winrate"] for move in moves) / max(visits, 1)
-            self._found[index] = {"visits": visits, "winrate": rate, "moves": moves} if moves else {}
+            self._found[index] = of_moves(moves)
             self.finished += 1
             yield True
 
@@ -294,41 +292,12 @@ class GameSearch:
             return out
         position = self._asked.get(index, at[0])
         out.number, out.to_play = at[1], COLOURS.get(position.to_play, "W")
-        out.board = ["".join(".XO"[stone] for stone in row) for row in position.board.tolist()]
+        out.board = board_rows(position)
         if not found:
             return out
         numbers = black_numbers(position, found)
         out.candidates = [Candidate(**move) for move in numbers.pop("candidates")]
         return replace(out, **numbers)
-
-
-def black_numbers(position: Position, found: dict[str, Any]) -> dict[str, Any]:
-    """What a search has found at a position, from the view of its side to move as `Searches.analysis` and `analyze` say
-    it, as the fields of a NodeAnalysis, Black's view: visits, winrate, score, candidates, and where known policy and
-    ownership.
-    """
-    own, size = position.to_play == BLACK, (position.height, position.width)
-    sign = 1 if own else -1
-
-    def rated(entry: dict[str, Any]) -> dict[str, Any]:
-        score, stdev = entry.get("score"), entry.get("score_stdev")
-        return {
-            "visits": entry["visits"],
-            "winrate": round(entry["winrate"] if own else 1 - entry["winrate"], 4),
-            "score": None if score is None else round(sign * score, 2),
-        } | ({} if stdev is None else {"score_stdev": round(stdev, 2)})
-
-    out = rated(found)
-    out.pop("score_stdev", None)
-    out["candidates"] = []
-    for move in found["moves"][:CANDIDATES]:
-        line = [to_vertex(a, *size) for a in move["pv"] or [move["move"]]]
-        out["candidates"].append({"move": line[0], "prior": round(float(move["prior"]), 4), "pv": line} | rated(move))
-    if "policy" in found:
-        out["policy"] = [round(float(p), 4) for p in found["policy"]]
-    if "ownership" in found:
-        out["ownership"] = [round(sign * float(x), 2) for x in found["ownership"].ravel()]
-    return out
 
 
 def check_player(player: Any, name: str, height: int, width: int) -> None:

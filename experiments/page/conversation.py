@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -32,14 +32,18 @@ class Session(Protocol):
         """Answer a message, in the session's thread. Raises ValueError, OSError for what its sender can mend."""
         ...
 
+    def close(self) -> None:
+        """End what it holds, in its thread."""
+        ...
+
+
+class Controlled(Session, Protocol):
+    """One that also takes messages while it answers."""
+
     def control(self, message: dict[str, Any]) -> None:
         """Take note, at once, of a message that ends nothing: quick, and in another thread than `answers`. Raises as
         that does.
         """
-        ...
-
-    def close(self) -> None:
-        """End what it holds, in its thread."""
         ...
 
 
@@ -51,7 +55,7 @@ class Talk(NamedTuple):
 
     begin: Callable[[], Session]
     controls: frozenset[str] = frozenset()
-    """what of "do" goes to the session's `control`"""
+    """what of "do" goes to the `control` of a session that is Controlled"""
 
 
 async def converse(socket: WebSocket, talk: Talk) -> None:
@@ -111,7 +115,7 @@ class _Worker:
     def take(self, message: dict[str, Any]) -> None:
         if message["do"] in self.talk.controls:
             if self.session:  # else there is nothing yet to control
-                self.session.control(message)
+                cast(Controlled, self.session).control(message)
             return
         with self.coming:
             self.newest += 1  # closes the iterator that is open

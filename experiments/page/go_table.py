@@ -20,7 +20,8 @@ from envs.go.points import chains, from_vertex, to_vertex
 from envs.go.position import BLACK, RESIGN, WHITE, IllegalMove, Position
 from envs.go.record import result_text
 from envs.go.rulesets import parse_rules
-from experiments.go.game_analysis import black_numbers, check_player
+from experiments.go.findings import black_numbers, board_rows, of_moves
+from experiments.go.game_analysis import check_player
 from experiments.page.engines import Engines
 from experiments.page.messages import number
 from rlkit.search.kept_tree import UNLIMITED
@@ -52,9 +53,6 @@ class Table:
         for player in self.players.values():
             if hasattr(player, "close"):
                 player.close()
-
-    def control(self, message: dict[str, Any]) -> None:
-        raise ValueError("a game of Go has no controls")
 
     def answers(self, message: dict[str, Any]) -> Iterator[dict[str, Any]]:
         known = {"look": self._look, "move": self._move, "analyse": self._analyse, "score": self._score}
@@ -174,7 +172,7 @@ def view(position: Position) -> dict[str, Any]:
     size = position.height, position.width
     over = position.is_over
     return {
-        "rows": ["".join(".XO"[stone] for stone in row) for row in position.board.tolist()],
+        "rows": board_rows(position),
         "to_play": "B" if position.to_play == BLACK else "W",
         "number": position.move_number,
         "last": None if position.last_move is None else to_vertex(position.last_move, *size),
@@ -234,12 +232,11 @@ def _findings(player: Any, position: Position, visits: int) -> Iterator[tuple[di
     count = 0
     while count < visits:
         moves = player.analyze(position, PERIOD)
-        before, count = count, sum(move["visits"] for move in moves)
+        found = of_moves(moves)
+        before, count = count, found.get("visits", 0)
         if count <= before:  # full
             break
-        rate = sum(move["visits"] * move["winrate"] for move in moves) / max(count, 1)
-        found = {"visits": count, "winrate": rate, "moves": moves}
-        if moves and "ownership" in moves[0]:
+        if "ownership" in moves[0]:
             found["ownership"] = moves[0]["ownership"]
         yield found, False
     yield None, True

@@ -33,9 +33,6 @@ class Review:
     def close(self) -> None:
         self.last = None
 
-    def control(self, message: dict[str, Any]) -> None:
-        raise ValueError("a review has no controls")
-
     def answers(self, message: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if message["do"] == "sgf" and self.last:
             yield {"sgf": analysed_sgf(*self.last)}
